@@ -1,0 +1,245 @@
+//! The broker in memory: for tests, for embedding, and for `server = "none"`.
+//!
+//! It keeps the promises of the real one within one process, and can be told to be away.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::{Broker, BrokerError, Claim, Claimed, Content, Post, Result, Settlement, Source};
+use crate::clock;
+use crate::protocol::RequestId;
+use crate::protocol::codec::Encoded;
+
+/// Requests and answers in this process. Clones share them.
+#[derive(Clone)]
+pub struct Memory(Arc<Shared>);
+
+struct Shared {
+    result_ttl: Duration,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    queues: [VecDeque<Arc<[u8]>>; 2],
+    bodies: HashMap<u64, Vec<u8>>,
+    delayed: Vec<(u64, Arc<[u8]>)>,
+    in_flight: Vec<Arc<[u8]>>,
+    results: HashMap<RequestId, Stored>,
+    listeners: HashSet<RequestId>,
+    dead: VecDeque<Box<str>>,
+    interruptions: u64,
+    is_away: bool,
+}
+
+struct Stored {
+    answer: Arc<Encoded>,
+    until: Instant,
+}
+
+/// The dead list holds no more than this.
+const MOST_DEAD: usize = 1000;
+
+impl Memory {
+    /// An empty broker that keeps answers for `result_ttl`.
+    pub fn new(result_ttl: Duration) -> Self {
+        Memory(Arc::new(Shared { result_ttl, state: Mutex::default(), changed: Condvar::new() }))
+    }
+
+    /// From now on every verb fails, until it is told otherwise.
+    pub fn set_away(&self, is_away: bool) {
+        self.state().is_away = is_away;
+        self.0.changed.notify_all();
+    }
+
+    /// Puts an element to the end of a queue, as `RPUSH` does.
+    pub fn push(&self, queue: usize, element: impl Into<Vec<u8>>) {
+        self.state().queues[queue].push_back(Arc::from(element.into()));
+        self.0.changed.notify_all();
+    }
+
+    /// Sets the body of a numbered request.
+    pub fn set_body(&self, number: u64, body: impl Into<Vec<u8>>) {
+        self.state().bodies.insert(number, body.into());
+    }
+
+    /// The elements that wait in a queue, the next one first.
+    pub fn queue(&self, queue: usize) -> Vec<Vec<u8>> {
+        self.state().queues[queue].iter().map(|element| element.to_vec()).collect()
+    }
+
+    /// How many elements are claimed and not settled.
+    pub fn in_flight(&self) -> usize {
+        self.state().in_flight.len()
+    }
+
+    /// The entries of the dead list, the oldest first.
+    pub fn dead(&self) -> Vec<String> {
+        self.state().dead.iter().map(|entry| entry.to_string()).collect()
+    }
+
+    /// The stored answer to `id`, waiting at most `patience` for it.
+    pub fn answer(&self, id: &RequestId, patience: Duration) -> Option<Arc<Encoded>> {
+        let waited = self.0.changed.wait_timeout_while(self.state(), patience, |state| !state.results.contains_key(id));
+        let state = waited.expect("nothing panics under this lock").0;
+        state.results.get(id).map(|stored| Arc::clone(&stored.answer))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nothing panics under this lock")
+    }
+
+    fn present(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.state();
+        if state.is_away {
+            let reason = "is told to be away".to_owned();
+            return Err(BrokerError { address: self.address(), reason, is_permanent: false });
+        }
+        Ok(state)
+    }
+}
+
+impl Broker for Memory {
+    fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
+        let deadline = Instant::now() + patience;
+        let mut state = self.present()?;
+        let interruptions = state.interruptions;
+        loop {
+            let claimed = state.claim(source, limit, clock::now());
+            let left = deadline.saturating_duration_since(Instant::now());
+            if !claimed.is_empty() || left.is_zero() || state.interruptions != interruptions || state.is_away {
+                return Ok(claimed);
+            }
+            let pause = match (source, state.next_due()) {
+                (Source::Delayed, Some(due)) => left.min(Duration::from_millis(due.saturating_sub(clock::now()).max(1))),
+                _ => left,
+            };
+            state = self.0.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+        }
+    }
+
+    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+        let mut state = self.present()?;
+        let now = Instant::now();
+        state.results.retain(|_, stored| stored.until > now);
+        let mut unheard = Vec::new();
+        for settlement in batch {
+            if let Some(claim) = settlement.claim() {
+                state.leave(claim);
+            }
+            match settlement {
+                Settlement::Answered { claim, dead, .. } => {
+                    if let Content::Body(number, _) | Content::NoBody(number) = state.content(&claim.element) {
+                        state.bodies.remove(&number);
+                    }
+                    state.dead.extend(dead.clone());
+                    let excess = state.dead.len().saturating_sub(MOST_DEAD);
+                    state.dead.drain(..excess);
+                }
+                Settlement::AnsweredEarly { .. } => {}
+                Settlement::Deferred { claim, due } => state.delayed.push((*due, Arc::clone(&claim.element))),
+                Settlement::HandedBack { claim } => match claim.source {
+                    Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
+                    Source::Delayed => state.delayed.push((0, Arc::clone(&claim.element))),
+                },
+            }
+            if let Some((id, answer)) = settlement.answer() {
+                let until = now + self.0.result_ttl;
+                state.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });
+                if !state.listeners.contains(id) {
+                    unheard.push(id.clone());
+                }
+            }
+        }
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(unheard)
+    }
+
+    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
+        // Whoever listens here reads what is stored, so nothing needs to be said twice.
+        let state = self.present()?;
+        Ok(ids.iter().filter(|id| state.results.contains_key(id) && !state.listeners.contains(id)).cloned().collect())
+    }
+
+    fn interrupt(&self) {
+        self.state().interruptions += 1;
+        self.0.changed.notify_all();
+    }
+
+    fn address(&self) -> String {
+        "memory".to_owned()
+    }
+}
+
+impl State {
+    fn claim(&mut self, source: Source, limit: usize, now: u64) -> Vec<Claimed> {
+        let elements: Vec<Arc<[u8]>> = match source {
+            Source::Queue(number) => {
+                let queue = &mut self.queues[number];
+                let count = limit.min(queue.len());
+                queue.drain(..count).collect()
+            }
+            Source::Delayed => {
+                let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
+                due.map(|(_, element)| element).collect()
+            }
+        };
+        self.in_flight.extend(elements.iter().cloned());
+        let claimed = elements.into_iter().map(|element| {
+            let content = self.content(&element);
+            Claimed { claim: Claim { source, element, body_key: None }, content }
+        });
+        claimed.collect()
+    }
+
+    fn content(&self, element: &[u8]) -> Content {
+        let number = std::str::from_utf8(element).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.and_then(|text| text.parse().ok()) {
+            None => Content::Inline,
+            Some(number) => match self.bodies.get(&number) {
+                Some(body) => Content::Body(number, body.clone()),
+                None => Content::NoBody(number),
+            },
+        }
+    }
+
+    fn leave(&mut self, claim: &Claim) {
+        if let Some(place) = self.in_flight.iter().position(|element| *element == claim.element) {
+            self.in_flight.swap_remove(place);
+        }
+    }
+
+    fn next_due(&self) -> Option<u64> {
+        self.delayed.iter().map(|(due, _)| *due).min()
+    }
+}
+
+impl Post for Memory {
+    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()> {
+        let mut state = self.present()?;
+        state.listeners.extend(id.cloned());
+        state.queues[0].push_back(Arc::from(element));
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(())
+    }
+
+    fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {
+        let answer = self.answer(id, patience);
+        if answer.is_some() {
+            self.state().listeners.remove(id);
+        }
+        Ok(answer.map(|answer| answer.json.to_vec()))
+    }
+
+    fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool> {
+        let mut state = self.present()?;
+        state.listeners.remove(id);
+        let queue = &mut state.queues[0];
+        let place = queue.iter().position(|waiting| **waiting == *element);
+        Ok(place.and_then(|place| queue.remove(place)).is_some())
+    }
+}

@@ -1,0 +1,156 @@
+//! Where requests wait and answers go, in our own verbs: [`Broker`] for the daemon's side, [`Post`] for a client's.
+//!
+//! All verbs work on batches: one round trip claims many requests, one settles many. This folder is the only one that
+//! names Redis; [`Memory`] is its twin for tests, embedding and `server = "none"`.
+//!
+//! Invariant: what was claimed and not settled is in the broker's in-flight list, never only in our memory.
+
+mod error;
+mod managed;
+mod memory;
+mod redis;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::BrokerError;
+pub use managed::{ManagedRedis, ScratchRedis};
+pub use memory::Memory;
+pub use redis::{RedisBroker, RedisOptions, RedisPost, Target};
+
+use crate::protocol::RequestId;
+use crate::protocol::codec::Encoded;
+
+/// What brokers give back.
+pub type Result<T> = std::result::Result<T, BrokerError>;
+
+/// Where requests are claimed from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A queue, by its place in [`Keys::queues`](crate::protocol::keys::Keys::queues).
+    Queue(usize),
+    /// The requests whose `delay` is over.
+    Delayed,
+}
+
+impl Source {
+    /// All of them; each has its own intake.
+    pub const ALL: [Source; 3] = [Source::Queue(0), Source::Queue(1), Source::Delayed];
+}
+
+/// Names one element that was claimed, until it is settled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claim {
+    /// Where it came from, and goes back to if it cannot be started.
+    pub source: Source,
+    /// The element as it stood in the queue.
+    pub element: Arc<[u8]>,
+    /// The key that holds its body, where it has one.
+    pub body_key: Option<Box<str>>,
+}
+
+/// A claimed element with what is needed to read it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its name.
+    pub claim: Claim,
+    /// Its content.
+    pub content: Content,
+}
+
+/// What an element of the queue holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The element is the request.
+    Inline,
+    /// The element is a number, and this the body found for it.
+    Body(u64, Vec<u8>),
+    /// The element is a number, but there is no body for it.
+    NoBody(u64),
+}
+
+/// Takes a claimed element out of the in-flight list, in one step with all that belongs to it.
+#[derive(Debug, Clone)]
+pub enum Settlement {
+    /// It has its verdict: the body goes, the answer is stored and published.
+    Answered {
+        /// The element.
+        claim: Claim,
+        /// Whom to tell what; `None` where nobody waits.
+        answer: Option<(RequestId, Arc<Encoded>)>,
+        /// An entry for the dead list, as JSON.
+        dead: Option<Box<str>>,
+    },
+    /// The caller gets its answer, but the element stays in flight: the function has yet to run.
+    AnsweredEarly {
+        /// Whom to tell.
+        id: RequestId,
+        /// What to tell.
+        answer: Arc<Encoded>,
+    },
+    /// It waits until `due`, in milliseconds since 1970.
+    Deferred {
+        /// The element.
+        claim: Claim,
+        /// When it can be claimed from [`Source::Delayed`].
+        due: u64,
+    },
+    /// It was not started and goes back to the head of where it came from.
+    HandedBack {
+        /// The element.
+        claim: Claim,
+    },
+}
+
+impl Settlement {
+    /// The element that this takes out of the in-flight list.
+    pub(crate) fn claim(&self) -> Option<&Claim> {
+        match self {
+            Settlement::Answered { claim, .. }
+            | Settlement::Deferred { claim, .. }
+            | Settlement::HandedBack { claim } => Some(claim),
+            Settlement::AnsweredEarly { .. } => None,
+        }
+    }
+
+    /// The answer that is published with it.
+    pub(crate) fn answer(&self) -> Option<(&RequestId, &Arc<Encoded>)> {
+        match self {
+            Settlement::Answered { answer, .. } => answer.as_ref().map(|(id, answer)| (id, answer)),
+            Settlement::AnsweredEarly { id, answer } => Some((id, answer)),
+            Settlement::Deferred { .. } | Settlement::HandedBack { .. } => None,
+        }
+    }
+}
+
+/// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an
+/// error means: not now, try again.
+pub trait Broker: Send + Sync {
+    /// Claims up to `limit` requests from `source`, at least one of them within `patience` if any come.
+    fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>>;
+
+    /// Settles all, in order, each in one step. Gives back the ids of the answers that nobody received. After an error
+    /// the same batch must be offered again, unchanged: what had been settled already is not settled twice.
+    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>>;
+
+    /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
+    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
+
+    /// Wakes all claims that wait. Claims that start later wait as usual.
+    fn interrupt(&self);
+
+    /// Where it is, for people; without secrets.
+    fn address(&self) -> String;
+}
+
+/// A client's side of a broker: one call at a time.
+pub trait Post: Send {
+    /// Puts `element` into the queue. With `id`, what is published for it can be received from then on: nothing is missed in between.
+    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()>;
+
+    /// The answer to `id` in JSON, waiting at most `patience` for it; `None` if it has not come.
+    fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>>;
+
+    /// Ends listening for `id` and takes `element` back out of the queue; tells whether it was still there, that is: no daemon has taken it.
+    fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool>;
+}

@@ -1,0 +1,135 @@
+//! Claiming: from the queues, from the delayed requests, and what a broken connection left behind.
+
+use std::sync::{Arc, LazyLock, PoisonError};
+use std::time::Duration;
+
+use redis::{Connection, RedisResult, Script, cmd};
+
+use super::{ClaimLink, RedisBroker, lock};
+use crate::broker::{Claim, Claimed, Content, Result, Source};
+use crate::clock;
+
+static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
+static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
+
+impl RedisBroker {
+    pub(super) fn claim_from(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
+        let place = Source::ALL.iter().position(|other| *other == source).expect("ALL has every source");
+        let mut guard = lock(&self.claiming[place]);
+        let ClaimLink { link, orphans } = &mut *guard;
+        if !link.is_open() {
+            // Alone: what another connection has just claimed is in the list, but not held yet.
+            let _alone = self.looking.write().unwrap_or_else(PoisonError::into_inner);
+            let (id, listed) = link.with(|connection| {
+                let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
+                let listed: Vec<Vec<u8>> = cmd("LRANGE").arg(&self.in_flight).arg(0).arg(-1).query(connection)?;
+                Ok((id, listed))
+            })?;
+            lock(&self.blocked)[place] = Some(id);
+            let unknown = self.held.unknown(listed);
+            if !unknown.is_empty() {
+                log::warn!("found {} requests that were claimed when a connection broke", unknown.len());
+                *orphans = link.with(|connection| self.read(connection, Source::Queue(0), unknown))?;
+                self.held.add(orphans.iter().map(|orphan| &orphan.claim.element));
+            }
+        }
+        if !orphans.is_empty() {
+            return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
+        }
+        let _shared = self.looking.read().unwrap_or_else(PoisonError::into_inner);
+        let claimed = match source {
+            Source::Queue(number) => link.with(|connection| self.claim_queue(connection, number, limit, patience))?,
+            Source::Delayed => {
+                let mut claimed = link.with(|connection| self.claim_due(connection, limit))?;
+                drop(_shared);
+                if claimed.is_empty() && self.due.wait(patience) {
+                    let _shared = self.looking.read().unwrap_or_else(PoisonError::into_inner);
+                    claimed = link.with(|connection| self.claim_due(connection, limit))?;
+                    self.held.add(claimed.iter().map(|claimed| &claimed.claim.element));
+                    return Ok(claimed);
+                }
+                claimed
+            }
+        };
+        self.held.add(claimed.iter().map(|claimed| &claimed.claim.element));
+        Ok(claimed)
+    }
+
+    /// Many at once while there are many, else one as soon as it comes.
+    fn claim_queue(
+        &self,
+        connection: &mut Connection,
+        number: usize,
+        limit: usize,
+        patience: Duration,
+    ) -> RedisResult<Vec<Claimed>> {
+        let queue = &self.options.keys.queues()[number];
+        let mut invocation = CLAIM.key(queue);
+        let mut elements: Vec<Vec<u8>> = invocation.key(&self.in_flight).arg(limit).invoke(connection)?;
+        if elements.is_empty() {
+            let mut blocking = cmd("BLMOVE");
+            blocking.arg(queue).arg(&self.in_flight).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
+            elements = blocking.query::<Option<Vec<u8>>>(connection)?.into_iter().collect();
+        }
+        self.read(connection, Source::Queue(number), elements)
+    }
+
+    fn claim_due(&self, connection: &mut Connection, limit: usize) -> RedisResult<Vec<Claimed>> {
+        let delayed = self.options.keys.delayed();
+        let mut invocation = CLAIM_DUE.key(delayed);
+        let (elements, next): (Vec<Vec<u8>>, Option<f64>) =
+            invocation.key(&self.in_flight).arg(clock::now()).arg(limit).invoke(connection)?;
+        self.due.set(next.map(|milliseconds| milliseconds as u64));
+        self.read(connection, Source::Delayed, elements)
+    }
+
+    /// Fetches the bodies of those elements that are numbers.
+    fn read(
+        &self,
+        connection: &mut Connection,
+        source: Source,
+        elements: Vec<Vec<u8>>,
+    ) -> RedisResult<Vec<Claimed>> {
+        let numbers: Vec<Option<u64>> = elements.iter().map(|element| parse_number(element)).collect();
+        let mut fetch = cmd("MGET");
+        let keys = numbers.iter().flatten().map(|number| self.options.keys.bodies(*number));
+        let mut keys: Vec<[String; 2]> = keys.collect();
+        keys.iter().flatten().for_each(|key| drop(fetch.arg(key)));
+        let bodies: Vec<Option<Vec<u8>>> = if keys.is_empty() { Vec::new() } else { fetch.query(connection)? };
+
+        let mut bodies = bodies.into_iter();
+        let mut keys = keys.drain(..);
+        let claimed = elements.into_iter().zip(numbers).map(|(element, number)| {
+            let (content, body_key) = match number {
+                None => (Content::Inline, None),
+                Some(number) => {
+                    let both = [bodies.next().flatten(), bodies.next().flatten()];
+                    let found = both.into_iter().zip(keys.next().unwrap_or_default());
+                    match found.into_iter().find_map(|(body, key)| Some((body?, key))) {
+                        Some((body, key)) => (Content::Body(number, body), Some(key.into())),
+                        None => (Content::NoBody(number), None),
+                    }
+                }
+            };
+            let claim = Claim { source, element: Arc::from(element), body_key };
+            Claimed { claim, content }
+        });
+        Ok(claimed.collect())
+    }
+
+    /// Ends the claims that wait in Redis.
+    pub(super) fn unblock_claims(&self) {
+        let blocked = *lock(&self.blocked);
+        let Ok(mut connection) = self.options.target.connect("cerbas-interrupt") else { return };
+        for id in blocked.into_iter().flatten() {
+            // One that does not wait is not woken, which is as well.
+            let _: RedisResult<i64> = cmd("CLIENT").arg("UNBLOCK").arg(id).query(&mut connection);
+        }
+    }
+}
+
+/// The number that `element` is, if it is one.
+fn parse_number(element: &[u8]) -> Option<u64> {
+    let is_number = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(element).ok()?.parse().ok()).flatten()
+}

@@ -1,0 +1,61 @@
+//! Waiting for the next delayed request.
+
+use std::sync::{Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use super::lock;
+use crate::clock;
+
+/// Wakes the claim of delayed requests when one is deferred that is due earlier than what it waits for.
+#[derive(Debug, Default)]
+pub(super) struct Due {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// When the next request is due, in milliseconds since 1970, as far as this process knows.
+    next: Option<u64>,
+    is_interrupted: bool,
+}
+
+impl Due {
+    /// A request is deferred until `due`.
+    pub(super) fn add(&self, due: u64) {
+        let mut state = lock(&self.state);
+        if state.next.is_none_or(|next| due < next) {
+            state.next = Some(due);
+            self.changed.notify_all();
+        }
+    }
+
+    /// Redis says when the next request is due.
+    pub(super) fn set(&self, next: Option<u64>) {
+        lock(&self.state).next = next;
+    }
+
+    /// Waits until the next request is due, at most `patience`; tells whether it is.
+    pub(super) fn wait(&self, patience: Duration) -> bool {
+        let end = Instant::now() + patience;
+        let mut state = lock(&self.state);
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let pause = state.next.map(|next| Duration::from_millis(next.saturating_sub(clock::now())));
+            if pause.is_some_and(|pause| pause.is_zero()) {
+                return true;
+            }
+            if left.is_zero() || std::mem::take(&mut state.is_interrupted) {
+                return false;
+            }
+            let pause = pause.map_or(left, |pause| pause.min(left));
+            state = self.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+        }
+    }
+
+    /// Ends the wait.
+    pub(super) fn interrupt(&self) {
+        lock(&self.state).is_interrupted = true;
+        self.changed.notify_all();
+    }
+}

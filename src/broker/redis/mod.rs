@@ -1,0 +1,131 @@
+//! The real broker.
+//!
+//! Each verb has a connection of its own, so that claims and settlements overlap. A batch is settled in one transaction;
+//! if that ends without a word, the batch is offered again and each element is settled by a script that
+//! first looks what became of it. Either way an element leaves the in-flight list in the step that answers it.
+
+mod claim;
+mod due;
+mod health;
+mod held;
+mod link;
+mod post;
+mod publish;
+mod settle;
+
+use std::sync::{Mutex, MutexGuard, RwLock};
+use std::time::Duration;
+
+pub use link::Target;
+pub use post::RedisPost;
+
+use self::due::Due;
+use self::health::Health;
+use self::held::Held;
+use self::link::Link;
+use super::{Broker, Claimed, Result, Settlement, Source};
+use crate::protocol::RequestId;
+use crate::protocol::keys::Keys;
+
+/// What a [`RedisBroker`] needs to know.
+#[derive(Debug, Clone)]
+pub struct RedisOptions {
+    /// Where Redis is.
+    pub target: Target,
+    /// The names of keys and channels.
+    pub keys: Keys,
+    /// The name of this daemon, which no other has or has had.
+    pub node: String,
+    /// How long answers can be read after they were published.
+    pub result_ttl: Duration,
+}
+
+/// Requests and answers in Redis. It connects when it is first used.
+pub struct RedisBroker {
+    options: RedisOptions,
+    in_flight: String,
+    health: Health,
+    held: Held,
+    due: Due,
+    claiming: [Mutex<ClaimLink>; Source::ALL.len()],
+    /// Held shared by whoever claims, and alone by whoever looks for elements that nobody holds.
+    looking: RwLock<()>,
+    settling: Mutex<SettleLink>,
+    publishing: Mutex<Link>,
+    /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
+    blocked: Mutex<[Option<i64>; Source::ALL.len()]>,
+}
+
+struct ClaimLink {
+    link: Link,
+    /// Found when the connection opened, and given out with the next claims.
+    orphans: Vec<Claimed>,
+}
+
+struct SettleLink {
+    link: Link,
+    /// The last batch ended without a word.
+    is_unsure: bool,
+}
+
+impl RedisBroker {
+    /// A broker that is not connected yet.
+    pub fn new(options: RedisOptions) -> Self {
+        let link = |role: &str| Link::new(options.target.clone(), format!("cerbas-{}-{role}", options.node));
+        let claim_link = |role: &str| Mutex::new(ClaimLink { link: link(role), orphans: Vec::new() });
+        RedisBroker {
+            in_flight: options.keys.in_flight(&options.node),
+            health: Health::default(),
+            held: Held::default(),
+            due: Due::default(),
+            claiming: [claim_link("queue"), claim_link("queue2"), claim_link("delayed")],
+            looking: RwLock::default(),
+            settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false }),
+            publishing: Mutex::new(link("publish")),
+            blocked: Mutex::default(),
+            options,
+        }
+    }
+
+    /// Asks Redis whether it is there, and new enough.
+    pub fn ping(&self) -> Result<()> {
+        let mut settling = lock(&self.settling);
+        settling.link.with(|connection| redis::cmd("PING").query::<()>(connection))
+    }
+
+    /// Logs the first failure and the first success after it.
+    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+        match &result {
+            Ok(_) => self.health.succeeded(),
+            Err(error) => self.health.failed(error),
+        }
+        result
+    }
+}
+
+impl Broker for RedisBroker {
+    fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
+        self.noted(self.claim_from(source, limit, patience))
+    }
+
+    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+        self.noted(self.settle_all(batch))
+    }
+
+    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
+        self.publish_stored(ids)
+    }
+
+    fn interrupt(&self) {
+        self.due.interrupt();
+        self.unblock_claims();
+    }
+
+    fn address(&self) -> String {
+        self.options.target.address().to_owned()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
+}

@@ -1,0 +1,174 @@
+//! A client's connection: it listens and pushes in one round trip.
+//!
+//! It speaks RESP3, in which one connection can subscribe and send commands. As Redis does what one connection sends in
+//! order, the subscription stands before the request can be taken.
+
+use std::time::{Duration, Instant};
+
+use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Value, cmd};
+
+use super::Target;
+use crate::broker::{Post, Result};
+use crate::protocol::RequestId;
+use crate::protocol::keys::Keys;
+
+/// Pauses between attempts to reach a Redis that is away while an answer is waited for.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long an answer of Redis to a command may take.
+const RESPONSE: Duration = Duration::from_secs(3);
+
+/// A client's side of Redis.
+pub struct RedisPost {
+    target: Target,
+    keys: Keys,
+    connection: Option<Connection>,
+    /// The channel that the connection listens to.
+    channel: Option<String>,
+}
+
+impl RedisPost {
+    /// Connects to Redis.
+    pub fn connect(target: &Target, keys: Keys) -> Result<Self> {
+        let mut post = RedisPost { target: target.in_resp3(), keys, connection: None, channel: None };
+        post.connection = Some(post.target.connect("cerbas-client")?);
+        Ok(post)
+    }
+
+    /// The connection, opened again where it has broken.
+    fn connection(&mut self) -> Result<&mut Connection> {
+        if self.connection.is_none() {
+            self.channel = None;
+            self.connection = Some(self.target.connect("cerbas-client")?);
+        }
+        Ok(self.connection.as_mut().expect("it was opened just now"))
+    }
+
+    /// Sends `commands` in one go and gives back the reply to each, after listening to `channel` where one is given.
+    fn ask(&mut self, channel: Option<String>, commands: &[Cmd]) -> Result<Vec<Value>> {
+        let mut bytes = Vec::new();
+        let old = self.channel.take();
+        let connection = self.connection()?;
+        if let Some(old) = old {
+            cmd("UNSUBSCRIBE").arg(old).write_packed_command(&mut bytes);
+        }
+        if let Some(channel) = &channel {
+            cmd("SUBSCRIBE").arg(channel).write_packed_command(&mut bytes);
+        }
+        commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
+        let replies = exchange(connection, &bytes, commands.len());
+        self.channel = channel;
+        replies.map_err(|error| self.broken(&error))
+    }
+
+    fn broken(&mut self, error: &RedisError) -> crate::broker::BrokerError {
+        self.connection = None;
+        self.target.describe(error)
+    }
+
+    /// Waits for the answer on the connection; `None` when the time is over.
+    fn listen(&mut self, patience: Duration) -> Result<Option<Vec<u8>>> {
+        let wanted = self.channel.clone();
+        let deadline = Instant::now() + patience;
+        let connection = self.connection()?;
+        let message = loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break Ok(None);
+            }
+            let value = connection.set_read_timeout(Some(left)).and_then(|()| connection.recv_response());
+            match value {
+                Ok(value) => {
+                    if let Some(message) = message_on(value, wanted.as_deref()) {
+                        break Ok(Some(message));
+                    }
+                }
+                Err(error) if is_timeout(&error) => break Ok(None),
+                Err(error) => break Err(error),
+            }
+        };
+        // After a time-out nobody knows whether half a message was read.
+        if !matches!(message, Ok(Some(_))) {
+            self.connection = None;
+        }
+        message.map_err(|error| self.target.describe(&error))
+    }
+
+    /// Listens again on a new connection, and looks whether the answer came while there was none.
+    fn listen_again(&mut self, id: &RequestId) -> Result<Option<Vec<u8>>> {
+        let stored = self.ask(Some(self.keys.channel(id)), &[cmd("GET").arg(self.keys.result(id)).take()])?;
+        Ok(stored.into_iter().next().and_then(into_bytes))
+    }
+}
+
+impl Post for RedisPost {
+    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()> {
+        let push = cmd("RPUSH").arg(self.keys.queue()).arg(element).take();
+        let channel = id.map(|id| self.keys.channel(id));
+        let was_used = self.connection.is_some();
+        let sent = self.ask(channel.clone(), std::slice::from_ref(&push));
+        // Most likely the connection was closed while nobody used it. If Redis did get the request, it runs twice
+        // under one id, which at-least-once delivery allows.
+        let sent = if sent.is_err() && was_used && self.connection.is_none() { self.ask(channel, &[push]) } else { sent };
+        sent.map(drop)
+    }
+
+    fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let mut heard = if self.connection.is_some() && !left.is_zero() { self.listen(left) } else { Ok(None) };
+            if matches!(heard, Ok(None)) || heard.is_err() {
+                heard = self.listen_again(id);
+            }
+            let is_over = Instant::now() >= deadline;
+            match heard {
+                Ok(Some(answer)) => return Ok(Some(answer)),
+                Ok(None) if is_over => return Ok(None),
+                Err(error) if is_over || error.is_permanent => return Err(error),
+                Ok(None) => {}
+                Err(_) => std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))),
+            }
+        }
+    }
+
+    fn withdraw(&mut self, element: &[u8], _id: &RequestId) -> Result<bool> {
+        let remove = cmd("LREM").arg(self.keys.queue()).arg(1).arg(element).take();
+        let replies = self.ask(None, &[remove])?;
+        Ok(matches!(replies.first(), Some(Value::Int(1))))
+    }
+}
+
+/// Sends `bytes` and reads `count` replies, past all messages and confirmations.
+fn exchange(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+    connection.set_read_timeout(Some(RESPONSE))?;
+    connection.send_packed_command(bytes)?;
+    let mut replies = Vec::with_capacity(count);
+    while replies.len() < count {
+        match connection.recv_response()? {
+            Value::Push { .. } => {}
+            Value::ServerError(error) => return Err(RedisError::from(error)),
+            reply => replies.push(reply),
+        }
+    }
+    Ok(replies)
+}
+
+/// The message that `value` is, if it came on `channel`.
+fn message_on(value: Value, channel: Option<&str>) -> Option<Vec<u8>> {
+    let Value::Push { kind: PushKind::Message, data } = value else { return None };
+    let mut parts = data.into_iter();
+    let (from, message) = (parts.next().and_then(into_bytes)?, parts.next().and_then(into_bytes)?);
+    (channel.map(str::as_bytes) == Some(from.as_slice())).then_some(message)
+}
+
+fn into_bytes(value: Value) -> Option<Vec<u8>> {
+    match value {
+        Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn is_timeout(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Io && error.is_timeout()
+}

@@ -1,0 +1,9 @@
+-- Takes up to ARGV[2] elements that are due at ARGV[1] from the sorted set KEYS[1] into the in-flight list KEYS[2].
+-- Gives back the elements and when the next one is due.
+local elements = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
+if #elements > 0 then
+  redis.call('ZREM', KEYS[1], unpack(elements))
+  redis.call('RPUSH', KEYS[2], unpack(elements))
+end
+local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
+return {elements, first[2]}

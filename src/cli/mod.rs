@@ -1,0 +1,107 @@
+//! The command line: parse, do, and turn the result into an exit status.
+
+mod bench;
+mod call;
+mod check;
+mod exit;
+mod output;
+mod place;
+mod run;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::exit::Failure;
+use self::place::Place;
+
+/// The exit statuses, as `--help` shows them.
+const EXIT_STATUSES: &str = "\
+Exit status:
+  0  done
+  1  the function answered an error; check found faults; run had to abandon something
+  2  the command line is wrong
+  3  the function ran out of time
+  4  no daemon answers
+  5  Redis cannot be reached, or refuses
+  6  cerbas cannot start: its configuration or its machine";
+
+/// Answers requests from Redis with functions, on a fixed pool of threads.
+#[derive(Parser)]
+#[command(name = "cerbas", version, after_help = EXIT_STATUSES, disable_help_subcommand = true)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the daemon in the foreground
+    Run(run::Run),
+    /// Look for faults in the configuration
+    Check(check::Check),
+    /// Call a function and wait for its value
+    Call(call::Call),
+    /// Send a request and do not wait
+    Send(call::Send),
+    /// List the functions of the configuration
+    Functions(check::List),
+    /// Stop the daemon, by its function `halt`
+    Halt(call::Halt),
+    /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
+    Bench(bench::Bench),
+    /// Print a completion script
+    Completions {
+        /// For which shell
+        shell: clap_complete::Shell,
+    },
+    /// The bare loop that answers calls in `bench`
+    #[command(hide = true)]
+    BenchEcho(bench::Echo),
+}
+
+/// Where the configuration is.
+#[derive(clap::Args, Clone)]
+struct ConfigPath {
+    /// The configuration
+    #[arg(long, value_name = "FILE", default_value = "cerbas.toml", env = "CERBAS_CONFIG")]
+    config: PathBuf,
+}
+
+/// The program `cerbas`.
+pub fn main() -> ExitCode {
+    let command_line = CommandLine::parse();
+    let done = match command_line.command {
+        Command::Run(run) => run.run(),
+        Command::Check(check) => check.run(),
+        Command::Call(call) => call.run(),
+        Command::Send(send) => send.run(),
+        Command::Functions(list) => list.run(),
+        Command::Halt(halt) => halt.run(),
+        Command::Bench(bench) => bench.run(),
+        Command::BenchEcho(echo) => echo.run(),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut CommandLine::command(), "cerbas", &mut script);
+            output::print_bytes(&script)
+        }
+    };
+    match done {
+        Ok(exit) => exit.into(),
+        Err(Failure { exit, message }) => {
+            output::complain(&message);
+            exit.into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        CommandLine::command().debug_assert();
+    }
+}

@@ -1,0 +1,79 @@
+//! What the program prints. The only place that writes to the terminal.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::exit::{Exit, Failure};
+
+/// Prints a line to standard output.
+pub(super) fn print(line: &str) -> Result<Exit, Failure> {
+    print_bytes(format!("{line}\n").as_bytes())
+}
+
+/// Prints bytes to standard output. A reader that has gone, as `head` does, is no failure.
+pub(super) fn print_bytes(bytes: &[u8]) -> Result<Exit, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Failed, format!("cannot write the output: {error}")))
+        }
+        _ => Ok(Exit::Done),
+    }
+}
+
+/// Prints what went wrong to standard error, a line each.
+pub(super) fn complain(message: &str) {
+    let mut err = io::stderr().lock();
+    let (red, plain) = if io::stderr().is_terminal() { ("\x1b[31m", "\x1b[0m") } else { ("", "") };
+    for line in message.lines() {
+        // Nowhere to say that this failed.
+        let _ = writeln!(err, "{red}cerbas:{plain} {line}");
+    }
+}
+
+/// Prints a line of progress to standard error.
+pub(super) fn note(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+/// Shows on a terminal that something is waited for, until it is dropped. Where standard error is no terminal, nothing.
+pub(super) struct Waiting(Option<(Sender<()>, JoinHandle<()>)>);
+
+/// Whoever waits less need not be told.
+const QUIET: Duration = Duration::from_millis(300);
+
+impl Waiting {
+    /// Says that `what` is waited for.
+    pub(super) fn show(what: String) -> Self {
+        if !io::stderr().is_terminal() {
+            return Waiting(None);
+        }
+        let (end, ended) = channel();
+        let start = Instant::now();
+        let thread = thread::spawn(move || {
+            let mut pause = QUIET;
+            let mut was_shown = false;
+            while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let mut err = io::stderr().lock();
+                let _ = write!(err, "\r\x1b[2K\x1b[2m{what} ({:.0} s)\x1b[0m", start.elapsed().as_secs_f64());
+                let _ = err.flush();
+                (pause, was_shown) = (Duration::from_secs(1), true);
+            }
+            if was_shown {
+                let _ = write!(io::stderr().lock(), "\r\x1b[2K");
+            }
+        });
+        Waiting(Some((end, thread)))
+    }
+}
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        if let Some((end, thread)) = self.0.take() {
+            drop(end);
+            let _ended = thread.join();
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Where the client commands find Redis.
+
+use super::ConfigPath;
+use super::exit::{Exit, Failure};
+use crate::broker::Target;
+use crate::client::Client;
+use crate::config::{Config, RedisServer};
+
+/// Where Redis is: as the configuration says, or as given.
+#[derive(clap::Args)]
+pub(super) struct Place {
+    #[command(flatten)]
+    config: ConfigPath,
+    /// Redis, instead of the one in the configuration
+    #[arg(long, value_name = "URL")]
+    redis: Option<String>,
+    /// What keys start with, beside --redis
+    #[arg(long, value_name = "TEXT", requires = "redis", default_value = "CERBAS")]
+    prefix: String,
+}
+
+impl Place {
+    /// A client for it.
+    pub(super) fn connect(&self) -> Result<Client, Failure> {
+        if let Some(url) = &self.redis {
+            return Ok(Client::connect_with(&Target::new(url, None, None)?, &self.prefix)?);
+        }
+        let config = Config::load(&self.config.config, std::env::vars_os());
+        let redis = config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))?.redis;
+        if redis.server == RedisServer::None {
+            let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
+            return Err(Failure::new(Exit::NoRedis, reason));
+        }
+        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
+        Ok(Client::connect_with(&target, &redis.prefix)?)
+    }
+}

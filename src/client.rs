@@ -1,0 +1,190 @@
+//! The Rust client: it calls functions of a daemon through Redis.
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::broker::{BrokerError, Post, RedisPost, Target};
+use crate::clock;
+use crate::protocol::keys::Keys;
+use crate::protocol::{Answer, RequestId, Status, Verdict};
+
+/// How long a call waits for its answer where nothing else is said.
+pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
+
+/// Calls functions; one call at a time. Make one for each thread.
+///
+/// ```no_run
+/// use serde_json::json;
+///
+/// let mut client = cerbas::Client::connect("redis://127.0.0.1:6379/1")?.source("rust");
+/// let sum = client.call("sum", json!({"a": 1, "b": 2}))?;
+/// assert_eq!(sum, 3);
+/// # Ok::<(), cerbas::ClientError>(())
+/// ```
+pub struct Client {
+    post: Box<dyn Post>,
+    user: Option<String>,
+    source: Option<String>,
+    patience: Duration,
+    time_limit: Option<Duration>,
+    delay: Option<Duration>,
+}
+
+impl Client {
+    /// Connects to the Redis at `url`, where keys start with `CERBAS`.
+    pub fn connect(url: &str) -> Result<Self, ClientError> {
+        Self::connect_with(&Target::new(url, None, None)?, "CERBAS")
+    }
+
+    /// Connects to the Redis at `target`, where keys start with `prefix`.
+    pub fn connect_with(target: &Target, prefix: &str) -> Result<Self, ClientError> {
+        let post = RedisPost::connect(target, Keys::new(prefix, target.database()))?;
+        Ok(Self::over(Box::new(post)))
+    }
+
+    /// A client that sends over `post`.
+    pub fn over(post: Box<dyn Post>) -> Self {
+        Client { post, user: None, source: None, patience: DEFAULT_PATIENCE, time_limit: None, delay: None }
+    }
+
+    /// Asks on behalf of `user`.
+    pub fn user(self, user: impl Into<String>) -> Self {
+        Client { user: Some(user.into()), ..self }
+    }
+
+    /// Asks as the program `source`.
+    pub fn source(self, source: impl Into<String>) -> Self {
+        Client { source: Some(source.into()), ..self }
+    }
+
+    /// Waits at most `patience` for an answer. Default: [`DEFAULT_PATIENCE`].
+    pub fn patience(self, patience: Duration) -> Self {
+        Client { patience, ..self }
+    }
+
+    /// Lets the function run no longer than `time_limit`. Default: the function's own limit.
+    pub fn time_limit(self, time_limit: Duration) -> Self {
+        Client { time_limit: Some(time_limit), ..self }
+    }
+
+    /// Lets the function start only after `delay`. Default: at once.
+    pub fn delay(self, delay: Duration) -> Self {
+        Client { delay: Some(delay), ..self }
+    }
+
+    /// Calls `func` with `args`, which must become a JSON object, and waits for its value.
+    pub fn call(&mut self, func: &str, args: impl Serialize) -> Result<Value, ClientError> {
+        let answer = self.ask(func, args)?;
+        match answer.status {
+            Status::Ok => Ok(answer.data),
+            Status::Error => Err(ClientError::Answered {
+                verdict: answer.verdict(),
+                message: answer.data.as_str().map_or_else(|| answer.data.to_string(), str::to_owned),
+            }),
+        }
+    }
+
+    /// Calls `func` with `args`, which must become a JSON object, and waits for its answer, be it an error.
+    pub fn ask(&mut self, func: &str, args: impl Serialize) -> Result<Answer, ClientError> {
+        let (id, element) = self.request(func, args, true)?;
+        self.post.send(&element, Some(&id))?;
+        let patience = self.patience + self.delay.unwrap_or_default();
+        match self.post.receive(&id, patience)? {
+            Some(json) => serde_json::from_slice(&json).map_err(|_| ClientError::Unreadable),
+            None => {
+                let was_waiting = self.post.withdraw(&element, &id)?;
+                Err(ClientError::NoAnswer { was_taken: !was_waiting, waited: patience })
+            }
+        }
+    }
+
+    /// Sends a request that nobody waits for; gives back its id.
+    pub fn send(&mut self, func: &str, args: impl Serialize) -> Result<RequestId, ClientError> {
+        let (id, element) = self.request(func, args, false)?;
+        self.post.send(&element, None)?;
+        Ok(id)
+    }
+
+    fn request(&self, func: &str, args: impl Serialize, reply: bool) -> Result<(RequestId, Vec<u8>), ClientError> {
+        let args = serde_json::to_value(args).map_err(|error| ClientError::Arguments(error.to_string()))?;
+        if !args.is_object() && !args.is_null() {
+            return Err(ClientError::Arguments("must be a JSON object, by name".to_owned()));
+        }
+        let id = RequestId::random();
+        let mut request = json!({"id": id.to_string(), "func": func, "args": args});
+        let mut set = |name: &str, value: Option<Value>| {
+            if let Some(value) = value {
+                request[name] = value;
+            }
+        };
+        set("user", self.user.clone().map(Value::from));
+        set("source", self.source.clone().map(Value::from));
+        set("timeout", self.time_limit.map(milliseconds));
+        set("delay", self.delay.map(milliseconds));
+        if reply {
+            // Nobody waits longer, so it need not start later.
+            set("expires", Some(milliseconds(self.patience)));
+            set("sent_at", Some(Value::from(clock::now())));
+        } else {
+            set("reply", Some(Value::from(false)));
+        }
+        Ok((id, serde_json::to_vec(&request).expect("a request is JSON")))
+    }
+}
+
+fn milliseconds(duration: Duration) -> Value {
+    Value::from(duration.as_millis() as u64)
+}
+
+/// Why a call has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientError {
+    /// The daemon answered that there is none.
+    Answered {
+        /// How the request ended.
+        verdict: Verdict,
+        /// What it said.
+        message: String,
+    },
+    /// Nothing came in time.
+    NoAnswer {
+        /// Whether a daemon had taken the request. If not, it was taken back and will not run.
+        was_taken: bool,
+        /// How long it was waited for.
+        waited: Duration,
+    },
+    /// The arguments are no JSON object.
+    Arguments(String),
+    /// What came is no answer.
+    Unreadable,
+    /// Redis is away or refuses.
+    Redis(BrokerError),
+}
+
+impl fmt::Display for ClientError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ClientError::Answered { message, .. } => f.write_str(message),
+            ClientError::NoAnswer { was_taken: true, waited } => {
+                write!(f, "no answer within {waited:?}: a daemon has taken the request and may still run it")
+            }
+            ClientError::NoAnswer { was_taken: false, waited } => {
+                write!(f, "no daemon answers: nobody took the request within {waited:?}, so it was taken back")
+            }
+            ClientError::Arguments(reason) => write!(f, "arguments: {reason}"),
+            ClientError::Unreadable => f.write_str("what came back is no answer of cerbas"),
+            ClientError::Redis(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ClientError {}
+
+impl From<BrokerError> for ClientError {
+    fn from(error: BrokerError) -> Self {
+        ClientError::Redis(error)
+    }
+}

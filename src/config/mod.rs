@@ -1,0 +1,217 @@
+//! What an operator can set: [`Config`], read from a file and from variables of the environment.
+//!
+//! A key that nobody knows is a fault, not a surprise, and all faults are told at once, each with its line. Every
+//! default is in `defaults.rs`. Nothing here opens a connection or starts anything; the only files read besides the
+//! configuration are those that hold secrets.
+//!
+//! A variable `CERBAS_<SECTION>_<KEY>` overrides a key of `[redis]`, `[server]` or `[auth]`; in it, a list is separated
+//! by commas. Relative paths in the file start from the folder that it is in, wherever the daemon was started; those in
+//! variables start from the working directory, as everywhere else on a command line.
+
+mod defaults;
+mod environment;
+mod faults;
+mod function;
+mod functions;
+mod rooms;
+mod section;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::cell::RefCell;
+use std::collections::{BTreeMap, HashSet};
+use std::ffi::OsString;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use toml::de::DeTable;
+
+use environment::Environment;
+use section::{Origin, Section, quoted};
+
+pub use faults::{Fault, Faults, Place, Position};
+pub use function::{BodyConfig, CommandConfig, FunctionConfig, HttpConfig, LimitsConfig, ProcessConfig, WorkerConfig};
+pub use functions::build;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// Where it was read from. Default: nowhere.
+    pub file: Option<PathBuf>,
+    /// How requests come in.
+    pub redis: RedisConfig,
+    /// How much is done at once, and for how long.
+    pub server: ServerConfig,
+    /// Who may call.
+    pub auth: AuthConfig,
+    /// What can be called, by name. Default: nothing.
+    pub functions: BTreeMap<String, FunctionConfig>,
+}
+
+/// `[redis]`: how requests come in. A `_file` is read at load, and excludes the key that it stands for.
+#[derive(Clone, PartialEq, Eq)]
+pub struct RedisConfig {
+    /// Where Redis is: `redis://host:port/db`, or `unix:///path?db=1`. Default: `"redis://127.0.0.1:6379/1"`.
+    ///
+    /// `url_file` names a file that has it instead.
+    pub url: String,
+    /// As whom to log in; it overrides the one in the URL. Default: none.
+    pub username: Option<String>,
+    /// The password; it overrides the one in the URL. Default: none.
+    ///
+    /// `password_file` names a file that has it instead.
+    pub password: Option<String>,
+    /// Whether to start a server where none answers. Default: `"managed"`.
+    pub server: RedisServer,
+    /// What every key and channel starts with: 1 to 128 characters without blanks. Default: `"CERBAS"`.
+    pub prefix: String,
+    /// Channels to publish answers on as well, with `{prefix}`, `{db}` and `{id}`. Default: `[]`.
+    pub extra_channels: Vec<String>,
+}
+
+/// Whose the Redis server is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RedisServer {
+    /// If none answers, ours: started under the state folder, and stopped with us.
+    Managed,
+    /// Somebody else's: we only connect.
+    External,
+    /// There is none.
+    None,
+}
+
+/// `[server]`: how much is done at once, and for how long.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerConfig {
+    /// How many calls run at once, 1 to 4096. Default: 4 for each processor.
+    pub workers: usize,
+    /// The folder for what must outlive a restart. Default: `"state"`.
+    pub state_dir: PathBuf,
+    /// How long running calls may go on after a stop was asked for. Default: `"25s"`.
+    pub shutdown_timeout: Duration,
+    /// The longest request in bytes, up to 512 MiB. Default: `"1MiB"`.
+    pub max_request: usize,
+    /// The most that a function may give back, in bytes, up to 512 MiB. Default: `"1MiB"`.
+    pub max_output: usize,
+    /// How long an answer can be read after it was given, at least a second. Default: `"60s"`.
+    pub result_ttl: Duration,
+    /// How many native functions past their time limit may hold a thread, 1 to 4096. Default: `256`.
+    pub max_stuck: usize,
+}
+
+/// `[auth]`: who may call. A function can narrow it further.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AuthConfig {
+    /// The programs that may call; an empty list: none. Default: all.
+    pub sources: Option<HashSet<String>>,
+    /// The users that may call; an empty list: none. Default: all.
+    pub users: Option<HashSet<String>>,
+    /// Whether a request must name its user. Default: `false`.
+    pub require_user: bool,
+}
+
+impl Config {
+    /// Reads the file at `path`, with the variables of `environment` over it.
+    pub fn load(
+        path: &Path,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Self, Faults> {
+        let fault = |position, message| Fault { place: Place::File(path.to_owned()), position, message };
+        let bytes = fs::read(path).map_err(|error| fault(None, format!("cannot read the configuration: {error}")))?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
+            fault(Some(Position::of(valid.len(), &valid)), "expected text in UTF-8".to_owned())
+        })?;
+        Self::from_text(&text, path, environment)
+    }
+
+    /// Reads `text` as if it were the file `file_name`, with the variables of `environment` over it.
+    pub fn from_text(
+        text: &str,
+        file_name: impl AsRef<Path>,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Self, Faults> {
+        let (file, environment) = (file_name.as_ref(), Environment::new(environment));
+        // Some editors put a byte order mark in front; it is no character of the first line.
+        let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+        let folder = Path::new(".").join(file.parent().unwrap_or(Path::new("")));
+        let folder = std::path::absolute(&folder).unwrap_or(folder);
+        let origin = Origin { file, text, folder: &folder, environment: &environment, faults: RefCell::default() };
+
+        let (table, mut errors) = DeTable::parse_recoverable(text);
+        // Of two at one place the later one is about the value, the earlier one about what it stands in.
+        errors.reverse();
+        errors.sort_by_key(|error| error.span().map(|span| span.start));
+        for error in &errors {
+            let offset = error.span().map_or(text.len(), |span| span.start);
+            origin.syntax_fault(offset, error.message());
+        }
+        // What is left of a broken file would give faults that nobody made.
+        let config = if errors.is_empty() { Self::read(&origin, table.get_ref()) } else { Config::default() };
+        Faults::unless_empty(origin.faults.into_inner())?;
+        Ok(config)
+    }
+
+    fn read<'a>(origin: &'a Origin<'a>, table: &'a DeTable<'a>) -> Self {
+        let mut config = Config { file: Some(origin.file.to_owned()), ..Config::default() };
+        config.server.state_dir = origin.folder.join(&config.server.state_dir);
+        let mut root = Section::root(origin, table);
+        root.overridable_table("redis", |section| rooms::redis(section, &mut config.redis));
+        root.overridable_table("server", |section| rooms::server(section, &mut config.server));
+        root.overridable_table("auth", |section| rooms::auth(section, &mut config.auth));
+        let max_output = config.server.max_output;
+        root.table("functions", |section| {
+            section.each_table(|name, section| {
+                if let Some(function) = function::read(name, section, max_output) {
+                    config.functions.insert(name.to_owned(), function);
+                }
+            });
+        });
+        root.finish();
+        config
+    }
+
+    /// Looks for what the functions need on this machine: programs, folders, users.
+    pub fn check(&self) -> Result<(), Faults> {
+        let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
+        let faults = self.functions.iter().flat_map(|(name, function)| {
+            let fault = |why| Fault {
+                place: Place::File(file.clone()),
+                position: function.position,
+                message: format!("functions.{}: {why}", quoted(name)),
+            };
+            functions::check(function).into_iter().map(fault).collect::<Vec<_>>()
+        });
+        Faults::unless_empty(faults.collect())
+    }
+}
+
+impl RedisConfig {
+    /// The URL as it can be shown: without the name and the password in it.
+    pub fn shown_url(&self) -> String {
+        let Some((scheme, rest)) = self.url.split_once("://") else { return "an unreadable URL".to_owned() };
+        // A path can have an @; a URL of a host has one only behind name and password.
+        let host = if scheme.ends_with("unix") { 0 } else { rest.rfind('@').map_or(0, |at| at + 1) };
+        // Behind a `?` there can be a password as well: `unix:///path?pass=...`.
+        let shown = rest[host..].split('?').next().unwrap_or_default();
+        format!("{scheme}://{shown}")
+    }
+}
+
+/// Shows no password.
+impl fmt::Debug for RedisConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("url", &self.shown_url())
+            .field("username", &self.username)
+            .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("server", &self.server)
+            .field("prefix", &self.prefix)
+            .field("extra_channels", &self.extra_channels)
+            .finish()
+    }
+}

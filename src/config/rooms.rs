@@ -1,0 +1,93 @@
+//! Reads `[redis]`, `[server]` and `[auth]`, over the defaults.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::defaults::MAX_WORKERS;
+use super::section::Section;
+use super::value::{Fit, Value};
+use super::{AuthConfig, RedisConfig, RedisServer, ServerConfig};
+
+/// What can be answered or asked, in bytes: no text in Redis can be longer.
+pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 1..=512 * 1024 * 1024;
+
+const MAX_PREFIX_LENGTH: usize = 128;
+
+/// What the broker can speak; it alone knows the rest of a URL.
+const SCHEMES: [&str; 4] = ["redis", "rediss", "unix", "redis+unix"];
+
+const SERVERS: [(&str, RedisServer); 3] =
+    [("managed", RedisServer::Managed), ("external", RedisServer::External), ("none", RedisServer::None)];
+
+pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
+    if let Some(url) = secret(section, "url", "url_file", url) {
+        config.url = url;
+    }
+    section.set_some("username", &mut config.username, Value::text);
+    if let Some(password) = secret(section, "password", "password_file", Ok) {
+        config.password = Some(password);
+    }
+    section.set("server", &mut config.server, |value| value.choice(&SERVERS));
+    section.set("prefix", &mut config.prefix, |value| prefix(value.text()?));
+    section.set("extra_channels", &mut config.extra_channels, |value| value.list()?.into_iter().map(channel).collect());
+}
+
+pub(super) fn server(section: &mut Section<'_>, config: &mut ServerConfig) {
+    section.set("workers", &mut config.workers, |value| value.number(1..=MAX_WORKERS as i64));
+    section.set("state_dir", &mut config.state_dir, Value::path);
+    section.set("shutdown_timeout", &mut config.shutdown_timeout, |value| value.duration(Duration::ZERO));
+    section.set("max_request", &mut config.max_request, |value| value.size(MESSAGE_SIZE));
+    section.set("max_output", &mut config.max_output, |value| value.size(MESSAGE_SIZE));
+    section.set("result_ttl", &mut config.result_ttl, |value| value.duration(Duration::from_secs(1)));
+    section.set("max_stuck", &mut config.max_stuck, |value| value.number(1..=4096));
+}
+
+pub(super) fn auth(section: &mut Section<'_>, config: &mut AuthConfig) {
+    section.set_some("sources", &mut config.sources, Value::set);
+    section.set_some("users", &mut config.users, Value::set);
+    section.set("require_user", &mut config.require_user, Value::switch);
+}
+
+/// The value of `key`, or what is in the file that `file_key` names. One from a variable wins over one from the file;
+/// both from the same place contradict each other.
+fn secret(
+    section: &mut Section<'_>,
+    key: &'static str,
+    file_key: &'static str,
+    fits: impl Fn(String) -> Fit<String>,
+) -> Option<String> {
+    let (direct, in_file) = (section.level(key), section.level(file_key));
+    if direct.is_some() && direct == in_file {
+        section.key_fault(file_key, &format!("{key} is there as well, give only one of them"));
+        return None;
+    }
+    if in_file > direct {
+        section.get(file_key, |value| fits(value.content()?))
+    } else {
+        section.get(key, |value| fits(value.text()?))
+    }
+}
+
+/// The text is not repeated in the message: it may have a password in it.
+fn url(url: String) -> Fit<String> {
+    let scheme = url.split_once("://").map(|(scheme, _)| scheme);
+    if scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
+        return Ok(url);
+    }
+    Err("expected a URL such as redis://127.0.0.1:6379/1 or unix:///run/redis.sock?db=1".to_owned().into())
+}
+
+fn prefix(prefix: String) -> Fit<String> {
+    let is_seen = |character: char| !character.is_control() && !character.is_whitespace();
+    if prefix.chars().all(is_seen) && prefix.len() <= MAX_PREFIX_LENGTH {
+        return Ok(prefix);
+    }
+    Err(format!("expected 1 to {MAX_PREFIX_LENGTH} characters without blanks, found {prefix:?}").into())
+}
+
+fn channel(template: String) -> Fit<String> {
+    if template.contains("{id}") {
+        return Ok(template);
+    }
+    Err(format!("expected templates with {{id}}, found {template:?}").into())
+}

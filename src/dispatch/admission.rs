@@ -1,0 +1,125 @@
+//! Who may call what, with which arguments. Pure.
+
+use std::collections::HashSet;
+
+use crate::functions::Function;
+use crate::protocol::{CallError, Request};
+
+/// Who may call at all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Admission {
+    /// The programs that may call; `None`: any.
+    pub sources: Option<HashSet<String>>,
+    /// The users that may call; `None`: any.
+    pub users: Option<HashSet<String>>,
+    /// Whether a request must say who asks.
+    pub require_user: bool,
+}
+
+impl Admission {
+    /// Refuses `request` where its source or user may not call `function`, or an argument is missing.
+    pub(super) fn admit(&self, request: &Request, function: &Function) -> Result<(), CallError> {
+        let terms = &function.terms;
+        let source = request.source.as_deref();
+        if !is_listed(source, &self.sources, true) || !is_listed(source, &terms.sources, true) {
+            return Err(CallError::InvalidSource);
+        }
+        let user = request.user.as_deref();
+        if (self.require_user && user.is_none())
+            || !is_listed(user, &self.users, false)
+            || !is_listed(user, &terms.users, true)
+        {
+            return Err(CallError::InvalidUser);
+        }
+        if terms.params.iter().any(|name| !request.args.contains_key(name)) {
+            return Err(CallError::InvalidArguments);
+        }
+        Ok(())
+    }
+}
+
+/// Whether `list` lets `name` in. Where there is no list everybody is; where there is one, `must_be_named` says whether
+/// somebody without a name is kept out.
+fn is_listed(name: Option<&str>, list: &Option<HashSet<String>>, must_be_named: bool) -> bool {
+    match (list, name) {
+        (None, _) => true,
+        (Some(list), Some(name)) => list.contains(name),
+        (Some(_), None) => !must_be_named,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::functions::{Body, Call, Terms};
+    use crate::protocol::{Arguments, Outcome, RequestId};
+
+    struct Nothing;
+
+    impl Body for Nothing {
+        fn run(&self, _: &Call, _: Arguments) -> Outcome {
+            Ok(().into())
+        }
+
+        fn kind(&self) -> &'static str {
+            "native"
+        }
+    }
+
+    fn list(names: &[&str]) -> Option<HashSet<String>> {
+        Some(names.iter().map(|&name| name.to_owned()).collect())
+    }
+
+    #[track_caller]
+    fn check(
+        admission: &Admission,
+        terms: Terms,
+        source: Option<&str>,
+        user: Option<&str>,
+        expected: Result<(), CallError>,
+    ) {
+        let function = Function { name: "f".to_owned(), terms, body: Box::new(Nothing) };
+        let mut request = Request::new(RequestId::Number(1), "f", Arguments::new());
+        request.source = source.map(str::to_owned);
+        request.user = user.map(str::to_owned);
+        assert_eq!(admission.admit(&request, &function), expected);
+    }
+
+    #[test]
+    fn without_lists_anyone_may_call() {
+        check(&Admission::default(), Terms::default(), None, None, Ok(()));
+    }
+
+    #[test]
+    fn where_sources_are_listed_a_request_must_name_one_of_them() {
+        let admission = Admission { sources: list(&["web"]), ..Admission::default() };
+        check(&admission, Terms::default(), Some("web"), None, Ok(()));
+        check(&admission, Terms::default(), Some("cron"), None, Err(CallError::InvalidSource));
+        check(&admission, Terms::default(), None, None, Err(CallError::InvalidSource));
+    }
+
+    #[test]
+    fn where_users_are_listed_a_request_may_still_come_from_nobody_unless_a_user_is_required() {
+        let mut admission = Admission { users: list(&["tom"]), ..Admission::default() };
+        check(&admission, Terms::default(), None, Some("tom"), Ok(()));
+        check(&admission, Terms::default(), None, Some("eve"), Err(CallError::InvalidUser));
+        check(&admission, Terms::default(), None, None, Ok(()));
+        admission.require_user = true;
+        check(&admission, Terms::default(), None, None, Err(CallError::InvalidUser));
+    }
+
+    #[test]
+    fn the_lists_of_a_function_hold_besides_the_general_ones() {
+        let admission = Admission { sources: list(&["web", "cron"]), ..Admission::default() };
+        let terms = Terms { sources: list(&["cron"]), users: list(&["root"]), ..Terms::default() };
+        check(&admission, terms.clone(), Some("cron"), Some("root"), Ok(()));
+        check(&admission, terms.clone(), Some("web"), Some("root"), Err(CallError::InvalidSource));
+        check(&admission, terms, Some("cron"), None, Err(CallError::InvalidUser));
+    }
+
+    #[test]
+    fn a_required_argument_must_be_there() {
+        let terms = Terms { params: vec!["table".to_owned()], ..Terms::default() };
+        check(&Admission::default(), terms, None, None, Err(CallError::InvalidArguments));
+    }
+}

@@ -1,0 +1,215 @@
+//! The TTL map: values that are kept for a time, and identical calls that share one run.
+//!
+//! The key is the function and its arguments with sorted names; who asks is not part of it, so a function whose value
+//! depends on the user must not be cached. Only values are kept; a failure is shared by those who wait, and forgotten.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::deadlines::{Deadlines, Key as DueKey};
+use super::reply::{Reply, Settled};
+use super::watchdog::Watch;
+use crate::protocol::codec::Encoded;
+use crate::protocol::{Arguments, Verdict};
+
+/// How much is kept at the most.
+const MAX_ENTRIES: usize = 10_000;
+/// How much is kept at the most, in bytes of answers and keys.
+const MAX_BYTES: usize = 16 << 20;
+
+/// A function and its arguments.
+pub(super) type Key = Arc<str>;
+
+/// The key of a call.
+pub(super) fn key(func: &str, args: &Arguments) -> Key {
+    let args = serde_json::to_string(args).expect("arguments are JSON");
+    format!("{func} {args}").into()
+}
+
+/// Somebody who waits for a run, with the watch over their own, shorter time limit.
+pub(super) type Waiter = (Reply, Option<Watch>);
+
+/// What [`Cache::join`] found.
+pub(super) enum Joined {
+    /// A value was kept; the waiter has it.
+    Answered,
+    /// The same call runs already; the waiter is told with the others.
+    Waiting,
+    /// Nobody runs it: the caller must, and then tell the cache with [`Cache::finish`].
+    First,
+}
+
+/// Values and runs by key.
+#[derive(Default)]
+pub(super) struct Cache(Mutex<Store>);
+
+#[derive(Default)]
+struct Store {
+    entries: HashMap<Key, Entry>,
+    ends: Deadlines<Key>,
+    bytes: usize,
+}
+
+enum Entry {
+    Kept { answer: Arc<Encoded>, end: DueKey },
+    Running(Vec<Waiter>),
+}
+
+impl Cache {
+    /// Answers `waiter` from what is kept, or lets it wait for the run of `key`.
+    pub(super) fn join(&self, key: &Key, waiter: Waiter, now: Instant) -> Joined {
+        let mut store = self.store();
+        store.forget_due(now);
+        match store.entries.get_mut(key) {
+            Some(Entry::Kept { answer, .. }) => {
+                let answer = Arc::clone(answer);
+                drop(store);
+                waiter.0.settle(Settled::Answered(answer));
+                Joined::Answered
+            }
+            Some(Entry::Running(waiters)) => {
+                waiters.push(waiter);
+                Joined::Waiting
+            }
+            None => {
+                store.entries.insert(Arc::clone(key), Entry::Running(vec![waiter]));
+                Joined::First
+            }
+        }
+    }
+
+    /// The run of `key` has ended: tells all who wait, and keeps a value for `ttl`.
+    pub(super) fn finish(&self, key: &Key, settled: Settled, ttl: Duration, now: Instant) {
+        let mut store = self.store();
+        let waiters = match store.entries.remove(key) {
+            Some(Entry::Running(waiters)) => waiters,
+            _ => Vec::new(),
+        };
+        if let Settled::Answered(answer) = &settled
+            && answer.verdict == Verdict::Ok
+        {
+            store.keep(key, Arc::clone(answer), now + ttl);
+        }
+        drop(store);
+        for (reply, watch) in waiters {
+            reply.settle(settled.clone());
+            drop(watch);
+        }
+    }
+
+    fn store(&self) -> MutexGuard<'_, Store> {
+        self.0.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl Store {
+    /// Keeps `answer`; what ends soonest makes room for it.
+    fn keep(&mut self, key: &Key, answer: Arc<Encoded>, until: Instant) {
+        let size = size(key, &answer);
+        if size > MAX_BYTES {
+            return;
+        }
+        while self.ends.len() >= MAX_ENTRIES || self.bytes + size > MAX_BYTES {
+            let Some(soonest) = self.ends.take_first() else { break };
+            self.forget(&soonest);
+        }
+        let end = self.ends.add(until, Arc::clone(key));
+        self.bytes += size;
+        self.entries.insert(Arc::clone(key), Entry::Kept { answer, end });
+    }
+
+    fn forget_due(&mut self, now: Instant) {
+        while let Some(key) = self.ends.take_due(now) {
+            self.forget(&key);
+        }
+    }
+
+    fn forget(&mut self, key: &Key) {
+        if let Some(Entry::Kept { answer, end }) = self.entries.remove(key) {
+            self.ends.remove(end);
+            self.bytes -= size(key, &answer);
+        }
+    }
+}
+
+fn size(key: &Key, answer: &Encoded) -> usize {
+    key.len() + answer.json.len() + answer.msgpack.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::protocol::codec::encode_outcome;
+    use crate::protocol::{CallError, Outcome};
+
+    const TTL: Duration = Duration::from_secs(20);
+
+    fn waiter() -> (Waiter, crossbeam_channel::Receiver<Verdict>) {
+        let (told, answers) = crossbeam_channel::unbounded();
+        let reply = Reply::inside(move |settled| {
+            if let Settled::Answered(answer) = settled {
+                told.send(answer.verdict).expect("the test listens");
+            }
+        });
+        ((reply, None), answers)
+    }
+
+    fn settled(outcome: Outcome) -> Settled {
+        Settled::Answered(encode_outcome(outcome))
+    }
+
+    #[test]
+    fn the_order_of_the_arguments_makes_no_difference() {
+        let arguments = |text: &str| serde_json::from_str(text).expect("the test's arguments are JSON");
+        assert_eq!(key("f", &arguments(r#"{"b": 1, "a": 2}"#)), key("f", &arguments(r#"{"a":2,"b":1}"#)));
+        assert_ne!(key("f", &arguments(r#"{"a": 1}"#)), key("f", &arguments(r#"{"a": 2}"#)));
+    }
+
+    #[test]
+    fn a_value_is_kept_until_its_time_is_over() {
+        let (cache, now, key) = (Cache::default(), Instant::now(), Key::from("f"));
+        let (first, first_answer) = waiter();
+        assert!(matches!(cache.join(&key, first, now), Joined::First));
+        cache.finish(&key, settled(Ok(json!(1))), TTL, now);
+        assert_eq!(first_answer.try_recv(), Ok(Verdict::Ok));
+
+        let (second, second_answer) = waiter();
+        assert!(matches!(cache.join(&key, second, now + TTL / 2), Joined::Answered));
+        assert_eq!(second_answer.try_recv(), Ok(Verdict::Ok));
+        assert!(matches!(cache.join(&key, waiter().0, now + TTL), Joined::First));
+    }
+
+    #[test]
+    fn identical_calls_share_one_run_and_its_failure_is_not_kept() {
+        let (cache, now, key) = (Cache::default(), Instant::now(), Key::from("f"));
+        let (first, first_answer) = waiter();
+        let (second, second_answer) = waiter();
+        assert!(matches!(cache.join(&key, first, now), Joined::First));
+        assert!(matches!(cache.join(&key, second, now), Joined::Waiting));
+        cache.finish(&key, settled(Err(CallError::TimedOut)), TTL, now);
+        assert_eq!((first_answer.try_recv(), second_answer.try_recv()), (Ok(Verdict::Timeout), Ok(Verdict::Timeout)));
+        assert!(matches!(cache.join(&key, waiter().0, now), Joined::First));
+    }
+
+    #[test]
+    fn entries_and_bytes_are_bounded_and_what_ends_soonest_goes_first() {
+        let (cache, now) = (Cache::default(), Instant::now());
+        let run = |name: usize, value: &str| {
+            let key = Key::from(format!("f {name}"));
+            cache.join(&key, waiter().0, now);
+            cache.finish(&key, settled(Ok(json!(value))), TTL + Duration::from_millis(name as u64), now);
+        };
+        (0..=MAX_ENTRIES).for_each(|name| run(name, ""));
+        assert_eq!(cache.store().entries.len(), MAX_ENTRIES);
+        assert!(!cache.store().entries.contains_key("f 0"));
+
+        let large = "x".repeat(MAX_BYTES / 4);
+        (0..4).for_each(|name| run(MAX_ENTRIES + name, &large));
+        assert!(cache.store().bytes <= MAX_BYTES);
+        run(0, &"x".repeat(MAX_BYTES));
+        assert!(!cache.store().entries.contains_key("f 0"), "what is larger than the whole cache is not kept");
+    }
+}

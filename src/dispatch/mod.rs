@@ -1,0 +1,157 @@
+//! The one road, whichever door a call came in by: admit, remember, watch, run, answer.
+//!
+//! Invariants:
+//! * [`Dispatcher::dispatch`] never blocks and never runs a function itself. A door that takes in more than the pool can
+//!   start soon asks for [`Dispatcher::wait_for_room`] first.
+//! * Each request that is dispatched or refused is accepted by the [`Ledger`] and ends there in one verdict, or is handed back.
+//! * No lock is held while a function, a door or an alarm runs.
+
+mod admission;
+mod cache;
+mod deadlines;
+mod pool;
+mod prefetch;
+mod reply;
+mod watchdog;
+
+use std::io;
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+pub use admission::Admission;
+pub use pool::{PoolSize, PoolStatus};
+pub use reply::Door;
+
+use self::cache::{Cache, Joined, Waiter};
+use self::pool::{Job, Pool};
+use self::reply::Reply;
+use self::watchdog::Why;
+use crate::functions::{Function, Functions};
+use crate::ledger::Ledger;
+use crate::protocol::{CallError, Request, RequestId};
+
+/// What can be called, and by whom. Replaced as a whole at a reload.
+#[derive(Default)]
+pub struct Rules {
+    /// What can be called.
+    pub functions: Functions,
+    /// Who may call.
+    pub admission: Admission,
+}
+
+/// Sends requests to their functions.
+pub struct Dispatcher {
+    rules: RwLock<Arc<Rules>>,
+    cache: Arc<Cache>,
+    pool: Pool,
+    ledger: Arc<Ledger>,
+}
+
+impl Dispatcher {
+    /// Starts the pool and its watchdog.
+    pub fn start(rules: Rules, size: PoolSize, ledger: Arc<Ledger>) -> io::Result<Self> {
+        Ok(Dispatcher {
+            rules: RwLock::new(Arc::new(rules)),
+            cache: Arc::default(),
+            pool: Pool::start(size)?,
+            ledger,
+        })
+    }
+
+    /// Sends `request` down the road; `door` gets the one answer.
+    pub fn dispatch(&self, request: Request, door: Box<dyn Door>) {
+        let reply = Reply::to(self.ledger.accept(request.id.clone()), door);
+        let function = match self.admit(&request) {
+            Ok(function) => function,
+            Err(refusal) => return reply.answer(Err(refusal)),
+        };
+        if function.terms.is_async {
+            reply.answer_early(Ok(Value::from("")));
+        }
+        match function.terms.cache {
+            Some(ttl) => self.share(function, request, reply, ttl),
+            None => {
+                let time_limit = function.time_limit(&request);
+                self.pool.submit(Job { function, request, time_limit, reply });
+            }
+        }
+    }
+
+    /// Answers what cannot be dispatched with `refusal`.
+    pub fn refuse(&self, id: RequestId, refusal: CallError, door: Box<dyn Door>) {
+        Reply::to(self.ledger.accept(id), door).answer(Err(refusal));
+    }
+
+    /// The function that `request` asks for, if it may be called so.
+    pub fn admit(&self, request: &Request) -> Result<Arc<Function>, CallError> {
+        let rules = self.rules();
+        let function = rules.functions.get(&request.func).ok_or(CallError::UndefinedFunction)?;
+        rules.admission.admit(request, function)?;
+        Ok(Arc::clone(function))
+    }
+
+    /// Waits until requests can be started soon, and tells how many; 0 if there is no room after `patience`.
+    pub fn wait_for_room(&self, patience: Duration) -> usize {
+        self.pool.wait_for_room(patience)
+    }
+
+    /// What can be called, and by whom, at this moment.
+    pub fn rules(&self) -> Arc<Rules> {
+        Arc::clone(&self.rules.read().expect("nothing panics under this lock"))
+    }
+
+    /// Replaces functions and admission. Calls that run or wait go on with what they came in with.
+    pub fn replace_rules(&self, rules: Rules) {
+        let old = std::mem::replace(&mut *self.rules.write().expect("nothing panics under this lock"), Arc::new(rules));
+        // Outside the lock: worker processes of functions that are gone end here.
+        drop(old);
+    }
+
+    /// One look at the pool.
+    pub fn pool(&self) -> PoolStatus {
+        self.pool.status()
+    }
+
+    /// The account of all requests.
+    pub fn ledger(&self) -> &Arc<Ledger> {
+        &self.ledger
+    }
+
+    /// Starts nothing more, hands back what has not started, and waits until `deadline` for what runs. Gives back how
+    /// many calls had to be given up; they are cancelled and handed back, too.
+    pub fn close(&self, deadline: Instant) -> usize {
+        self.pool.close(deadline)
+    }
+
+    /// Runs a call of a cached function, unless its value is known or it runs already.
+    fn share(&self, function: Arc<Function>, request: Request, reply: Reply, ttl: Duration) {
+        let key = cache::key(&request.func, &request.args);
+        let now = Instant::now();
+        let waiter = self.watch_waiter(&function, &request, reply, now);
+        match self.cache.join(&key, waiter, now) {
+            Joined::Answered | Joined::Waiting => {}
+            Joined::First => {
+                let cache = Arc::clone(&self.cache);
+                let reply = Reply::inside(move |settled| cache.finish(&key, settled, ttl, Instant::now()));
+                // The run is everybody's: it has the function's time, and does not expire with the one who came first.
+                let request = Request { expires_at: None, ..request };
+                self.pool.submit(Job { time_limit: function.terms.timeout, function, request, reply });
+            }
+        }
+    }
+
+    /// A caller who waits for a shared run keeps their own time limit, where it is shorter than the function's.
+    fn watch_waiter(&self, function: &Function, request: &Request, reply: Reply, now: Instant) -> Waiter {
+        let own_limit = request.timeout.filter(|limit| *limit < function.terms.timeout);
+        let watch = own_limit.map(|limit| {
+            let rival = reply.rival();
+            self.pool.watchdog().watch(now + limit, move |why| match why {
+                Why::Deadline => rival.answer(Err(CallError::TimedOut)),
+                Why::GivenUp => rival.hand_back(),
+            })
+        });
+        (reply, watch)
+    }
+}

@@ -1,0 +1,405 @@
+//! The fixed pool of workers.
+//!
+//! Jobs wait in one queue under one lock, and at most one sleeping worker is being woken at a time: it wakes the next
+//! one if there is more to do. So a burst of short jobs is done by the workers that are awake, without a wake-up each,
+//! and a long job never holds back the one behind it.
+//!
+//! Invariants:
+//! * [`Pool::submit`] never blocks; a door asks for [`Pool::wait_for_room`] before it takes work in.
+//! * A worker whose job is past its time limit is off duty from that moment, and another takes its place. It leaves when
+//!   its function returns. There are never more than `max_stuck` of them.
+//! * A job runs only while its function has fewer than `concurrency` others running; until then it is parked.
+
+use std::any::Any;
+use std::collections::{HashMap, VecDeque};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+use std::{io, thread};
+
+use super::prefetch::Prefetch;
+use super::reply::{Reply, Settled};
+use super::watchdog::{Watchdog, Why};
+use crate::clock;
+use crate::functions::{Call, CancelToken, Function};
+use crate::protocol::{CallError, Outcome, Request};
+
+/// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
+const MAX_PARKED: usize = 1024;
+
+/// How long killed commands and cancelled functions may take to end when the daemon gives up.
+const LAST_GRACE: Duration = Duration::from_secs(1);
+
+/// A call on its way to a worker.
+pub(super) struct Job {
+    /// What to run.
+    pub(super) function: Arc<Function>,
+    /// With what.
+    pub(super) request: Request,
+    /// For how long.
+    pub(super) time_limit: Duration,
+    /// Whom to tell.
+    pub(super) reply: Reply,
+}
+
+/// How many workers there are, and how many may be stuck.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PoolSize {
+    /// Workers on duty.
+    pub workers: usize,
+    /// Workers that may be held by a function past its time limit, besides those on duty.
+    pub max_stuck: usize,
+}
+
+/// One look at the pool.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct PoolStatus {
+    /// Workers on duty.
+    pub workers: usize,
+    /// Workers on duty that have nothing to do.
+    pub idle: usize,
+    /// Workers held by a function past its time limit.
+    pub stuck: usize,
+    /// Jobs that wait for a worker, or for their function's `concurrency`.
+    pub waiting: usize,
+}
+
+pub(super) struct Pool {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    size: PoolSize,
+    state: Mutex<State>,
+    /// There is a job, or the pool is closed.
+    work: Condvar,
+    /// There is room, or a worker has left.
+    room: Condvar,
+    watchdog: Watchdog,
+}
+
+struct State {
+    jobs: VecDeque<Job>,
+    lanes: HashMap<String, Lane>,
+    parked: usize,
+    on_duty: usize,
+    idle: usize,
+    stuck: usize,
+    is_waking: bool,
+    doors: usize,
+    prefetch: Prefetch,
+    is_closed: bool,
+}
+
+/// The calls of one function that has a `concurrency`.
+#[derive(Default)]
+struct Lane {
+    running: usize,
+    parked: VecDeque<Job>,
+}
+
+impl Pool {
+    pub(super) fn start(size: PoolSize) -> io::Result<Self> {
+        let state = State {
+            jobs: VecDeque::new(),
+            lanes: HashMap::new(),
+            parked: 0,
+            on_duty: 0,
+            idle: 0,
+            stuck: 0,
+            is_waking: false,
+            doors: 0,
+            prefetch: Prefetch::new(Instant::now()),
+            is_closed: false,
+        };
+        let shared = Arc::new(Shared {
+            size,
+            state: Mutex::new(state),
+            work: Condvar::new(),
+            room: Condvar::new(),
+            watchdog: Watchdog::start()?,
+        });
+        for _ in 0..size.workers {
+            shared.state().on_duty += 1;
+            shared.hire()?;
+        }
+        Ok(Pool { shared })
+    }
+
+    /// The deadlines of running jobs; others may be watched, too.
+    pub(super) fn watchdog(&self) -> &Watchdog {
+        &self.shared.watchdog
+    }
+
+    /// Runs `job` as soon as a worker and its function's `concurrency` allow. A closed pool hands it back.
+    pub(super) fn submit(&self, job: Job) {
+        let mut state = self.shared.state();
+        if state.is_closed {
+            drop(state);
+            return job.reply.settle(Settled::HandedBack);
+        }
+        if let Some(job) = state.enter_lane(job) {
+            state.jobs.push_back(job);
+            self.shared.wake_one(&mut state);
+        }
+    }
+
+    /// Waits until jobs can be started soon, and tells how many; 0 if there is still no room after `patience`.
+    pub(super) fn wait_for_room(&self, patience: Duration) -> usize {
+        let deadline = Instant::now() + patience;
+        let mut state = self.shared.state();
+        loop {
+            let now = Instant::now();
+            let room = state.room(now);
+            if room > 0 || now >= deadline || state.is_closed {
+                return if state.is_closed { 0 } else { room };
+            }
+            state.doors += 1;
+            let waited = self.shared.room.wait_timeout(state, deadline - now);
+            state = waited.expect("nothing panics under this lock").0;
+            state.doors -= 1;
+        }
+    }
+
+    pub(super) fn status(&self) -> PoolStatus {
+        let state = self.shared.state();
+        PoolStatus {
+            workers: state.on_duty,
+            idle: state.idle,
+            stuck: state.stuck,
+            waiting: state.jobs.len() + state.parked,
+        }
+    }
+
+    /// Takes no more jobs, hands back what has not started, and waits until `deadline` for what runs. What still runs then is
+    /// given up: cancelled and handed back. Gives back how many those were.
+    pub(super) fn close(&self, deadline: Instant) -> usize {
+        let unstarted = self.shared.state().close();
+        self.shared.work.notify_all();
+        self.shared.room.notify_all();
+        // The last one first: each goes to the head of its queue, so the first one ends up in front again.
+        for job in unstarted.into_iter().rev() {
+            job.reply.settle(Settled::HandedBack);
+        }
+        self.shared.wait_until(deadline, |state| state.on_duty == 0);
+        let given_up = self.shared.state().on_duty;
+        self.shared.watchdog.give_up();
+        // Also for commands past their limit, which are being killed.
+        self.shared.wait_until(Instant::now() + LAST_GRACE, |state| state.on_duty == 0 && state.stuck == 0);
+        let stuck = self.shared.state().stuck;
+        if stuck > 0 {
+            log::warn!("{stuck} functions past their time limit are still running and are left behind");
+        }
+        given_up
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.close(Instant::now());
+    }
+}
+
+impl State {
+    /// The job, if its function may run it now; else it is parked.
+    fn enter_lane(&mut self, job: Job) -> Option<Job> {
+        let Some(most) = job.function.concurrency() else { return Some(job) };
+        let lane = self.lanes.entry(job.function.name.clone()).or_default();
+        if lane.running < most {
+            lane.running += 1;
+            return Some(job);
+        }
+        lane.parked.push_back(job);
+        self.parked += 1;
+        None
+    }
+
+    /// A call of `function` has ended; the next one that is parked may start.
+    fn leave_lane(&mut self, function: &Function) {
+        if function.concurrency().is_none() {
+            return;
+        }
+        let Some(lane) = self.lanes.get_mut(&function.name) else { return };
+        match lane.parked.pop_front() {
+            Some(job) => {
+                self.parked -= 1;
+                self.jobs.push_back(job);
+            }
+            None if lane.running > 1 => lane.running -= 1,
+            None => drop(self.lanes.remove(&function.name)),
+        }
+    }
+
+    fn room(&mut self, now: Instant) -> usize {
+        if self.parked >= MAX_PARKED {
+            return 0;
+        }
+        (self.idle + self.prefetch.window(now)).saturating_sub(self.jobs.len())
+    }
+
+    fn close(&mut self) -> Vec<Job> {
+        self.is_closed = true;
+        self.parked = 0;
+        let parked = self.lanes.drain().flat_map(|(_, lane)| lane.parked);
+        self.jobs.drain(..).chain(parked).collect()
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+
+    /// Starts one more worker, which is on duty already.
+    fn hire(self: &Arc<Self>) -> io::Result<()> {
+        let shared = Arc::clone(self);
+        let worker = thread::Builder::new().name("worker".to_owned()).spawn(move || shared.work());
+        if worker.is_err() {
+            self.state().on_duty -= 1;
+        }
+        worker.map(drop)
+    }
+
+    /// A worker's whole life.
+    fn work(self: &Arc<Self>) {
+        let mut state = self.state();
+        loop {
+            if let Some(job) = state.jobs.pop_front() {
+                self.wake_one(&mut state);
+                self.tell_doors(&mut state);
+                drop(state);
+                let function = Arc::clone(&job.function);
+                let is_late = self.run(job);
+                state = self.state();
+                if is_late && !state.come_back(self.size) {
+                    self.room.notify_all();
+                    return;
+                }
+                if !is_late {
+                    state.prefetch.count();
+                    state.leave_lane(&function);
+                }
+            } else if state.is_closed {
+                state.on_duty -= 1;
+                self.room.notify_all();
+                return;
+            } else {
+                state.idle += 1;
+                self.tell_doors(&mut state);
+                state = self.work.wait(state).expect("nothing panics under this lock");
+                state.idle -= 1;
+                state.is_waking = false;
+            }
+        }
+    }
+
+    /// Runs one job to its end; tells whether that came after its deadline.
+    fn run(self: &Arc<Self>, job: Job) -> bool {
+        let Job { function, request, time_limit, reply } = job;
+        if request.expires_at.is_some_and(|expires_at| clock::now() > expires_at) {
+            reply.answer(Err(CallError::Expired));
+            return false;
+        }
+        let call = Call {
+            id: request.id,
+            func: request.func,
+            user: request.user,
+            source: request.source,
+            timeout: time_limit,
+            deadline: Instant::now() + time_limit,
+            cancel: CancelToken::default(),
+        };
+        let has_ended = Arc::new(AtomicBool::new(false));
+        let watch = self.watchdog.watch(call.deadline, {
+            let (shared, function) = (Arc::clone(self), Arc::clone(&function));
+            let (rival, cancel, has_ended) = (reply.rival(), call.cancel.clone(), Arc::clone(&has_ended));
+            move |why| {
+                if has_ended.swap(true, Ordering::AcqRel) {
+                    return;
+                }
+                match why {
+                    Why::Deadline => rival.answer(Err(CallError::TimedOut)),
+                    Why::GivenUp => rival.hand_back(),
+                }
+                cancel.cancel();
+                shared.replace(&function);
+            }
+        });
+        // A panic in one function must not cost us a worker.
+        let outcome = catch_unwind(AssertUnwindSafe(|| function.body.run(&call, request.args)));
+        let is_late = has_ended.swap(true, Ordering::AcqRel);
+        drop(watch);
+        reply.answer(outcome.unwrap_or_else(|panic| describe_panic(&*panic)));
+        is_late
+    }
+
+    /// A worker is held by a job past its deadline: another takes its place.
+    fn replace(self: &Arc<Self>, function: &Function) {
+        let mut state = self.state();
+        state.stuck += 1;
+        state.leave_lane(function);
+        if state.is_closed || state.stuck > self.size.max_stuck {
+            state.on_duty -= 1;
+            let (on_duty, stuck, is_closed) = (state.on_duty, state.stuck, state.is_closed);
+            drop(state);
+            self.room.notify_all();
+            if !is_closed {
+                log::error!(
+                    "{stuck} functions hold a thread past their time limit, {on_duty} workers are left: restart cerbas; \
+                     the last one was {}",
+                    function.name
+                );
+            }
+            return;
+        }
+        drop(state);
+        if let Err(error) = self.hire() {
+            log::error!("no thread to replace a stuck worker: {error}");
+        }
+    }
+
+    /// Wakes a sleeping worker if there is something to do and none is being woken already.
+    fn wake_one(&self, state: &mut State) {
+        if !state.jobs.is_empty() && state.idle > 0 && !state.is_waking {
+            state.is_waking = true;
+            self.work.notify_one();
+        }
+    }
+
+    /// Tells doors that wait for room; under load only when there is room for a fair batch.
+    fn tell_doors(&self, state: &mut State) {
+        if state.doors > 0 {
+            let now = Instant::now();
+            if state.room(now) > state.prefetch.window(now) / 2 {
+                self.room.notify_all();
+            }
+        }
+    }
+
+    fn wait_until(&self, deadline: Instant, is_done: impl Fn(&State) -> bool) {
+        let mut state = self.state();
+        while !is_done(&state) {
+            let Some(pause) = deadline.checked_duration_since(Instant::now()) else { return };
+            state = self.room.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+        }
+    }
+}
+
+impl State {
+    /// A late worker's function has returned; tells whether the pool lacks a worker, so that it goes on.
+    fn come_back(&mut self, size: PoolSize) -> bool {
+        self.stuck -= 1;
+        let is_needed = self.on_duty < size.workers && !self.is_closed;
+        if is_needed {
+            self.on_duty += 1;
+        }
+        is_needed
+    }
+}
+
+fn describe_panic(panic: &(dyn Any + Send)) -> Outcome {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+    Err(CallError::Failed(format!("function panicked: {}", text.as_deref().unwrap_or("no message"))))
+}

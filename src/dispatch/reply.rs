@@ -1,0 +1,145 @@
+//! The one answer that a caller gets.
+
+use std::sync::{Arc, Mutex, Weak};
+
+use crate::ledger::Entry;
+use crate::protocol::codec::{Encoded, encode_outcome};
+use crate::protocol::{CallError, Outcome};
+
+/// The door that a request came in by, waiting to be told. It must not block, and it must not dispatch: it is called by
+/// workers and by the watchdog.
+pub trait Door: Send {
+    /// The caller's answer.
+    fn answer(self: Box<Self>, answer: Arc<Encoded>);
+
+    /// The caller's answer, given before the function runs; [`Door::answer`] follows, for the record only.
+    fn answer_early(&mut self, answer: Arc<Encoded>);
+
+    /// The request was not run, and goes back to where it came from.
+    fn hand_back(self: Box<Self>);
+}
+
+/// Answers a caller exactly once: the first to answer wins, and silence is an answer too. Dropped without an answer,
+/// it answers `lost`.
+pub(super) struct Reply(Arc<Slot>);
+
+/// Another hold on a [`Reply`], for who may come first: it keeps nothing alive.
+#[derive(Clone)]
+pub(super) struct Rival(Weak<Slot>);
+
+struct Slot(Mutex<Option<Open>>);
+
+/// What is told of the answer.
+enum Open {
+    /// A caller: the ledger and the door.
+    Caller(Entry, Box<dyn Door>),
+    /// Somebody inside, who tells callers in turn.
+    Inside(Box<dyn FnOnce(Settled) + Send>),
+}
+
+/// How a reply was settled.
+#[derive(Clone)]
+pub(super) enum Settled {
+    /// With an answer.
+    Answered(Arc<Encoded>),
+    /// Not at all: the request goes back to where it came from.
+    HandedBack,
+}
+
+impl Reply {
+    /// The reply to the caller at `door`, on record as `entry`.
+    pub(super) fn to(entry: Entry, door: Box<dyn Door>) -> Self {
+        Self::from(Open::Caller(entry, door))
+    }
+
+    /// A reply that tells `inside`.
+    pub(super) fn inside(inside: impl FnOnce(Settled) + Send + 'static) -> Self {
+        Self::from(Open::Inside(Box::new(inside)))
+    }
+
+    fn from(open: Open) -> Self {
+        Reply(Arc::new(Slot(Mutex::new(Some(open)))))
+    }
+
+    /// Another hold, for who may answer first.
+    pub(super) fn rival(&self) -> Rival {
+        Rival(Arc::downgrade(&self.0))
+    }
+
+    /// Answers with `outcome`, unless somebody came first.
+    pub(super) fn answer(&self, outcome: Outcome) {
+        self.0.answer(outcome);
+    }
+
+    /// Answers or hands back as `settled` says, unless somebody came first.
+    pub(super) fn settle(&self, settled: Settled) {
+        self.0.settle(settled);
+    }
+
+    /// Gives the caller `outcome` now; what follows is only recorded.
+    pub(super) fn answer_early(&self, outcome: Outcome) {
+        let mut open = self.0.0.lock().expect("nothing panics under this lock");
+        if let Some(Open::Caller(_, door)) = open.as_mut() {
+            door.answer_early(encode_outcome(outcome));
+        }
+    }
+}
+
+impl Rival {
+    /// Answers with `outcome`, unless somebody came first.
+    pub(super) fn answer(&self, outcome: Outcome) {
+        if let Some(slot) = self.0.upgrade() {
+            slot.answer(outcome);
+        }
+    }
+
+    /// Hands the request back, unless somebody came first.
+    pub(super) fn hand_back(&self) {
+        if let Some(slot) = self.0.upgrade() {
+            slot.settle(Settled::HandedBack);
+        }
+    }
+}
+
+impl Slot {
+    fn answer(&self, outcome: Outcome) {
+        // Take it out first: encoding and telling must not be waited for by a rival.
+        if let Some(open) = self.take() {
+            open.settle(Settled::Answered(encode_outcome(outcome)));
+        }
+    }
+
+    fn settle(&self, settled: Settled) {
+        if let Some(open) = self.take() {
+            open.settle(settled);
+        }
+    }
+
+    fn take(&self) -> Option<Open> {
+        self.0.lock().expect("nothing panics under this lock").take()
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        self.answer(Err(CallError::Lost));
+    }
+}
+
+impl Open {
+    fn settle(self, settled: Settled) {
+        match (self, settled) {
+            // The door first: what is on record as answered is on its way.
+            (Open::Caller(entry, door), Settled::Answered(answer)) => {
+                let verdict = answer.verdict;
+                door.answer(answer);
+                entry.close(verdict);
+            }
+            (Open::Caller(entry, door), Settled::HandedBack) => {
+                door.hand_back();
+                entry.withdraw();
+            }
+            (Open::Inside(inside), settled) => inside(settled),
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The thread that raises the alarm at a deadline.
+//!
+//! A watched call that ends in time costs two short locks and never wakes the thread: it is woken only for a deadline
+//! that is earlier than the one it sleeps towards, and after it slept in vain it goes on to the next.
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Instant;
+
+use super::deadlines::{Deadlines, Key};
+use crate::thread::Joined;
+
+/// Why a watched call must end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// Its time is over.
+    Deadline,
+    /// The daemon stops and has waited long enough.
+    GivenUp,
+}
+
+/// What is done at a deadline. It must be short and must not block.
+type Alarm = Box<dyn FnOnce(Why) + Send>;
+
+/// Watches deadlines on a thread of its own.
+pub(super) struct Watchdog {
+    shared: Arc<Shared>,
+    // Joined on drop, after `Drop` has told it to end.
+    _thread: Joined,
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    alarms: Deadlines<Alarm>,
+    /// When the thread wakes up by itself; `None` while it is awake or sleeps until it is told.
+    wakes_at: Option<Instant>,
+    is_closed: bool,
+}
+
+impl Watchdog {
+    /// Starts the thread.
+    pub(super) fn start() -> io::Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let thread = Joined::spawn("watchdog", {
+            let shared = Arc::clone(&shared);
+            move || shared.watch()
+        })?;
+        Ok(Watchdog { shared, _thread: thread })
+    }
+
+    /// Raises `alarm` at `deadline`, unless the returned watch is dropped before.
+    pub(super) fn watch(&self, deadline: Instant, alarm: impl FnOnce(Why) + Send + 'static) -> Watch {
+        let mut state = self.shared.state();
+        let key = state.alarms.add(deadline, Box::new(alarm));
+        if state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
+            // Said for the thread, so that the next call does not wake it again before it has run.
+            state.wakes_at = Some(deadline);
+            self.shared.changed.notify_one();
+        }
+        Watch { shared: Arc::clone(&self.shared), key }
+    }
+
+    /// Raises all alarms now.
+    pub(super) fn give_up(&self) {
+        let alarms = self.shared.state().alarms.take_all();
+        for alarm in alarms {
+            alarm(Why::GivenUp);
+        }
+    }
+}
+
+impl Drop for Watchdog {
+    fn drop(&mut self) {
+        self.shared.state().is_closed = true;
+        self.shared.changed.notify_one();
+    }
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+
+    fn watch(&self) {
+        let mut state = self.state();
+        while !state.is_closed {
+            let now = Instant::now();
+            if let Some(alarm) = state.alarms.take_due(now) {
+                // No alarm under the lock: it answers callers and kills processes.
+                drop(state);
+                alarm(Why::Deadline);
+                state = self.state();
+                continue;
+            }
+            state.wakes_at = state.alarms.next();
+            state = match state.wakes_at {
+                None => self.changed.wait(state).expect("nothing panics under this lock"),
+                Some(at) => {
+                    let pause = at.saturating_duration_since(now);
+                    self.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0
+                }
+            };
+        }
+    }
+}
+
+/// A call that is watched; dropped when it has ended.
+pub(super) struct Watch {
+    shared: Arc<Shared>,
+    key: Key,
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        let alarm = self.shared.state().alarms.remove(self.key);
+        // Outside the lock: an alarm holds replies, and a dropped reply answers.
+        drop(alarm);
+    }
+}

@@ -1,0 +1,143 @@
+//! The functions that the protocol's test clients call.
+
+use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Body, Call, Terms};
+use crate::protocol::{Arguments, CallError, Outcome};
+
+/// The name of a built-in function, as it stands in the configuration.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BuiltinFunction {
+    /// `"hello world!"`
+    Hello,
+    /// Gives back `message`.
+    Echo,
+    /// `a + b`; an error where one is not a number.
+    Sum,
+    /// Gives back `foo`, which must be there.
+    WithArgs,
+    /// Fails.
+    WithError,
+    /// Takes six seconds: one more than the usual limit.
+    Slow,
+    /// Answers `""` before it runs.
+    AsyncFunc,
+    /// Where the proxy called `server` sends requests to.
+    ProxiedHostPort,
+    /// Stops the daemon after `delay` milliseconds.
+    Halt,
+}
+
+impl BuiltinFunction {
+    /// All of them.
+    pub const ALL: [BuiltinFunction; 9] = [
+        BuiltinFunction::Hello,
+        BuiltinFunction::Echo,
+        BuiltinFunction::Sum,
+        BuiltinFunction::WithArgs,
+        BuiltinFunction::WithError,
+        BuiltinFunction::Slow,
+        BuiltinFunction::AsyncFunc,
+        BuiltinFunction::ProxiedHostPort,
+        BuiltinFunction::Halt,
+    ];
+
+    /// The terms that it has where the configuration says nothing else.
+    pub fn terms(self) -> Terms {
+        let params: &[&str] = match self {
+            BuiltinFunction::Echo => &["message"],
+            BuiltinFunction::Sum => &["a", "b"],
+            BuiltinFunction::WithArgs => &["foo"],
+            BuiltinFunction::ProxiedHostPort => &["server"],
+            _ => &[],
+        };
+        Terms {
+            params: params.iter().map(|&name| name.to_owned()).collect(),
+            cache: (self == BuiltinFunction::Hello).then_some(Duration::from_secs(20)),
+            is_async: self == BuiltinFunction::AsyncFunc,
+            ..Terms::default()
+        }
+    }
+}
+
+/// A built-in function.
+pub struct Builtin {
+    function: BuiltinFunction,
+    halt: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// How long `slow` takes.
+const SLOW: Duration = Duration::from_secs(6);
+
+/// How long `asyncfunc` works after its caller was answered.
+const ASYNC_WORK: Duration = Duration::from_secs(1);
+
+/// The longest time after which `halt` can be told to stop the daemon.
+const LONGEST_HALT_DELAY: u64 = 60 * 60 * 1000;
+
+impl Builtin {
+    /// The body of `function`; `halt` is what the function of that name calls to stop the daemon.
+    pub fn new(function: BuiltinFunction, halt: Arc<dyn Fn() + Send + Sync>) -> Self {
+        Builtin { function, halt }
+    }
+
+    fn halt(&self, delay: Option<&Value>) -> Outcome {
+        let delay = match delay {
+            None | Some(Value::Null) => 0,
+            Some(value) => value.as_u64().filter(|&ms| ms <= LONGEST_HALT_DELAY).ok_or(CallError::InvalidArguments)?,
+        };
+        let halt = Arc::clone(&self.halt);
+        // On a thread of its own: the caller is answered first, and the wait takes no worker.
+        let waiting = thread::Builder::new().name("halt".to_owned()).spawn(move || {
+            thread::sleep(Duration::from_millis(delay));
+            halt();
+        });
+        waiting.map_err(|error| CallError::Failed(format!("halt: {error}")))?;
+        Ok(Value::from("halting"))
+    }
+}
+
+impl Body for Builtin {
+    fn run(&self, call: &Call, mut args: Arguments) -> Outcome {
+        match self.function {
+            BuiltinFunction::Hello => Ok(Value::from("hello world!")),
+            BuiltinFunction::Echo => Ok(args.remove("message").unwrap_or_default()),
+            BuiltinFunction::Sum => add(args.get("a"), args.get("b")),
+            BuiltinFunction::WithArgs => Ok(args.remove("foo").unwrap_or_default()),
+            BuiltinFunction::WithError => Err(CallError::Failed("unexpected error".to_owned())),
+            BuiltinFunction::Slow => {
+                call.cancel.wait(SLOW);
+                Ok(Value::from("slow"))
+            }
+            BuiltinFunction::AsyncFunc => {
+                call.cancel.wait(ASYNC_WORK);
+                Ok(Value::from("done"))
+            }
+            BuiltinFunction::ProxiedHostPort => {
+                Err(CallError::Failed(format!("no proxy is called {}", args.remove("server").unwrap_or_default())))
+            }
+            BuiltinFunction::Halt => self.halt(args.get("delay")),
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "builtin"
+    }
+}
+
+/// The sum of two numbers: a whole number where both are and it fits, else a fraction.
+fn add(a: Option<&Value>, b: Option<&Value>) -> Outcome {
+    let bad_arguments = || CallError::Failed("bad arguments".to_owned());
+    let (a, b) = a.zip(b).ok_or_else(bad_arguments)?;
+    if let Some(sum) = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b)) {
+        return Ok(Value::from(sum));
+    }
+    let sum = a.as_f64().zip(b.as_f64()).map(|(a, b)| a + b).filter(|sum| sum.is_finite());
+    sum.map(Value::from).ok_or_else(bad_arguments)
+}

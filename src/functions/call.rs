@@ -1,0 +1,138 @@
+//! One call as its function sees it.
+
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::protocol::{Arguments, RequestId};
+
+/// What a function is told about the call it serves, besides the arguments.
+#[derive(Debug)]
+pub struct Call {
+    /// The id of the request.
+    pub id: RequestId,
+    /// The name by which the function was called.
+    pub func: String,
+    /// Who asks.
+    pub user: Option<String>,
+    /// The program that asks.
+    pub source: Option<String>,
+    /// How long this call may run, from its start.
+    pub timeout: Duration,
+    /// When that time is over.
+    pub deadline: Instant,
+    /// Tells that the caller has been answered already, and nobody wants the result.
+    pub cancel: CancelToken,
+}
+
+impl Call {
+    /// Whether the work is for nothing: the time is over, or somebody cancelled it. A long native function should look now
+    /// and then, and return.
+    pub fn is_cancelled(&self) -> bool {
+        self.cancel.is_cancelled()
+    }
+
+    /// What is left of the time, zero when it is over.
+    pub fn remaining(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
+    }
+
+    /// The call as one line of JSON without its line break: what commands, workers and HTTP functions are given.
+    pub(super) fn to_json(&self, args: &Arguments) -> Vec<u8> {
+        #[derive(Serialize)]
+        struct Line<'a> {
+            id: String,
+            func: &'a str,
+            args: &'a Arguments,
+            user: Option<&'a str>,
+            source: Option<&'a str>,
+            timeout: u128,
+        }
+        let line = Line {
+            id: self.id.to_string(),
+            func: &self.func,
+            args,
+            user: self.user.as_deref(),
+            source: self.source.as_deref(),
+            timeout: self.timeout.as_millis(),
+        };
+        serde_json::to_vec(&line).expect("a call is JSON")
+    }
+}
+
+/// Tells a running call to stop. Cloned freely; cancelled once, cancelled for ever.
+#[derive(Clone, Default)]
+pub struct CancelToken(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    is_cancelled: bool,
+    hook: Option<Box<dyn FnOnce() + Send>>,
+}
+
+impl CancelToken {
+    /// Cancels: waiters wake up, and what [`CancelToken::on_cancel`] left is run, on this thread.
+    pub fn cancel(&self) {
+        let mut state = self.state();
+        state.is_cancelled = true;
+        let hook = state.hook.take();
+        drop(state);
+        self.0.changed.notify_all();
+        if let Some(hook) = hook {
+            hook();
+        }
+    }
+
+    /// Whether it was cancelled.
+    pub fn is_cancelled(&self) -> bool {
+        self.state().is_cancelled
+    }
+
+    /// Sleeps for `pause` or until cancelled; tells whether it was cancelled.
+    pub fn wait(&self, pause: Duration) -> bool {
+        let waited = self.0.changed.wait_timeout_while(self.state(), pause, |state| !state.is_cancelled);
+        waited.expect("nothing panics under this lock").0.is_cancelled
+    }
+
+    /// Runs `hook` when cancelled, at once if it is already. It must be short and must not block. The hook is forgotten, with all it
+    /// holds, when the returned guard is dropped.
+    pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) -> HookGuard {
+        let mut state = self.state();
+        if state.is_cancelled {
+            drop(state);
+            hook();
+        } else {
+            state.hook = Some(Box::new(hook));
+        }
+        HookGuard(self.clone())
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl fmt::Debug for CancelToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("CancelToken").field(&self.is_cancelled()).finish()
+    }
+}
+
+/// Keeps a hook of [`CancelToken::on_cancel`] in place.
+#[must_use = "the hook is forgotten when this is dropped"]
+pub struct HookGuard(CancelToken);
+
+impl Drop for HookGuard {
+    fn drop(&mut self) {
+        let hook = self.0.state().hook.take();
+        drop(hook);
+    }
+}

@@ -1,0 +1,391 @@
+//! A program that is started for each call.
+
+use std::io::{self, Read, Write};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags};
+use serde_json::Value;
+
+use super::output::{Tail, ending, plain, size, value_of, without_line_break};
+use super::process::{self, Interrupt, Pipes, Process, ProcessOptions, wait_ready};
+use super::{Body, Call};
+use crate::protocol::{Arguments, CallError, Outcome};
+
+/// What makes a [`Command`].
+#[derive(Debug, Clone)]
+pub struct CommandOptions {
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// How it is started.
+    pub process: ProcessOptions,
+    /// How many bytes it may write to its standard output.
+    pub max_output: usize,
+}
+
+/// A program that is started for each call, without a shell.
+///
+/// It gets the request as a line of JSON on its standard input, and in `CERBAS_*` of its environment. What is larger than
+/// 32 KiB, or comes when 128 KiB are full, or holds a NUL, is not in the environment but only on standard input: the
+/// operating system would not start the program otherwise.
+///
+/// When the call is over, so is everything that was started for it, as far as it stayed in the process group. A call that is
+/// cancelled also takes along what left it.
+pub struct Command {
+    options: CommandOptions,
+}
+
+impl Command {
+    /// The body that runs `options.argv`.
+    pub fn new(options: CommandOptions) -> Self {
+        Command { options }
+    }
+}
+
+impl Body for Command {
+    fn run(&self, call: &Call, args: Arguments) -> Outcome {
+        let failed = |error: io::Error| CallError::Failed(format!("command: {}", plain(&error)));
+        let CommandOptions { argv, process, max_output } = &self.options;
+        let interrupt = Interrupt::of(call, || ()).map_err(failed)?;
+        let mut line = call.to_json(&args);
+        line.push(b'\n');
+        let (mut process, pipes) = process::start(argv, process, environment(call, args)).map_err(CallError::Failed)?;
+        let mut talk = Talk::new(pipes, line, *max_output);
+        match talk.until_end(&process, &interrupt).map_err(failed)? {
+            End::Exited => talk.outcome(process.kill()),
+            End::TooLarge => {
+                process.terminate();
+                Err(CallError::Failed(format!("output is larger than {}", size(*max_output))))
+            }
+            End::Over(reason) => {
+                process.terminate();
+                Err(reason)
+            }
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "command"
+    }
+}
+
+/// The largest text that goes into the environment; a single one can be 128 KiB for Linux.
+const LARGEST_VARIABLE: usize = 32 << 10;
+
+/// How much of a request goes into the environment altogether, a small part of what Linux allows.
+const LARGEST_ENVIRONMENT: usize = 128 << 10;
+
+/// The call as environment variables.
+fn environment(call: &Call, args: Arguments) -> Vec<(String, String)> {
+    let head = [
+        ("CERBAS_FUNC", Some(call.func.clone())),
+        ("CERBAS_ID", Some(call.id.to_string())),
+        ("CERBAS_USER", call.user.clone()),
+        ("CERBAS_SOURCE", call.source.clone()),
+        ("CERBAS_TIMEOUT", Some(call.timeout.as_millis().to_string())),
+    ];
+    let head = head.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+    let args = args.into_iter().map(|(name, value)| {
+        let text = match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        (variable(&name), text)
+    });
+    let mut left = LARGEST_ENVIRONMENT;
+    let fits = |(name, value): &(String, String)| {
+        let length = name.len() + value.len();
+        let fits = length <= LARGEST_VARIABLE.min(left) && !value.contains('\0');
+        left -= if fits { length } else { 0 };
+        fits
+    };
+    head.chain(args).filter(fits).collect()
+}
+
+/// The variable in which the argument called `name` is.
+fn variable(name: &str) -> String {
+    let safe = name.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_uppercase() } else { '_' });
+    "CERBAS_ARG_".chars().chain(safe).collect()
+}
+
+/// How long a program that has exited may hold its output open, through one that it started. What it wrote itself is
+/// read in any case.
+const LINGER: Duration = Duration::from_millis(100);
+
+/// How much is read at once: all that fits into a pipe, so that one read after the exit finds all that was written.
+const CHUNK: usize = 64 << 10;
+
+/// Why a [`Talk`] ended.
+enum End {
+    Exited,
+    TooLarge,
+    Over(CallError),
+}
+
+/// What goes into a program and comes out of it.
+struct Talk {
+    line: Vec<u8>,
+    written: usize,
+    stdin: Option<ChildStdin>,
+    stdout: Option<ChildStdout>,
+    stderr: Option<ChildStderr>,
+    output: Vec<u8>,
+    complaints: Tail,
+    max_output: usize,
+}
+
+impl Talk {
+    fn new(pipes: Pipes, line: Vec<u8>, max_output: usize) -> Self {
+        let Pipes { stdin, stdout, stderr } = pipes;
+        Talk {
+            line,
+            written: 0,
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            output: Vec::new(),
+            complaints: Tail::default(),
+            max_output,
+        }
+    }
+
+    /// Writes and reads until the program has exited and all it wrote was read.
+    fn until_end(&mut self, process: &Process, interrupt: &Interrupt<'_>) -> io::Result<End> {
+        let mut give_up = None;
+        loop {
+            if let Some(reason) = interrupt.reason() {
+                return Ok(End::Over(reason));
+            }
+            self.write();
+            self.read();
+            if self.output.len() > self.max_output {
+                return Ok(End::TooLarge);
+            }
+            match give_up {
+                Some(give_up) if self.is_silent() || Instant::now() >= give_up => return Ok(End::Exited),
+                // There is one more read after this: it wrote its last before it exited.
+                None if process.has_ended() => give_up = Some(Instant::now() + LINGER),
+                _ => self.wait(process, interrupt, give_up)?,
+            }
+        }
+    }
+
+    fn is_silent(&self) -> bool {
+        self.stdout.is_none() && self.stderr.is_none()
+    }
+
+    fn wait(&self, process: &Process, interrupt: &Interrupt<'_>, give_up: Option<Instant>) -> io::Result<()> {
+        let mut handles = vec![PollFd::new(interrupt.event(), PollFlags::IN)];
+        if give_up.is_none() {
+            handles.push(PollFd::new(process.exit(), PollFlags::IN));
+        }
+        handles.extend(self.stdin.iter().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
+        handles.extend(self.stdout.iter().map(|stdout| PollFd::new(stdout, PollFlags::IN)));
+        handles.extend(self.stderr.iter().map(|stderr| PollFd::new(stderr, PollFlags::IN)));
+        let until = give_up.unwrap_or(interrupt.deadline()).min(interrupt.deadline());
+        wait_ready(&mut handles, Some(until)).map(drop)
+    }
+
+    /// Writes what fits. A program that does not care to read is fine.
+    fn write(&mut self) {
+        let Some(stdin) = &mut self.stdin else { return };
+        match stdin.write(&self.line[self.written..]) {
+            Ok(written) => self.written += written,
+            Err(error) if is_later(&error) => return,
+            Err(_) => self.written = self.line.len(),
+        }
+        if self.written == self.line.len() {
+            self.stdin = None;
+            self.line = Vec::new();
+            self.written = 0;
+        }
+    }
+
+    fn read(&mut self) {
+        let mut chunk = [0; CHUNK];
+        if let Some(read) = read_some(&mut self.stdout, &mut chunk) {
+            self.output.extend_from_slice(read);
+        }
+        if let Some(read) = read_some(&mut self.stderr, &mut chunk) {
+            self.complaints.push(read);
+        }
+    }
+
+    fn outcome(self, status: Option<ExitStatus>) -> Outcome {
+        let complaints = self.complaints.text();
+        match status {
+            Some(status) if status.success() => {
+                if !complaints.is_empty() {
+                    log::debug!(target: "command", "{complaints}");
+                }
+                Ok(value_of(without_line_break(&self.output)))
+            }
+            // What it says itself is the best text there is.
+            Some(status) if status.code().is_some() && !complaints.is_empty() => Err(CallError::Failed(complaints)),
+            Some(status) if status.code().is_some() => Err(CallError::Failed(ending(status))),
+            Some(status) if complaints.is_empty() => Err(CallError::Failed(format!("killed by {}", ending(status)))),
+            Some(status) => Err(CallError::Failed(format!("killed by {}: {complaints}", ending(status)))),
+            None => Err(CallError::Failed("how it ended is not known".to_owned())),
+        }
+    }
+}
+
+/// Reads what is there. Closes `pipe` at its end.
+fn read_some<'a>(pipe: &mut Option<impl Read>, chunk: &'a mut [u8]) -> Option<&'a [u8]> {
+    match pipe.as_mut()?.read(chunk) {
+        Ok(0) => *pipe = None,
+        Ok(read) => return Some(&chunk[..read]),
+        Err(error) if is_later(&error) => {}
+        Err(_) => *pipe = None,
+    }
+    None
+}
+
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use serde_json::json;
+
+    use super::super::testing::{
+        arguments, call, call_within, eventually, is_our_child, marker, nothing, running, shell,
+    };
+    use super::*;
+
+    fn command(argv: Vec<String>) -> Command {
+        Command::new(CommandOptions { argv, process: ProcessOptions::default(), max_output: 1 << 20 })
+    }
+
+    fn outcome_of(script: &str, args: Arguments) -> Outcome {
+        command(shell(script, &[])).run(&call(), args)
+    }
+
+    fn error_of(script: &str) -> String {
+        outcome_of(script, nothing()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn what_it_prints_is_the_value() {
+        assert_eq!(outcome_of("echo '{\"a\": 1}'", nothing()), Ok(json!({"a": 1})));
+        assert_eq!(outcome_of("echo hello; echo world", nothing()), Ok(json!("hello\nworld")));
+        assert_eq!(outcome_of("echo noise >&2", nothing()), Ok(Value::Null));
+    }
+
+    #[test]
+    fn it_gets_the_request_on_its_standard_input_as_one_line() {
+        let request = outcome_of("cat", arguments(json!({"width": 80, "text": "a\nb"}))).unwrap();
+        assert_eq!(request["args"], json!({"width": 80, "text": "a\nb"}));
+        assert_eq!(request["func"], "test");
+        assert_eq!(outcome_of("wc -l", arguments(json!({"text": "a\nb"}))), Ok(json!(1)));
+    }
+
+    #[test]
+    fn it_gets_the_request_in_its_environment() {
+        let args = arguments(json!({"width": 80, "file-name": "a b", "größe": null, "list": [1, "x"]}));
+        let script = "env | grep '^CERBAS' | sort";
+        let expected = "CERBAS_ARG_FILE_NAME=a b\nCERBAS_ARG_GR__E=null\nCERBAS_ARG_LIST=[1,\"x\"]\nCERBAS_ARG_WIDTH=80\n\
+                        CERBAS_FUNC=test\nCERBAS_ID=test-1\nCERBAS_TIMEOUT=30000\nCERBAS_USER=peter";
+        let command = Command::new(CommandOptions {
+            argv: shell(script, &[]),
+            process: ProcessOptions { env: [("LC_ALL".into(), "C".into())].into(), ..Default::default() },
+            max_output: 1 << 20,
+        });
+        assert_eq!(command.run(&call(), args), Ok(json!(expected)));
+    }
+
+    #[test]
+    fn arguments_that_the_environment_cannot_hold_are_on_standard_input_only() {
+        let many: serde_json::Map<String, Value> =
+            (0..100).map(|number| (format!("many{number}"), json!("x".repeat(30_000)))).collect();
+        let mut args = arguments(json!({"large": "x".repeat(1 << 20), "nul": "a\0b", "ok": "fine"}));
+        args.extend(many);
+        let script = "wc -c >&2; env | grep -c '^CERBAS_ARG_MANY'; env | grep -c '^CERBAS_ARG_[LN]'; true";
+        assert_eq!(outcome_of(script, args), Ok(json!("4\n0")));
+    }
+
+    #[test]
+    fn it_need_not_read_what_it_gets() {
+        let large = || arguments(json!({"large": "x".repeat(1 << 20)}));
+        assert_eq!(outcome_of("echo 1", large()), Ok(json!(1)));
+        assert_eq!(outcome_of("exec <&-; echo 2; sleep 0.05", large()), Ok(json!(2)));
+        assert_eq!(outcome_of("head -c 10 >&2; echo 3", large()), Ok(json!(3)));
+        assert_eq!(outcome_of("wc -c", large()).unwrap().as_u64().map(|length| length > 1 << 20), Some(true));
+    }
+
+    #[test]
+    fn a_failure_is_told_in_its_own_words() {
+        assert_eq!(error_of("echo 'no such picture' >&2; exit 1"), "no such picture");
+        assert_eq!(error_of("echo ignored; exit 3"), "exit status 3");
+        assert_eq!(error_of("kill -9 $$"), "killed by signal 9 (SIGKILL)");
+        assert_eq!(error_of("echo 'so far' >&2; kill -9 $$"), "killed by signal 9 (SIGKILL): so far");
+        let long = error_of("i=0; while [ $i -lt 2000 ]; do echo line $i >&2; i=$((i+1)); done; exit 1");
+        assert!(long.starts_with("line ") && long.ends_with("line 1999") && long.len() <= 2048, "{long}");
+        let missing = command(vec!["/no/such".to_owned()]).run(&call(), nothing()).unwrap_err();
+        assert_eq!(missing.to_string(), "cannot run \"/no/such\": No such file or directory");
+    }
+
+    #[test]
+    fn output_without_end_is_an_error_and_the_program_is_gone() {
+        let marker = marker();
+        let command = command(shell("trap '' TERM; while :; do echo $1; done", &[&marker]));
+        let error = command.run(&call(), nothing()).unwrap_err();
+        assert_eq!(error.to_string(), "output is larger than 1 MiB");
+        assert!(running(&marker).is_empty());
+    }
+
+    #[test]
+    fn output_of_just_the_limit_is_fine() {
+        let print = |count: usize| format!("head -c {count} /dev/zero | tr '\\0' x");
+        assert_eq!(outcome_of(&print(1 << 20), nothing()), Ok(json!("x".repeat(1 << 20))));
+        assert_eq!(error_of(&print((1 << 20) + 1)), "output is larger than 1 MiB");
+    }
+
+    #[test]
+    fn a_child_left_behind_neither_delays_the_answer_nor_lives_on() {
+        let marker = marker();
+        let start = Instant::now();
+        let outcome = command(shell("sleep $1 & echo started", &[&marker])).run(&call(), nothing());
+        assert_eq!(outcome, Ok(json!("started")));
+        assert!(start.elapsed() < Duration::from_secs(2));
+        eventually("it is gone", || running(&marker).is_empty());
+    }
+
+    #[test]
+    fn a_cancelled_command_is_gone_with_all_it_started() {
+        let marker = marker();
+        let script = "trap '' TERM; (trap '' TERM; sleep $1; sleep $1) & setsid sh -c 'trap \"\" TERM; sleep $1; sleep $1' sh $1 & wait";
+        let command = command(shell(script, &[&marker]));
+        let call = call();
+        let cancel = call.cancel.clone();
+        let (ours, stopped) = thread::scope(|scope| {
+            let run = scope.spawn(|| command.run(&call, nothing()));
+            eventually("all five run", || running(&marker).len() == 5);
+            let ours: Vec<u32> = running(&marker).into_iter().filter(|&pid| is_our_child(pid)).collect();
+            let start = Instant::now();
+            cancel.cancel();
+            assert_eq!(run.join().unwrap(), Err(CallError::Cancelled));
+            (ours, start.elapsed())
+        });
+        assert!(stopped < Duration::from_secs(1), "{stopped:?}");
+        assert_eq!(ours.len(), 1);
+        assert!(!is_our_child(ours[0]), "it is a zombie");
+        eventually("all are gone", || running(&marker).is_empty());
+    }
+
+    #[test]
+    fn a_call_that_was_cancelled_before_it_ran_ends_at_once() {
+        let call = call();
+        call.cancel.cancel();
+        assert_eq!(command(shell("sleep 60", &[])).run(&call, nothing()), Err(CallError::Cancelled));
+    }
+
+    #[test]
+    fn a_command_ends_at_its_deadline_even_if_nobody_cancels() {
+        let call = call_within(Duration::from_millis(50));
+        assert_eq!(command(shell("exec >&- 2>&-; sleep 60", &[])).run(&call, nothing()), Err(CallError::TimedOut));
+    }
+}

@@ -1,0 +1,132 @@
+//! What is at the end of the road: a [`Function`] has a name, [`Terms`] and a [`Body`].
+//!
+//! A body only computes an outcome. It knows nothing of queues, callers, caches or pools, and it need not watch the
+//! clock: at its time limit the dispatcher answers the caller and cancels the [`Call`]. A body that can stop its work does so then.
+
+mod builtin;
+mod call;
+mod command;
+mod http;
+mod native;
+mod output;
+mod process;
+#[cfg(test)]
+mod testing;
+mod worker;
+
+use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use builtin::{Builtin, BuiltinFunction};
+pub use call::{Call, CancelToken};
+pub use command::{Command, CommandOptions};
+pub use http::{Http, HttpOptions};
+pub use native::{Native, NativeError};
+pub use process::{ProcessOptions, ResourceLimits, check_program};
+pub use worker::{Worker, WorkerOptions};
+
+use crate::protocol::{Arguments, Outcome, Request};
+
+/// How a function does its work.
+pub trait Body: Send + Sync {
+    /// Does the work of one call. May be called on many threads at once.
+    fn run(&self, call: &Call, args: Arguments) -> Outcome;
+
+    /// Its kind as it stands in the configuration: `builtin`, `command`, `worker`, `http` or `native`.
+    fn kind(&self) -> &'static str;
+
+    /// How many calls it can run at once, where it has a limit of its own.
+    fn capacity(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// What holds for a function, whatever its body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Terms {
+    /// Arguments that must be present.
+    pub params: Vec<String>,
+    /// How long a call may run.
+    pub timeout: Duration,
+    /// How long a value is kept and given to calls with the same arguments; `None`: not at all.
+    pub cache: Option<Duration>,
+    /// Whether the caller is answered `""` before the function runs.
+    pub is_async: bool,
+    /// How many calls may run at once in this process.
+    pub concurrency: Option<usize>,
+    /// The programs that may call; `None`: all that `[auth]` lets in.
+    pub sources: Option<HashSet<String>>,
+    /// The users that may call; `None`: all that `[auth]` lets in.
+    pub users: Option<HashSet<String>>,
+}
+
+impl Terms {
+    /// How long a call may run where nothing else is said.
+    pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Terms {
+            params: Vec::new(),
+            timeout: Self::DEFAULT_TIMEOUT,
+            cache: None,
+            is_async: false,
+            concurrency: None,
+            sources: None,
+            users: None,
+        }
+    }
+}
+
+/// Something that can be called by its name.
+pub struct Function {
+    /// The name that requests use.
+    pub name: String,
+    /// What holds for it.
+    pub terms: Terms,
+    /// How it does its work.
+    pub body: Box<dyn Body>,
+}
+
+impl Function {
+    /// How many calls of it may run at once in this process: the smaller of what its terms and its body allow.
+    pub fn concurrency(&self) -> Option<usize> {
+        match (self.terms.concurrency, self.body.capacity()) {
+            (Some(terms), Some(body)) => Some(terms.min(body)),
+            (terms, body) => terms.or(body),
+        }
+    }
+
+    /// How long `request` may run: what it asks for, but never longer than the function's own limit.
+    pub fn time_limit(&self, request: &Request) -> Duration {
+        request.timeout.map_or(self.terms.timeout, |timeout| timeout.min(self.terms.timeout))
+    }
+}
+
+/// All functions, by name.
+#[derive(Default, Clone)]
+pub struct Functions(BTreeMap<String, Arc<Function>>);
+
+impl Functions {
+    /// Adds `function`; one of the same name is replaced.
+    pub fn add(&mut self, function: Function) {
+        self.share(Arc::new(function));
+    }
+
+    /// Adds a function that others hold as well.
+    pub fn share(&mut self, function: Arc<Function>) {
+        self.0.insert(function.name.clone(), function);
+    }
+
+    /// The function called `name`.
+    pub fn get(&self, name: &str) -> Option<&Arc<Function>> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
+        self.0.values()
+    }
+}

@@ -1,0 +1,55 @@
+//! A Rust closure with typed arguments.
+
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::{Body, Call};
+use crate::protocol::{Arguments, CallError, Outcome};
+
+/// Why a native function has no value: any text, made from it with `?` or `into()`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NativeError(String);
+
+impl<T: fmt::Display> From<T> for NativeError {
+    fn from(error: T) -> Self {
+        NativeError(error.to_string())
+    }
+}
+
+/// A closure `fn(&Call, Args) -> Result<T, NativeError>`.
+///
+/// Arguments that do not fit `Args` are answered `invalid arguments`; a panic becomes an `error`. The function cannot be
+/// killed: at its time limit the caller is answered and its late result is dropped, but its thread runs on.
+/// A long one should look at [`Call::is_cancelled`].
+pub struct Native<F, Args> {
+    function: F,
+    arguments: PhantomData<fn(Args)>,
+}
+
+impl<F, Args> Native<F, Args> {
+    /// The body that calls `function`.
+    pub fn new(function: F) -> Self {
+        Native { function, arguments: PhantomData }
+    }
+}
+
+impl<F, Args, T> Body for Native<F, Args>
+where
+    F: Fn(&Call, Args) -> Result<T, NativeError> + Send + Sync,
+    Args: DeserializeOwned,
+    T: Serialize,
+{
+    fn run(&self, call: &Call, args: Arguments) -> Outcome {
+        let args = serde_json::from_value(Value::Object(args)).map_err(|_| CallError::InvalidArguments)?;
+        let value = (self.function)(call, args).map_err(|NativeError(message)| CallError::Failed(message))?;
+        serde_json::to_value(value).map_err(|error| CallError::Failed(format!("the result is not JSON: {error}")))
+    }
+
+    fn kind(&self) -> &'static str {
+        "native"
+    }
+}

@@ -1,0 +1,393 @@
+//! Programs that are started once and serve one call after the other, a line of JSON each way.
+
+mod back_off;
+mod child;
+
+use std::io;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use super::output::plain;
+use super::process::{Interrupt, ProcessOptions};
+use super::{Body, Call};
+use crate::protocol::{Arguments, CallError, Outcome};
+use back_off::BackOff;
+use child::{Child, Fault};
+
+/// What makes a [`Worker`].
+#[derive(Debug, Clone)]
+pub struct WorkerOptions {
+    /// The name of the function, for the log.
+    pub name: String,
+    /// The program and its arguments.
+    pub argv: Vec<String>,
+    /// How many of it may run at once; at least one does.
+    pub processes: usize,
+    /// How they are started.
+    pub process: ProcessOptions,
+    /// How many bytes an answer may have.
+    pub max_output: usize,
+}
+
+/// Long-lived child processes that serve calls.
+///
+/// A child is started when a call finds none idle, and kept. One that does not answer as it should is killed with all it
+/// started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good answer in
+/// between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error meanwhile.
+///
+/// Dropping it closes the standard input of the children and gives them half a second to end.
+pub struct Worker {
+    options: WorkerOptions,
+    shared: Arc<Shared>,
+}
+
+/// How long children have to end by themselves when the worker is dropped.
+const FAREWELL: Duration = Duration::from_millis(500);
+
+impl Worker {
+    /// The body that runs `options.argv`. Nothing is started yet.
+    pub fn new(options: WorkerOptions) -> Self {
+        Worker { options, shared: Arc::default() }
+    }
+
+    /// Serves the call with `seat`'s child, or a new one.
+    fn serve(&self, seat: &mut Seat<'_>, line: &[u8], id: &str, interrupt: &Interrupt<'_>) -> Result<Outcome, Fault> {
+        if let Some(mut child) = seat.child.take().filter(Child::is_waiting) {
+            match child.answer(line, id, interrupt, self.options.max_output) {
+                // It ended of its own accord, and has seen nothing of this call.
+                Err(Fault::Unheard) => {}
+                result => return self.settle(seat, child, result),
+            }
+        }
+        let mut child = self.start()?;
+        let result = child.answer(line, id, interrupt, self.options.max_output);
+        self.settle(seat, child, result)
+    }
+
+    /// Keeps the child if it can be used again, and remembers how it did.
+    fn settle(&self, seat: &mut Seat<'_>, child: Child, result: Result<Outcome, Fault>) -> Result<Outcome, Fault> {
+        match &result {
+            Ok(_) => {
+                self.shared.state().back_off.succeeded();
+                seat.child = Some(child).filter(Child::is_in_step);
+            }
+            Err(Fault::Over(_)) => child.terminate(),
+            Err(fault) => {
+                // One that did its work before is replaced at once.
+                if !child.has_answered() {
+                    self.shared.state().back_off.failed(Instant::now(), fault.to_string());
+                }
+                drop(child);
+            }
+        }
+        result
+    }
+
+    fn start(&self) -> Result<Child, Fault> {
+        let WorkerOptions { name, argv, process, .. } = &self.options;
+        if let Some(refusal) = self.shared.state().back_off.refusal(Instant::now()) {
+            return Err(Fault::Broken(refusal));
+        }
+        Child::start(name, argv, process).map_err(|reason| {
+            self.shared.state().back_off.failed(Instant::now(), reason.clone());
+            Fault::Broken(reason)
+        })
+    }
+}
+
+impl Body for Worker {
+    fn run(&self, call: &Call, args: Arguments) -> Outcome {
+        let shared = Arc::clone(&self.shared);
+        let interrupt = Interrupt::of(call, move || shared.wake())
+            .map_err(|error: io::Error| CallError::Failed(format!("worker: {}", plain(&error))))?;
+        let mut line = call.to_json(&args);
+        line.push(b'\n');
+        let mut seat = self.shared.take_seat(self.options.processes, &interrupt)?;
+        match self.serve(&mut seat, &line, &call.id.to_string(), &interrupt) {
+            Ok(outcome) => outcome,
+            Err(Fault::Over(reason)) => Err(reason),
+            Err(fault) => {
+                log::warn!(target: "worker", "{}: {fault}", self.options.name);
+                Err(CallError::Failed(fault.to_string()))
+            }
+        }
+    }
+
+    fn kind(&self) -> &'static str {
+        "worker"
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        Some(self.options.processes.max(1))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        let mut children = std::mem::take(&mut self.shared.state().idle);
+        children.iter_mut().for_each(Child::say_goodbye);
+        let until = Instant::now() + FAREWELL;
+        children.iter().for_each(|child| child.wait(until));
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    idle: Vec<Child>,
+    /// How many calls have a child, or are about to start one.
+    taken: usize,
+    back_off: BackOff,
+}
+
+impl Shared {
+    /// Waits until a child is free or can be started.
+    fn take_seat(&self, processes: usize, interrupt: &Interrupt<'_>) -> Result<Seat<'_>, CallError> {
+        let mut state = self.state();
+        loop {
+            if let Some(reason) = interrupt.reason() {
+                return Err(reason);
+            }
+            if state.taken < processes.max(1) {
+                state.taken += 1;
+                return Ok(Seat { shared: self, child: state.idle.pop() });
+            }
+            let left = interrupt.deadline().saturating_duration_since(Instant::now());
+            state = self.changed.wait_timeout(state, left).expect("nothing panics under this lock").0;
+        }
+    }
+
+    fn wake(&self) {
+        // Under the lock: who has looked at the call already, but does not wait yet, must not miss it.
+        let _state = self.state();
+        self.changed.notify_all();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// The right to run one child.
+struct Seat<'a> {
+    shared: &'a Shared,
+    child: Option<Child>,
+}
+
+impl Drop for Seat<'_> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.taken -= 1;
+        state.idle.extend(self.child.take());
+        self.shared.changed.notify_all();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use serde_json::{Value, json};
+
+    use super::super::testing::{
+        arguments, call, call_within, eventually, is_our_child, marker, nothing, running, shell,
+    };
+    use super::*;
+
+    /// Answers every call of the tests with its own process number.
+    const GOOD: &str = r#"while read -r line; do echo '{"id":"test-1","status":"ok","data":'$$'}'; done"#;
+
+    fn worker_of(argv: Vec<String>, processes: usize) -> Worker {
+        let process = ProcessOptions::default();
+        Worker::new(WorkerOptions { name: "test".to_owned(), argv, processes, process, max_output: 1 << 20 })
+    }
+
+    fn worker(script: &str) -> Worker {
+        worker_of(shell(script, &[]), 1)
+    }
+
+    fn run(worker: &Worker) -> Outcome {
+        worker.run(&call(), nothing())
+    }
+
+    fn process_number(worker: &Worker) -> u32 {
+        run(worker).unwrap().as_u64().unwrap() as u32
+    }
+
+    fn error_of(worker: &Worker) -> String {
+        run(worker).unwrap_err().to_string()
+    }
+
+    /// A script whose first process runs `bad` when it is called, and all later ones are good.
+    fn bad_once(bad: &str) -> Worker {
+        let directory = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
+        let script = format!("if mkdir $1 2>/dev/null; then read -r line; {bad}; fi; rmdir $1 2>/dev/null; {GOOD}");
+        worker_of(shell(&script, &[directory.to_str().unwrap()]), 1)
+    }
+
+    #[test]
+    fn one_process_serves_call_after_call() {
+        let worker = worker(GOOD);
+        let process = process_number(&worker);
+        assert_eq!(process_number(&worker), process);
+        assert_eq!((worker.kind(), worker.capacity()), ("worker", Some(1)));
+    }
+
+    #[test]
+    fn a_program_in_another_language_reads_requests_and_writes_answers() {
+        let script = r#"
+import json, sys
+for line in sys.stdin:
+    call = json.loads(line)
+    answer = {"id": call["id"], "status": "ok", "data": call["args"]} if call["args"] else \
+             {"id": call["id"], "status": "error", "data": "no arguments"}
+    print(json.dumps(answer), flush=True)
+"#;
+        let worker = worker_of(["python3", "-c", script].map(str::to_owned).into(), 1);
+        let args = json!({"text": "ä\n".repeat(50_000), "list": [1, null]});
+        assert_eq!(worker.run(&call(), arguments(args.clone())), Ok(args));
+        assert_eq!(run(&worker), Err(CallError::Failed("no arguments".to_owned())));
+    }
+
+    #[test]
+    fn a_child_that_misbehaves_is_replaced_and_its_caller_told() {
+        let cases = [
+            ("echo garbage", "worker wrote something that is not an answer: garbage"),
+            ("echo '{\"id\":\"test-2\",\"status\":\"ok\",\"data\":1}'", "worker answered another call: test-2"),
+            ("exit 3", "worker ended with exit status 3 in the middle of the call"),
+            ("printf '{\"id\"'; exit 0", "worker ended with exit status 0 in the middle of the call"),
+            ("kill -9 $$", "worker was killed by signal 9 (SIGKILL) in the middle of the call"),
+            ("sleep 60 & exit 4", "worker ended with exit status 4 in the middle of the call"),
+            ("exec >&-; sleep 60", "worker closed its input or output in the middle of the call"),
+            ("while :; do printf xxxxxxxxxxxxxxxx; done", "worker wrote a line that is larger than 1 MiB"),
+        ];
+        for (bad, expected) in cases {
+            let worker = bad_once(bad);
+            assert_eq!(error_of(&worker), expected);
+            assert!(run(&worker).is_ok(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_child_that_hangs_is_killed_with_all_it_started_when_the_call_is_cancelled() {
+        let marker = marker();
+        let script = "trap '' TERM; read -r line; setsid sleep $1 & sleep $1 & while :; do sleep $1; done";
+        let worker = worker_of(shell(script, &[&marker]), 1);
+        let call = call();
+        let cancel = call.cancel.clone();
+        let ours = thread::scope(|scope| {
+            let run = scope.spawn(|| worker.run(&call, nothing()));
+            eventually("all four run", || running(&marker).len() == 4);
+            let ours: Vec<u32> = running(&marker).into_iter().filter(|&pid| is_our_child(pid)).collect();
+            cancel.cancel();
+            assert_eq!(run.join().unwrap(), Err(CallError::Cancelled));
+            ours
+        });
+        assert_eq!(ours.len(), 1);
+        assert!(!is_our_child(ours[0]), "it is a zombie");
+        eventually("all are gone", || running(&marker).is_empty());
+    }
+
+    #[test]
+    fn after_a_call_that_took_too_long_the_next_is_served_by_a_new_child() {
+        let worker = bad_once("sleep 60");
+        assert_eq!(worker.run(&call_within(Duration::from_millis(200)), nothing()), Err(CallError::TimedOut));
+        assert!(run(&worker).is_ok());
+    }
+
+    #[test]
+    fn a_child_that_died_while_idle_costs_no_call() {
+        let worker = worker(r#"while read -r line; do echo '{"id":"test-1","status":"ok","data":'$$'}'; exit; done"#);
+        let first = process_number(&worker);
+        let second = process_number(&worker);
+        assert_ne!(first, second);
+        assert!(!is_our_child(first), "it is a zombie");
+    }
+
+    #[test]
+    fn a_child_that_says_more_than_its_answer_is_not_asked_again() {
+        let worker = worker(
+            r#"while read -r line; do echo '{"id":"test-1","status":"ok","data":'$$'}
+more'; done"#,
+        );
+        assert_ne!(process_number(&worker), process_number(&worker));
+    }
+
+    #[test]
+    fn a_program_that_always_fails_is_left_alone_for_a_while() {
+        let worker = worker("exit 1");
+        assert_eq!(error_of(&worker), "worker ended with exit status 1 in the middle of the call");
+        error_of(&worker);
+        let refusal = error_of(&worker);
+        assert!(refusal.starts_with("worker is started again in "), "{refusal}");
+        assert!(refusal.ends_with("ms: worker ended with exit status 1 in the middle of the call"), "{refusal}");
+        let missing = worker_of(vec!["/no/such".to_owned()], 1);
+        assert_eq!(error_of(&missing), "cannot run \"/no/such\": No such file or directory");
+    }
+
+    #[test]
+    fn calls_run_side_by_side_up_to_the_number_of_processes() {
+        // Each answers only when both run.
+        let directory = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
+        let script = r#"read -r line; mkdir -p $1; : >$1/$$; while [ $(ls $1 | wc -l) -lt 2 ]; do sleep 0.01; done
+                        echo '{"id":"test-1","status":"ok","data":'$$'}'; read -r line"#;
+        let worker = worker_of(shell(script, &[directory.to_str().unwrap()]), 2);
+        let values: Vec<Value> = thread::scope(|scope| {
+            let calls = [scope.spawn(|| run(&worker)), scope.spawn(|| run(&worker))];
+            calls.map(|call| call.join().unwrap().unwrap()).into()
+        });
+        assert_ne!(values[0], values[1]);
+        std::fs::remove_dir_all(directory).unwrap();
+    }
+
+    #[test]
+    fn a_call_that_waits_for_a_child_can_be_cancelled_and_has_a_deadline() {
+        let marker = marker();
+        let worker = worker_of(shell("while :; do sleep $1; done", &[&marker]), 1);
+        let (busy, waiting) = (call(), call());
+        thread::scope(|scope| {
+            let first = scope.spawn(|| worker.run(&busy, nothing()));
+            eventually("the child is busy", || !running(&marker).is_empty());
+            let second = scope.spawn(|| worker.run(&waiting, nothing()));
+            assert_eq!(worker.run(&call_within(Duration::from_millis(50)), nothing()), Err(CallError::TimedOut));
+            waiting.cancel.cancel();
+            assert_eq!(second.join().unwrap(), Err(CallError::Cancelled));
+            busy.cancel.cancel();
+            assert_eq!(first.join().unwrap(), Err(CallError::Cancelled));
+        });
+    }
+
+    #[test]
+    fn a_child_that_ends_at_the_end_of_its_input_is_given_the_time_to() {
+        let file = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
+        let worker = worker_of(shell(&format!("{GOOD}; echo done >$1"), &[file.to_str().unwrap()]), 1);
+        let process = process_number(&worker);
+        drop(worker);
+        assert_eq!(std::fs::read_to_string(&file).unwrap(), "done\n");
+        assert!(!is_our_child(process), "it is a zombie");
+        std::fs::remove_file(file).unwrap();
+    }
+
+    #[test]
+    fn a_child_that_does_not_care_is_gone_with_the_worker() {
+        let marker = marker();
+        let script = format!("trap '' TERM; setsid sleep $1 2>&1 & {GOOD}; while :; do sleep $1; done");
+        let worker = worker_of(shell(&script, &[&marker]), 1);
+        assert!(run(&worker).is_ok());
+        eventually("both run", || running(&marker).len() == 2);
+        drop(worker);
+        eventually("all are gone", || running(&marker).is_empty());
+    }
+
+    #[test]
+    fn a_child_that_writes_much_to_standard_error_is_not_held_up() {
+        let noisy =
+            r#"while read -r line; do head -c 300000 /dev/zero >&2; echo '{"id":"test-1","status":"ok"}'; done"#;
+        assert_eq!(run(&worker(noisy)), Ok(Value::Null));
+    }
+}

@@ -1,0 +1,43 @@
+//! cerbas answers requests that programs put into Redis, with functions that run on a fixed pool of threads.
+//!
+//! A request walks one road:
+//!
+//! ```text
+//! broker ──► intake ──► dispatch ──► pool ──► function
+//!    ▲                     │ watch              │
+//!    │                     ▼                    ▼
+//!    └──── outbox ◄───── reply ◄── watchdog, or its value ──► ledger
+//! ```
+//!
+//! Every other feature is a room beside that road: it sends requests down it, or is called at its end. No room knows another.
+//!
+//! Programs use [`Server`] to serve functions of their own, and [`Client`] to call functions.
+
+// The words.
+pub mod protocol;
+// The road, in the order in which a request walks it.
+pub mod broker;
+pub mod intake;
+pub mod dispatch;
+pub mod functions;
+pub mod outbox;
+pub mod ledger;
+// The house.
+pub mod cli;
+pub mod client;
+pub mod config;
+pub mod server;
+mod clock;
+mod error;
+mod outage;
+mod signals;
+pub mod thread;
+
+pub use client::{Client, ClientError};
+pub use config::Config;
+pub use error::StartError;
+pub use functions::{Call, NativeError, Terms};
+pub use server::{Ended, Running, Server};
+
+/// What starting a daemon gives.
+pub type Result<T> = std::result::Result<T, StartError>;

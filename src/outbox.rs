@@ -1,0 +1,261 @@
+//! The way back: settlements of all doors go through one queue to the broker, many in one round trip.
+//!
+//! Invariants:
+//! * Nothing that is in the outbox is dropped: while the broker is away the same batch is offered again and again, and
+//!   the intakes, which ask [`Outbox::has_room`], claim nothing new. So the outbox is bounded by what was claimed before.
+//! * An answer that nobody received is published again after each of [`AGAIN`]; only its id is kept, the answer is in
+//!   the broker.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, at, bounded, never, select, unbounded};
+
+use crate::broker::{Broker, Settlement};
+use crate::outage::Retry;
+use crate::protocol::RequestId;
+use crate::thread::{Joined, Stop};
+
+/// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
+pub const AGAIN: [Duration; 4] = [
+    Duration::from_millis(10),
+    Duration::from_millis(50),
+    Duration::from_millis(250),
+    Duration::from_millis(1000),
+];
+
+/// How many settlements go in one round trip: enough that its cost is shared, few enough that Redis serves others in between.
+const BATCH: usize = 128;
+
+/// More unsettled requests than this, and nothing new is claimed.
+const MOST_UNSETTLED: usize = 4096;
+
+/// More unsettled bytes than this, and nothing new is claimed.
+const MOST_BYTES: usize = 16 << 20;
+
+/// How many ids wait to be published again. Past it the oldest are left to be read from where they are stored.
+const MOST_AGAIN: usize = 100_000;
+
+/// Times that fall into the same pause are served together.
+const GRAIN: Duration = Duration::from_millis(5);
+
+/// Takes settlements to the broker.
+pub struct Outbox {
+    sender: Sender<Letter>,
+    load: Arc<Load>,
+    give_up: Stop,
+    /// Closed when the settler has ended.
+    settler_ended: Receiver<()>,
+    _settler: Joined,
+    _publisher: Joined,
+}
+
+/// What goes through the outbox.
+enum Letter {
+    /// Something to settle.
+    Settle(Settlement),
+    /// Nothing that matters comes behind this.
+    End,
+}
+
+/// How much is in the outbox.
+#[derive(Default)]
+struct Load {
+    settlements: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Load {
+    fn add(&self, settlement: &Settlement) {
+        self.settlements.fetch_add(1, Ordering::Relaxed);
+        self.bytes.fetch_add(size(settlement), Ordering::Relaxed);
+    }
+
+    fn remove(&self, settlement: &Settlement) {
+        self.settlements.fetch_sub(1, Ordering::Relaxed);
+        self.bytes.fetch_sub(size(settlement), Ordering::Relaxed);
+    }
+}
+
+/// Puts settlements into an [`Outbox`].
+#[derive(Clone)]
+pub struct Mailing {
+    sender: Sender<Letter>,
+    load: Arc<Load>,
+}
+
+impl Mailing {
+    /// Settles `settlement` as soon as the broker takes it. Never blocks.
+    pub fn send(&self, settlement: Settlement) {
+        self.load.add(&settlement);
+        if self.sender.send(Letter::Settle(settlement)).is_err() {
+            // Only a function that was left behind at the end answers so late; its request was handed back.
+            log::warn!("an answer came after the end and was dropped");
+        }
+    }
+
+    /// Whether more may be claimed.
+    pub fn has_room(&self) -> bool {
+        self.load.settlements.load(Ordering::Relaxed) < MOST_UNSETTLED
+            && self.load.bytes.load(Ordering::Relaxed) < MOST_BYTES
+    }
+}
+
+impl Outbox {
+    /// Starts the threads that settle and publish again.
+    pub fn start(broker: Arc<dyn Broker>) -> io::Result<Self> {
+        let (sender, letters) = unbounded();
+        // Small, so that a settler that is faster than the publisher waits for it.
+        let (unheard, unheard_ids) = bounded(64);
+        let load = Arc::new(Load::default());
+        let give_up = Stop::new();
+        let (settler_lives, settler_ended) = bounded(0);
+        let settler = Joined::spawn("settler", {
+            let (broker, load, give_up) = (Arc::clone(&broker), Arc::clone(&load), give_up.clone());
+            move || {
+                let _until_the_end = settler_lives;
+                settle(&*broker, &letters, &unheard, &load, &give_up);
+            }
+        })?;
+        let publisher = Joined::spawn("publisher", {
+            let give_up = give_up.clone();
+            move || publish_again(&*broker, &unheard_ids, &give_up)
+        })?;
+        Ok(Outbox { sender, load, give_up, settler_ended, _settler: settler, _publisher: publisher })
+    }
+
+    /// A way to put settlements in.
+    pub fn mailing(&self) -> Mailing {
+        Mailing { sender: self.sender.clone(), load: Arc::clone(&self.load) }
+    }
+
+    /// Waits until `deadline` for all that was put in to be settled. Gives back how many settlements the broker did not
+    /// take by then. An answer that nobody received is still published again, for a second at most.
+    pub fn close(self, deadline: Instant) -> usize {
+        let _ended_before = self.sender.send(Letter::End);
+        let _ended = self.settler_ended.recv_deadline(deadline);
+        let unsettled = self.load.settlements.load(Ordering::Relaxed);
+        if unsettled > 0 {
+            self.give_up.ask();
+        }
+        unsettled
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        // For one that was not closed; the threads are joined next.
+        let _ended_before = self.sender.send(Letter::End);
+    }
+}
+
+fn size(settlement: &Settlement) -> usize {
+    let element = settlement.claim().map_or(0, |claim| claim.element.len());
+    element + settlement.answer().map_or(0, |(_, answer)| answer.json.len() + answer.msgpack.len())
+}
+
+/// The settler's loop.
+fn settle(
+    broker: &dyn Broker,
+    letters: &Receiver<Letter>,
+    unheard: &Sender<Vec<RequestId>>,
+    load: &Load,
+    give_up: &Stop,
+) {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut is_open = true;
+    while is_open {
+        let Ok(first) = letters.recv() else { return };
+        for letter in std::iter::once(first).chain(letters.try_iter().take(BATCH - 1)) {
+            match letter {
+                Letter::Settle(settlement) => batch.push(settlement),
+                Letter::End => is_open = false,
+            }
+        }
+        let mut retry = Retry::default();
+        let unheard_ids = loop {
+            match broker.settle(&batch) {
+                Ok(ids) => break ids,
+                Err(_) if retry.pause(give_up) => {}
+                Err(_) => return,
+            }
+        };
+        for settlement in batch.drain(..) {
+            load.remove(&settlement);
+        }
+        if !unheard_ids.is_empty() && unheard.send(unheard_ids).is_err() {
+            return;
+        }
+    }
+}
+
+/// Ids that are to be published again, by how often they were.
+struct Again {
+    rounds: [VecDeque<(Instant, RequestId)>; AGAIN.len()],
+    len: usize,
+}
+
+impl Again {
+    fn add(&mut self, round: usize, ids: Vec<RequestId>, now: Instant) {
+        let Some(pause) = AGAIN.get(round) else { return };
+        // The times of a round are counted from the first publication.
+        let passed = round.checked_sub(1).map_or(Duration::ZERO, |before| AGAIN[before]);
+        let due = now + (*pause - passed);
+        self.len += ids.len();
+        self.rounds[round].extend(ids.into_iter().map(|id| (due, id)));
+        while self.len > MOST_AGAIN {
+            let fullest = self.rounds.iter_mut().max_by_key(|round| round.len()).expect("there are rounds");
+            fullest.pop_front();
+            self.len -= 1;
+        }
+    }
+
+    fn next(&self) -> Option<Instant> {
+        self.rounds.iter().filter_map(|round| round.front()).map(|(due, _)| *due).min()
+    }
+
+    /// The ids of `round` that are due at `now`.
+    fn take_due(&mut self, round: usize, now: Instant) -> Vec<RequestId> {
+        let queue = &mut self.rounds[round];
+        let count = queue.iter().take_while(|(due, _)| *due <= now).count();
+        self.len -= count;
+        queue.drain(..count).map(|(_, id)| id).collect()
+    }
+}
+
+/// The publisher's loop.
+fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, give_up: &Stop) {
+    let mut again = Again { rounds: Default::default(), len: 0 };
+    let mut is_open = true;
+    while is_open || again.next().is_some() {
+        let alarm = again.next().map_or_else(never, |due| at(due + GRAIN));
+        if is_open {
+            select! {
+                recv(unheard) -> ids => match ids {
+                    Ok(ids) => again.add(0, ids, Instant::now()),
+                    Err(_) => is_open = false,
+                },
+                recv(alarm) -> _ => {}
+            }
+        } else {
+            // The daemon stops; what is left takes a second at most, unless it must go at once.
+            let _woken = alarm.recv();
+        }
+        let now = Instant::now();
+        for round in 0..AGAIN.len() {
+            let due = again.take_due(round, now);
+            if due.is_empty() {
+                continue;
+            }
+            // While the broker is away this round is left out: the answers are stored, and the next round comes.
+            let unheard = broker.publish_again(&due).unwrap_or(due);
+            again.add(round + 1, unheard, now);
+        }
+        if give_up.is_asked() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,138 @@
+//! Bytes to requests, and answers to bytes.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{Answer, Arguments, CallError, MAX_DELAY, Outcome, Request, RequestId, Verdict};
+
+/// Why bytes are no request: the text for the client, the reason for the operator, and whom to tell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Unreadable {
+    /// What the client is told.
+    pub error: CallError,
+    /// What is wrong, for the dead list and the log.
+    pub reason: String,
+    /// Whom to tell, where that much could be read.
+    pub id: Option<RequestId>,
+}
+
+/// A request as it stands on the wire. Fields that we do not know are ignored: a newer client may send them.
+#[derive(Deserialize)]
+struct Wire<'a> {
+    #[serde(borrow)]
+    id: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    func: Option<Cow<'a, str>>,
+    args: Option<Value>,
+    user: Option<String>,
+    source: Option<String>,
+    timeout: Option<u64>,
+    delay: Option<u64>,
+    expires: Option<u64>,
+    sent_at: Option<u64>,
+    reply: Option<bool>,
+}
+
+/// The id alone, for a request that cannot be read otherwise.
+#[derive(Deserialize)]
+struct IdOnly {
+    id: Option<Value>,
+}
+
+/// Reads a request from its JSON. `number` is that of a numbered request; an inline one brings its own id. `now` is in
+/// milliseconds since 1970.
+pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Request, Unreadable> {
+    let refuse = |error: CallError, reason: String| Unreadable {
+        error,
+        reason,
+        id: number.map(RequestId::Number).or_else(|| find_id(json)),
+    };
+    let bad_call = |reason: String| refuse(CallError::BadCall, reason);
+
+    // serde would take an array as an object whose names are left out.
+    if !json.trim_ascii_start().starts_with(b"{") {
+        return Err(bad_call("must be a JSON object".to_owned()));
+    }
+    let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| bad_call(error.to_string()))?;
+    let id = match (number, &wire.id) {
+        (Some(number), _) => RequestId::Number(number),
+        (None, Some(text)) => RequestId::from_text(text)
+            .ok_or_else(|| bad_call("id: must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned()))?,
+        (None, None) => RequestId::random(),
+    };
+    let func = match wire.func {
+        Some(func) if !func.is_empty() => func.into_owned(),
+        _ => return Err(bad_call("func: is missing".to_owned())),
+    };
+    let args = match wire.args {
+        None | Some(Value::Null) => Arguments::new(),
+        Some(Value::Object(args)) => args,
+        Some(_) => return Err(refuse(CallError::InvalidArguments, "args: must be an object".to_owned())),
+    };
+    let at_least_one = |name: &str, milliseconds: Option<u64>| match milliseconds {
+        Some(0) => Err(bad_call(format!("{name}: must be at least 1 millisecond"))),
+        other => Ok(other),
+    };
+    let timeout = at_least_one("timeout", wire.timeout)?.map(Duration::from_millis);
+    let expires = at_least_one("expires", wire.expires)?;
+    let delay = wire.delay.unwrap_or(0);
+    if Duration::from_millis(delay) > MAX_DELAY {
+        return Err(bad_call("delay: must be at most 366 days, in milliseconds".to_owned()));
+    }
+    // A client whose clock is ahead must not make its request wait longer than it asked for.
+    let sent_at = wire.sent_at.map(|sent_at| sent_at.min(now));
+    let not_before = (delay > 0).then(|| sent_at.unwrap_or(now) + delay);
+    // Without `sent_at` a delayed request is read a second time when it is due, and `expires` counts from there.
+    let expires_at = expires.map(|expires| sent_at.map_or(now, |sent_at| sent_at + delay).saturating_add(expires));
+    Ok(Request {
+        id,
+        func,
+        args,
+        user: wire.user,
+        source: wire.source,
+        timeout,
+        not_before,
+        expires_at,
+        reply: wire.reply.unwrap_or(true),
+    })
+}
+
+fn find_id(json: &[u8]) -> Option<RequestId> {
+    let found: IdOnly = serde_json::from_slice(json).ok()?;
+    RequestId::from_text(found.id?.as_str()?)
+}
+
+/// An answer as bytes, ready to be sent any number of times.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// How the request ended.
+    pub verdict: Verdict,
+    /// The [`Answer`] as JSON.
+    pub json: Box<[u8]>,
+    /// The same as MessagePack.
+    pub msgpack: Box<[u8]>,
+}
+
+/// Writes `outcome` as the answer that clients read.
+pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
+    let answer = Answer::from(outcome);
+    Arc::new(Encoded {
+        verdict: answer.verdict(),
+        json: serde_json::to_vec(&answer).expect("an answer is JSON").into(),
+        msgpack: to_msgpack(&answer),
+    })
+}
+
+/// `answer` in MessagePack, as a map with text keys.
+fn to_msgpack(answer: &Answer) -> Box<[u8]> {
+    rmp_serde::to_vec_named(answer).expect("an answer is MessagePack").into()
+}
+
+/// The MessagePack form of an answer that was kept as JSON; `None` if `json` is no answer.
+pub fn json_to_msgpack(json: &[u8]) -> Option<Box<[u8]>> {
+    serde_json::from_slice(json).ok().map(|answer: Answer| to_msgpack(&answer))
+}

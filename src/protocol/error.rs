@@ -1,0 +1,71 @@
+//! Why a call has no value. The texts are read, and compared, by clients: they are protocol.
+
+use std::fmt;
+
+use super::Verdict;
+
+/// Every way in which a call can end without a value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallError {
+    /// The function failed; the text is its own.
+    Failed(String),
+    /// The function ran past its time limit.
+    TimedOut,
+    /// It could not start before the client's `expires`.
+    Expired,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// The request cannot be read.
+    BadCall,
+    /// No function has that name.
+    UndefinedFunction,
+    /// `args` is no object, lacks a required argument, or holds one of the wrong type.
+    InvalidArguments,
+    /// The source may not call.
+    InvalidSource,
+    /// The user may not call.
+    InvalidUser,
+    /// Too much is waiting already.
+    Overload,
+    /// No answer could be made: a panic in cerbas itself, or a daemon that died.
+    Lost,
+}
+
+impl CallError {
+    /// The verdict that this error means.
+    pub fn verdict(&self) -> Verdict {
+        match self {
+            CallError::Failed(_) => Verdict::Error,
+            CallError::TimedOut => Verdict::Timeout,
+            CallError::Expired => Verdict::Expired,
+            CallError::Cancelled => Verdict::Cancelled,
+            CallError::BadCall
+            | CallError::UndefinedFunction
+            | CallError::InvalidArguments
+            | CallError::InvalidSource
+            | CallError::InvalidUser
+            | CallError::Overload => Verdict::Rejected,
+            CallError::Lost => Verdict::Lost,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            CallError::Failed(message) => message,
+            CallError::TimedOut => "timeout",
+            CallError::Expired => "expired",
+            CallError::Cancelled => "cancelled",
+            CallError::BadCall => "bad call",
+            CallError::UndefinedFunction => "Undefined function",
+            CallError::InvalidArguments => "invalid arguments",
+            CallError::InvalidSource => "cerbas authorization - invalid source",
+            CallError::InvalidUser => "cerbas authorization - invalid user",
+            CallError::Overload => "overload",
+            CallError::Lost => "lost",
+        })
+    }
+}
+
+impl std::error::Error for CallError {}

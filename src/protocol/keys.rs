@@ -1,0 +1,96 @@
+//! Every name of a Redis key or channel, and nowhere else a literal.
+
+use super::RequestId;
+
+/// The names of one prefix and one database.
+#[derive(Debug, Clone)]
+pub struct Keys {
+    prefix: Box<str>,
+    database: i64,
+    extra_channels: Box<[Box<str>]>,
+}
+
+/// The start of a channel that carries MessagePack; clients of old write it in small letters, too.
+const MSGPACK: &str = "MSGPACK:";
+
+impl Keys {
+    /// The names that start with `prefix`, for a connection to `database`.
+    pub fn new(prefix: &str, database: i64) -> Self {
+        Keys { prefix: prefix.into(), database, extra_channels: Box::default() }
+    }
+
+    /// Publishes also on these channels, in which `{prefix}`, `{db}` and `{id}` stand for the values of an answer.
+    pub fn with_extra_channels(mut self, templates: &[String]) -> Self {
+        self.extra_channels = templates.iter().map(|template| template.as_str().into()).collect();
+        self
+    }
+
+    /// The queues that are served: the usual one first.
+    pub fn queues(&self) -> [String; 2] {
+        [self.queue(), format!("{}_QUEUE", self.prefix)]
+    }
+
+    /// The list that clients push to.
+    pub fn queue(&self) -> String {
+        format!("{}-QUEUE", self.prefix)
+    }
+
+    /// The key that numbers are drawn from.
+    pub fn counter(&self) -> String {
+        format!("{}-COUNTER", self.prefix)
+    }
+
+    /// The two keys in which the body of a numbered request may be: drivers of old and newer ones.
+    pub fn bodies(&self, number: u64) -> [String; 2] {
+        self.body_prefixes().map(|prefix| format!("{prefix}{number:010}"))
+    }
+
+    /// What [`Keys::bodies`] begin with.
+    pub fn body_prefixes(&self) -> [String; 2] {
+        [format!("{}-REQ-", self.prefix), format!("{}-REQUEST-", self.prefix)]
+    }
+
+    /// Where the answer is kept.
+    pub fn result(&self, id: &RequestId) -> String {
+        format!("{}-RESULT-{id}", self.prefix)
+    }
+
+    /// The channel of the answer in JSON.
+    pub fn channel(&self, id: &RequestId) -> String {
+        format!("{}-RESPONSE-{}-{id}", self.prefix, self.database)
+    }
+
+    /// The channel of the answer in MessagePack.
+    pub fn msgpack_channel(&self, id: &RequestId) -> String {
+        format!("{MSGPACK}{}-RESPONSE-{}-{id}", self.prefix, self.database)
+    }
+
+    /// All channels on which an answer is published, and whether each carries MessagePack.
+    pub fn channels(&self, id: &RequestId) -> Vec<(String, bool)> {
+        let mut channels = vec![(self.channel(id), false), (self.msgpack_channel(id), true)];
+        channels.extend(self.extra_channels.iter().map(|template| {
+            let channel = template
+                .replace("{prefix}", &self.prefix)
+                .replace("{db}", &self.database.to_string())
+                .replace("{id}", &id.to_string());
+            let is_msgpack = channel.get(..MSGPACK.len()).is_some_and(|start| start.eq_ignore_ascii_case(MSGPACK));
+            (channel, is_msgpack)
+        }));
+        channels
+    }
+
+    /// What a node has taken and not yet answered.
+    pub fn in_flight(&self, node: &str) -> String {
+        format!("{}-INFLIGHT-{node}", self.prefix)
+    }
+
+    /// What waits for its time.
+    pub fn delayed(&self) -> String {
+        format!("{}-DELAYED", self.prefix)
+    }
+
+    /// What could not be read.
+    pub fn dead(&self) -> String {
+        format!("{}-DEAD", self.prefix)
+    }
+}

@@ -1,0 +1,206 @@
+//! The words of cerbas: [`Request`], [`Answer`], [`Verdict`] and how a call can fail ([`CallError`]).
+//!
+//! Everything here is pure: no I/O, no clock, no other part of cerbas. What other programs rely on is decided here and
+//! nowhere else; `tests/protocol.rs` pins it.
+
+pub mod codec;
+mod error;
+pub mod keys;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+pub use error::CallError;
+
+/// The arguments of a call, by name.
+pub type Arguments = Map<String, Value>;
+
+/// The longest `delay` that is believed: a year and a day.
+pub const MAX_DELAY: Duration = Duration::from_hours(366 * 24);
+
+/// What a client asks for, whichever door it came in by.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request {
+    /// Under what its answer can be found.
+    pub id: RequestId,
+    /// The name of the function.
+    pub func: String,
+    /// Its arguments; empty where the client gave none.
+    pub args: Arguments,
+    /// Who asks.
+    pub user: Option<String>,
+    /// The program that asks.
+    pub source: Option<String>,
+    /// How long the function may run, as the client wishes; the function's own limit stays above it.
+    pub timeout: Option<Duration>,
+    /// Milliseconds since 1970 before which the function must not start.
+    pub not_before: Option<u64>,
+    /// Milliseconds since 1970 after which the function must not start any more.
+    pub expires_at: Option<u64>,
+    /// Whether anybody waits for the answer.
+    pub reply: bool,
+}
+
+impl Request {
+    /// A plain request: `func` with `args`, from nobody in particular.
+    pub fn new(id: RequestId, func: impl Into<String>, args: Arguments) -> Self {
+        Request {
+            id,
+            func: func.into(),
+            args,
+            user: None,
+            source: None,
+            timeout: None,
+            not_before: None,
+            expires_at: None,
+            reply: true,
+        }
+    }
+}
+
+/// Names one request: a number drawn from the counter, or a text made by the client.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum RequestId {
+    /// `CERBAS-COUNTER` gave it; the body is in a key of its own.
+    Number(u64),
+    /// The `id` of an inline request.
+    Text(Box<str>),
+}
+
+impl RequestId {
+    /// The longest text that can be an id.
+    pub const MAX_LENGTH: usize = 128;
+
+    /// `text` as an id, if it is one: 1 to 128 characters out of `A-Z a-z 0-9 _ . : -`.
+    pub fn from_text(text: &str) -> Option<Self> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
+        let fits = !text.is_empty() && text.len() <= Self::MAX_LENGTH && text.bytes().all(allowed);
+        fits.then(|| RequestId::Text(text.into()))
+    }
+
+    /// An id that nobody else has.
+    pub fn random() -> Self {
+        RequestId::Text(uuid::Uuid::new_v4().to_string().into())
+    }
+}
+
+/// As it stands in the names of keys and channels: numbers are filled with zeros to ten digits.
+impl fmt::Display for RequestId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RequestId::Number(number) => write!(f, "{number:010}"),
+            RequestId::Text(text) => f.write_str(text),
+        }
+    }
+}
+
+/// What a call came to: the value of the function, or why there is none.
+pub type Outcome = Result<Value, CallError>;
+
+/// How a request ended. Every accepted request has exactly one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// The function gave a value.
+    Ok,
+    /// The function failed.
+    Error,
+    /// It ran longer than its limit.
+    Timeout,
+    /// It could not start in time.
+    Expired,
+    /// Somebody cancelled it.
+    Cancelled,
+    /// It was refused before it ran.
+    Rejected,
+    /// The daemon that ran it died, or no answer could be made.
+    Lost,
+}
+
+impl Verdict {
+    /// All of them, in the order in which they are shown.
+    pub const ALL: [Verdict; 7] = [
+        Verdict::Ok,
+        Verdict::Error,
+        Verdict::Timeout,
+        Verdict::Expired,
+        Verdict::Cancelled,
+        Verdict::Rejected,
+        Verdict::Lost,
+    ];
+
+    /// The verdict on `outcome`.
+    pub fn of(outcome: &Outcome) -> Self {
+        match outcome {
+            Ok(_) => Verdict::Ok,
+            Err(error) => error.verdict(),
+        }
+    }
+
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Verdict::Ok => "ok",
+            Verdict::Error => "error",
+            Verdict::Timeout => "timeout",
+            Verdict::Expired => "expired",
+            Verdict::Cancelled => "cancelled",
+            Verdict::Rejected => "rejected",
+            Verdict::Lost => "lost",
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// An answer as a client reads it: `{"status": "ok" | "error", "data": ..., "verdict": ...}`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Answer {
+    /// Whether there is a value.
+    pub status: Status,
+    /// The value, or the text of the error.
+    pub data: Value,
+    /// The verdict, where `status` does not say all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
+}
+
+/// Whether an [`Answer`] holds a value or an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// `data` is the value.
+    Ok,
+    /// `data` is what went wrong.
+    Error,
+}
+
+impl Answer {
+    /// The verdict, also where only the status tells it.
+    pub fn verdict(&self) -> Verdict {
+        self.verdict.unwrap_or(match self.status {
+            Status::Ok => Verdict::Ok,
+            Status::Error => Verdict::Error,
+        })
+    }
+}
+
+impl From<Outcome> for Answer {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Ok(data) => Answer { status: Status::Ok, data, verdict: None },
+            Err(error) => Answer {
+                status: Status::Error,
+                verdict: Some(error.verdict()).filter(|verdict| *verdict != Verdict::Error),
+                data: Value::String(error.to_string()),
+            },
+        }
+    }
+}

@@ -1,0 +1,382 @@
+//! Puts the house together: opens the rooms in order, and closes them in the other order.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::broker::{Broker, ManagedRedis, Memory, RedisBroker, RedisOptions, RedisPost, Source, Target};
+use crate::client::{Client, ClientError};
+use crate::config::{self, Config, FunctionConfig, RedisServer};
+use crate::dispatch::{Admission, Dispatcher, PoolSize, PoolStatus, Rules};
+use crate::error::StartError;
+use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
+use crate::intake::Intake;
+use crate::ledger::{Balance, Ledger};
+use crate::outbox::Outbox;
+use crate::protocol::keys::Keys;
+use crate::signals::{self, Signalled};
+use crate::thread::{Joined, Stop};
+
+/// Settlements that are left at the end get at least this long.
+const FLUSH: Duration = Duration::from_secs(2);
+
+/// A daemon that is not started yet.
+///
+/// ```no_run
+/// #[derive(serde::Deserialize)]
+/// struct Greet {
+///     name: String,
+/// }
+///
+/// cerbas::Server::from_file("cerbas.toml")?
+///     .function("greet", |_call: &cerbas::Call, args: Greet| Ok(format!("hello {}", args.name)))
+///     .run()?;
+/// # Ok::<(), cerbas::StartError>(())
+/// ```
+pub struct Server {
+    config: Config,
+    natives: Functions,
+}
+
+impl Server {
+    /// A daemon as the file at `path` says, with the `CERBAS_` variables of the environment over it.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self, StartError> {
+        Ok(Self::new(Config::load(path.as_ref(), std::env::vars_os())?))
+    }
+
+    /// A daemon as `config` says.
+    pub fn new(config: Config) -> Self {
+        Server { config, natives: Functions::default() }
+    }
+
+    /// Registers a native function under `name`, with the usual terms. One in the configuration of the same name is replaced.
+    pub fn function<Args, T>(
+        self,
+        name: impl Into<String>,
+        function: impl Fn(&Call, Args) -> Result<T, NativeError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Args: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+    {
+        self.function_with(name, Terms::default(), function)
+    }
+
+    /// Registers a native function under `name`, with `terms`.
+    pub fn function_with<Args, T>(
+        self,
+        name: impl Into<String>,
+        terms: Terms,
+        function: impl Fn(&Call, Args) -> Result<T, NativeError> + Send + Sync + 'static,
+    ) -> Self
+    where
+        Args: DeserializeOwned + 'static,
+        T: Serialize + 'static,
+    {
+        self.body(name, terms, Native::new(function))
+    }
+
+    /// Registers a function with a body of any kind.
+    pub fn body(mut self, name: impl Into<String>, terms: Terms, body: impl Body + 'static) -> Self {
+        self.natives.add(Function { name: name.into(), terms, body: Box::new(body) });
+        self
+    }
+
+    /// Runs until SIGTERM, SIGINT or the function `halt` stops it; SIGHUP reloads the configuration. A second signal ends the process at once.
+    pub fn run(self) -> Result<Ended, StartError> {
+        let signals = signals::listen()?;
+        let mut running = self.start()?;
+        log::info!("{} functions are ready at {}", running.dispatcher.rules().functions.iter().count(), running.address);
+        loop {
+            crossbeam_channel::select! {
+                recv(signals) -> signal => match signal {
+                    Ok(Signalled::Reload) => running.reload(),
+                    Ok(Signalled::Stop(name)) => {
+                        log::info!("{name}: stopping; a second signal ends at once");
+                        break;
+                    }
+                    Err(_) => break,
+                },
+                recv(running.halted) -> _ => {
+                    log::info!("halt was called: stopping");
+                    break;
+                }
+            }
+        }
+        Ok(running.stop())
+    }
+
+    /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
+    pub fn start(self) -> Result<Running, StartError> {
+        let (halt, halted) = bounded(1);
+        let mut functions = FunctionShelf { natives: self.natives, built: BTreeMap::new(), halt };
+        let rules = functions.rules(&self.config);
+        let link = Connection::open(&self.config)?;
+        let address = link.broker.address();
+
+        let server = &self.config.server;
+        let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
+        let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
+        let outbox = Outbox::start(Arc::clone(&link.broker))?;
+        let stop = Stop::new();
+        let mut running = Running {
+            intakes: Vec::new(),
+            stop,
+            dispatcher,
+            outbox: Some(outbox),
+            link,
+            halted,
+            functions,
+            address,
+            config: self.config,
+        };
+        running.open_intakes()?;
+        Ok(running)
+    }
+}
+
+/// A broker, and what belongs to it.
+struct Connection {
+    broker: Arc<dyn Broker>,
+    kind: Kind,
+    // Below the broker: the server goes after the last connection to it.
+    _managed: Option<ManagedRedis>,
+}
+
+enum Kind {
+    Memory(Memory),
+    Redis(Target),
+}
+
+impl Connection {
+    fn open(config: &Config) -> Result<Self, StartError> {
+        let redis = &config.redis;
+        if redis.server == RedisServer::None {
+            let memory = Memory::new(config.server.result_ttl);
+            return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
+        }
+        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
+        let managed = match redis.server {
+            RedisServer::Managed => start_managed(config, &target)?,
+            RedisServer::External | RedisServer::None => None,
+        };
+        let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
+        let options =
+            RedisOptions { target: target.clone(), keys, node: node_name(), result_ttl: config.server.result_ttl };
+        let broker = RedisBroker::new(options);
+        match broker.ping() {
+            Err(error) if error.is_permanent => return Err(error.into()),
+            // It may come later; the intakes say so, once, and wait for it.
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(target), _managed: managed })
+    }
+}
+
+fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis>, StartError> {
+    let folder = config.server.state_dir.join("redis");
+    let managed = ManagedRedis::start(target, config.redis.password.as_deref(), &folder);
+    let managed = managed.map_err(StartError::ManagedRedis)?;
+    match &managed {
+        Some(managed) => log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display()),
+        None => log::info!("a Redis answers at {} already and is used", target.address()),
+    }
+    Ok(managed)
+}
+
+/// A name that no other daemon has or has had: host, process and start.
+fn node_name() -> String {
+    static STARTS: AtomicUsize = AtomicUsize::new(0);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let start = STARTS.fetch_add(1, Ordering::Relaxed);
+    // Whatever the host is called, the name can stand in a key and in CLIENT SETNAME.
+    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{host}.{}.{}.{start}", std::process::id(), crate::clock::now())
+}
+
+/// The functions of the program and of the configuration.
+struct FunctionShelf {
+    natives: Functions,
+    /// Those of the configuration, with what they were built from: what is unchanged at a reload keeps its processes.
+    built: BTreeMap<String, (FunctionConfig, Arc<Function>)>,
+    halt: Sender<()>,
+}
+
+impl FunctionShelf {
+    fn rules(&mut self, config: &Config) -> Rules {
+        let mut old = std::mem::take(&mut self.built);
+        let mut functions = Functions::default();
+        for (name, wanted) in &config.functions {
+            let kept = old.remove(name).filter(|(from, _)| from.terms == wanted.terms && from.body == wanted.body);
+            let function = kept.map_or_else(|| Arc::new(self.build(name, wanted)), |(_, function)| function);
+            functions.share(Arc::clone(&function));
+            self.built.insert(name.clone(), (wanted.clone(), function));
+        }
+        self.natives.iter().for_each(|native| functions.share(Arc::clone(native)));
+        let auth = config.auth.clone();
+        let admission = Admission { sources: auth.sources, users: auth.users, require_user: auth.require_user };
+        Rules { functions, admission }
+    }
+
+    fn build(&self, name: &str, wanted: &FunctionConfig) -> Function {
+        let halt = self.halt.clone();
+        // Whoever calls it twice finds the first call still there, which is enough.
+        config::build(name, wanted, Arc::new(move || drop(halt.try_send(()))))
+    }
+}
+
+/// A daemon that runs. Dropped, it stops without waiting for running calls.
+pub struct Running {
+    // The fields are in the order in which they are closed.
+    intakes: Vec<Joined>,
+    stop: Stop,
+    dispatcher: Arc<Dispatcher>,
+    outbox: Option<Outbox>,
+    link: Connection,
+    halted: Receiver<()>,
+    functions: FunctionShelf,
+    address: String,
+    config: Config,
+}
+
+/// How a daemon ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Calls that still ran at the end of `shutdown_timeout`: they were cancelled and put back into the queue.
+    pub given_up: usize,
+    /// Answers that Redis did not take any more.
+    pub unsettled: usize,
+}
+
+impl Ended {
+    /// Whether nothing had to be abandoned.
+    pub fn is_clean(&self) -> bool {
+        self.given_up == 0 && self.unsettled == 0
+    }
+}
+
+impl Running {
+    fn open_intakes(&mut self) -> Result<(), StartError> {
+        let outbox = self.outbox.as_ref().expect("it is open until the end");
+        for source in Source::ALL {
+            let intake = Intake {
+                source,
+                broker: Arc::clone(&self.link.broker),
+                dispatcher: Arc::clone(&self.dispatcher),
+                mailing: outbox.mailing(),
+                max_request: self.config.server.max_request,
+            };
+            let stop = self.stop.clone();
+            let name = match source {
+                Source::Queue(number) => format!("intake-{number}"),
+                Source::Delayed => "intake-delayed".to_owned(),
+            };
+            self.intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
+        }
+        Ok(())
+    }
+
+    /// A client of this daemon.
+    pub fn client(&self) -> Result<Client, ClientError> {
+        match &self.link.kind {
+            Kind::Memory(memory) => Ok(Client::over(Box::new(memory.clone()))),
+            Kind::Redis(target) => {
+                let keys = Keys::new(&self.config.redis.prefix, target.database());
+                Ok(Client::over(Box::new(RedisPost::connect(target, keys)?)))
+            }
+        }
+    }
+
+    /// The account of all requests.
+    pub fn balance(&self) -> Balance {
+        self.dispatcher.ledger().balance()
+    }
+
+    /// One look at the workers.
+    pub fn pool(&self) -> PoolStatus {
+        self.dispatcher.pool()
+    }
+
+    /// The broker in memory, where there is no Redis.
+    pub fn memory(&self) -> Option<&Memory> {
+        match &self.link.kind {
+            Kind::Memory(memory) => Some(memory),
+            Kind::Redis(_) => None,
+        }
+    }
+
+    /// Waits, at most `patience`, until the function `halt` was called; tells whether it was.
+    pub fn wait_for_halt(&self, patience: Duration) -> bool {
+        self.halted.recv_timeout(patience).is_ok()
+    }
+
+    /// Reads the configuration again. A broken one is reported and changes nothing.
+    pub fn reload(&mut self) {
+        let Some(path) = self.config.file.clone() else {
+            return log::warn!("reload: there is no file to read");
+        };
+        match Config::load(&path, std::env::vars_os()) {
+            Ok(config) => self.reconfigure(config),
+            Err(faults) => log::error!("reload: the configuration stays as it was: {faults}"),
+        }
+    }
+
+    /// Takes over functions and admission from `config`. What needs a restart is said.
+    pub fn reconfigure(&mut self, config: Config) {
+        let rules = self.functions.rules(&config);
+        let count = rules.functions.iter().count();
+        self.dispatcher.replace_rules(rules);
+        if config.redis != self.config.redis || config.server != self.config.server {
+            log::warn!("reload: changes in [redis] and [server] take effect at the next start");
+        }
+        log::info!("reload: {count} functions");
+        self.config.functions = config.functions;
+        self.config.auth = config.auth;
+    }
+
+    /// Takes no more requests, lets running calls end within `shutdown_timeout`, puts back what has not started, and
+    /// sends all answers.
+    pub fn stop(mut self) -> Ended {
+        let timeout = self.config.server.shutdown_timeout;
+        self.close(timeout)
+    }
+
+    fn close(&mut self, timeout: Duration) -> Ended {
+        let deadline = Instant::now() + timeout;
+        self.stop.ask();
+        self.link.broker.interrupt();
+        self.intakes.clear();
+        let given_up = self.dispatcher.close(deadline);
+        let flushed_by = deadline.max(Instant::now() + FLUSH);
+        let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
+        let ended = Ended { given_up, unsettled };
+        if given_up > 0 {
+            log::error!("{given_up} calls still ran after {timeout:?}; they were cancelled and put back into the queue");
+        }
+        if unsettled > 0 {
+            log::error!("{unsettled} answers could not be sent; their requests stay in the in-flight list");
+        }
+        let balance = self.balance();
+        log::info!("stopped: {} requests accepted, {} in flight", balance.accepted, balance.in_flight);
+        ended
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if self.outbox.is_some() {
+            self.close(Duration::ZERO);
+        }
+    }
+}
+
+/// The path of a configuration where none is named.
+pub fn default_config_path() -> PathBuf {
+    PathBuf::from("cerbas.toml")
+}
