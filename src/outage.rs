@@ -13,13 +13,13 @@ const LONGEST: Duration = Duration::from_secs(1);
 
 /// Pauses that double from one failure to the next, each shortened by chance, so that many daemons do not come back in step.
 #[derive(Debug, Default)]
-pub struct Retry {
+pub(crate) struct Retry {
     failures: u32,
 }
 
 impl Retry {
     /// Waits after a failure; false when `stop` was asked for.
-    pub fn pause(&mut self, stop: &Stop) -> bool {
+    pub(crate) fn pause(&mut self, stop: &Stop) -> bool {
         // A fresh hasher's keys are random, which is all the chance that is needed here.
         let chance = RandomState::new().hash_one(self.failures);
         let pause = self.next(chance);
@@ -27,7 +27,7 @@ impl Retry {
     }
 
     /// The work went well: the next failure starts with a short pause.
-    pub fn succeeded(&mut self) {
+    pub(crate) fn succeeded(&mut self) {
         self.failures = 0;
     }
 

@@ -20,12 +20,8 @@ use crate::protocol::RequestId;
 use crate::thread::{Joined, Stop};
 
 /// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
-pub const AGAIN: [Duration; 4] = [
-    Duration::from_millis(10),
-    Duration::from_millis(50),
-    Duration::from_millis(250),
-    Duration::from_millis(1000),
-];
+pub const AGAIN: [Duration; 4] =
+    [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
 
 /// How many settlements go in one round trip: enough that its cost is shared, few enough that Redis serves others in between.
 const BATCH: usize = 128;

@@ -92,7 +92,11 @@ impl Server {
     pub fn run(self) -> Result<Ended, StartError> {
         let signals = signals::listen()?;
         let mut running = self.start()?;
-        log::info!("{} functions are ready at {}", running.dispatcher.rules().functions.iter().count(), running.address);
+        log::info!(
+            "{} functions are ready at {}",
+            running.dispatcher.rules().functions.iter().count(),
+            running.address
+        );
         loop {
             crossbeam_channel::select! {
                 recv(signals) -> signal => match signal {
@@ -184,7 +188,9 @@ fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis
     let managed = ManagedRedis::start(target, config.redis.password.as_deref(), &folder);
     let managed = managed.map_err(StartError::ManagedRedis)?;
     match &managed {
-        Some(managed) => log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display()),
+        Some(managed) => {
+            log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display())
+        }
         None => log::info!("a Redis answers at {} already and is used", target.address()),
     }
     Ok(managed)
@@ -226,8 +232,11 @@ impl FunctionShelf {
 
     fn build(&self, name: &str, wanted: &FunctionConfig) -> Function {
         let halt = self.halt.clone();
-        // Whoever calls it twice finds the first call still there, which is enough.
-        config::build(name, wanted, Arc::new(move || drop(halt.try_send(()))))
+        let halt = move || {
+            // Whoever calls it twice finds the first call still there, which is enough.
+            let _already_told = halt.try_send(());
+        };
+        config::build(name, wanted, Arc::new(halt))
     }
 }
 
@@ -357,7 +366,9 @@ impl Running {
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
         let ended = Ended { given_up, unsettled };
         if given_up > 0 {
-            log::error!("{given_up} calls still ran after {timeout:?}; they were cancelled and put back into the queue");
+            log::error!(
+                "{given_up} calls still ran after {timeout:?}; they were cancelled and put back into the queue"
+            );
         }
         if unsettled > 0 {
             log::error!("{unsettled} answers could not be sent; their requests stay in the in-flight list");

@@ -113,7 +113,9 @@ impl Broker for Memory {
                 return Ok(claimed);
             }
             let pause = match (source, state.next_due()) {
-                (Source::Delayed, Some(due)) => left.min(Duration::from_millis(due.saturating_sub(clock::now()).max(1))),
+                (Source::Delayed, Some(due)) => {
+                    left.min(Duration::from_millis(due.saturating_sub(clock::now()).max(1)))
+                }
                 _ => left,
             };
             state = self.0.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0;

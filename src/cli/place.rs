@@ -26,7 +26,8 @@ impl Place {
             return Ok(Client::connect_with(&Target::new(url, None, None)?, &self.prefix)?);
         }
         let config = Config::load(&self.config.config, std::env::vars_os());
-        let redis = config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))?.redis;
+        let redis =
+            config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))?.redis;
         if redis.server == RedisServer::None {
             let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
             return Err(Failure::new(Exit::NoRedis, reason));

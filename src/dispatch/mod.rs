@@ -52,12 +52,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Starts the pool and its watchdog.
     pub fn start(rules: Rules, size: PoolSize, ledger: Arc<Ledger>) -> io::Result<Self> {
-        Ok(Dispatcher {
-            rules: RwLock::new(Arc::new(rules)),
-            cache: Arc::default(),
-            pool: Pool::start(size)?,
-            ledger,
-        })
+        Ok(Dispatcher { rules: RwLock::new(Arc::new(rules)), cache: Arc::default(), pool: Pool::start(size)?, ledger })
     }
 
     /// Sends `request` down the road; `door` gets the one answer.

@@ -269,7 +269,8 @@ for line in sys.stdin:
         for (bad, expected) in cases {
             let worker = bad_once(bad);
             assert_eq!(error_of(&worker), expected);
-            assert!(run(&worker).is_ok(), "{bad}");
+            let next = run(&worker);
+            assert!(next.is_ok(), "after {bad}: {next:?}");
         }
     }
 

@@ -84,17 +84,14 @@ impl RedisBroker {
     }
 
     /// Fetches the bodies of those elements that are numbers.
-    fn read(
-        &self,
-        connection: &mut Connection,
-        source: Source,
-        elements: Vec<Vec<u8>>,
-    ) -> RedisResult<Vec<Claimed>> {
+    fn read(&self, connection: &mut Connection, source: Source, elements: Vec<Vec<u8>>) -> RedisResult<Vec<Claimed>> {
         let numbers: Vec<Option<u64>> = elements.iter().map(|element| parse_number(element)).collect();
         let mut fetch = cmd("MGET");
         let keys = numbers.iter().flatten().map(|number| self.options.keys.bodies(*number));
         let mut keys: Vec<[String; 2]> = keys.collect();
-        keys.iter().flatten().for_each(|key| drop(fetch.arg(key)));
+        for key in keys.iter().flatten() {
+            fetch.arg(key);
+        }
         let bodies: Vec<Option<Vec<u8>>> = if keys.is_empty() { Vec::new() } else { fetch.query(connection)? };
 
         let mut bodies = bodies.into_iter();

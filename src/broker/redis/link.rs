@@ -144,10 +144,6 @@ impl Link {
             self.target.describe(&error)
         })
     }
-
-    pub(super) fn close(&mut self) {
-        self.connection = None;
-    }
 }
 
 #[cfg(test)]

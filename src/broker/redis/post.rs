@@ -109,7 +109,8 @@ impl Post for RedisPost {
         let sent = self.ask(channel.clone(), std::slice::from_ref(&push));
         // Most likely the connection was closed while nobody used it. If Redis did get the request, it runs twice
         // under one id, which at-least-once delivery allows.
-        let sent = if sent.is_err() && was_used && self.connection.is_none() { self.ask(channel, &[push]) } else { sent };
+        let sent =
+            if sent.is_err() && was_used && self.connection.is_none() { self.ask(channel, &[push]) } else { sent };
         sent.map(drop)
     }
 

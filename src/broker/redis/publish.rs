@@ -49,7 +49,9 @@ impl Listeners {
         } else {
             let mut count = cmd("PUBSUB");
             count.arg("NUMSUB");
-            ids.iter().flat_map(|id| keys.channels(id)).for_each(|(channel, _)| drop(count.arg(channel)));
+            for (channel, _) in ids.iter().flat_map(|id| keys.channels(id)) {
+                count.arg(channel);
+            }
             let counts: Vec<(String, u64)> = count.query(connection)?;
             counts.into_iter().filter(|(_, count)| *count > 0).map(|(channel, _)| channel).collect()
         };

@@ -6,4 +6,5 @@ if #elements > 0 then
   redis.call('RPUSH', KEYS[2], unpack(elements))
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
-return {elements, first[2]}
+-- `false` is nil to the caller; nil would cut the array short.
+return {elements, first[2] or false}
