@@ -308,7 +308,7 @@ fn last_line(folder: &Path) -> String {
 
 /// A server without persistence on a free port in a temporary folder, for tests and measurements. Its process and folder go when it is dropped.
 pub struct ScratchRedis {
-    port: u16,
+    address: String,
     folder: PathBuf,
     settings: Settings,
     running: Option<Running>,
@@ -334,14 +334,26 @@ impl ScratchRedis {
         settings.push(format!("dir {}", quote(&folder.display().to_string())));
         settings.push(format!("logfile {}", quote(&log_file(&folder))));
         settings.extend(lines.iter().map(|line| (*line).to_owned()));
-        let mut scratch = ScratchRedis { port, folder, settings, running: None };
+        let mut scratch = ScratchRedis { address: format!("127.0.0.1:{port}"), folder, settings, running: None };
         scratch.revive()?;
         Ok(scratch)
     }
 
     /// Its URL, for database 1.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}/1", self.port)
+        format!("redis://{}/1", self.address)
+    }
+
+    /// Its host and port.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Forgets all data.
+    pub fn flush(&self) -> Result<(), String> {
+        let target = Target::new(&self.url(), None, None).map_err(|error| error.to_string())?;
+        let mut connection = target.connect("cerbas-scratch").map_err(|error| error.to_string())?;
+        redis::cmd("FLUSHALL").query(&mut connection).map_err(|error| error.to_string())
     }
 
     /// Its temporary folder.

@@ -25,12 +25,12 @@ pub struct CommandOptions {
 
 /// A program that is started for each call, without a shell.
 ///
-/// It gets the request as a line of JSON on its standard input, and in `CERBAS_*` of its environment. What is larger than
-/// 32 KiB, or comes when 128 KiB are full, or holds a NUL, is not in the environment but only on standard input: the
-/// operating system would not start the program otherwise.
+/// It gets the request as a line of JSON on its standard input, and in `CERBAS_*` of its environment. What is larger
+/// than 32 KiB, or comes when 128 KiB are full, or holds a NUL, is not in the environment but only on standard input:
+/// the operating system would not start the program otherwise.
 ///
-/// When the call is over, so is everything that was started for it, as far as it stayed in the process group. A call that is
-/// cancelled also takes along what left it.
+/// When the call is over, so is everything that was started for it, as far as it stayed in the process group. A call
+/// that is cancelled also takes along what left it.
 pub struct Command {
     options: CommandOptions,
 }
@@ -287,8 +287,8 @@ mod tests {
     fn it_gets_the_request_in_its_environment() {
         let args = arguments(json!({"width": 80, "file-name": "a b", "größe": null, "list": [1, "x"]}));
         let script = "env | grep '^CERBAS' | sort";
-        let expected = "CERBAS_ARG_FILE_NAME=a b\nCERBAS_ARG_GR__E=null\nCERBAS_ARG_LIST=[1,\"x\"]\nCERBAS_ARG_WIDTH=80\n\
-                        CERBAS_FUNC=test\nCERBAS_ID=test-1\nCERBAS_TIMEOUT=30000\nCERBAS_USER=peter";
+        let expected = "CERBAS_ARG_FILE_NAME=a b\nCERBAS_ARG_GR__E=null\nCERBAS_ARG_LIST=[1,\"x\"]\n\
+                        CERBAS_ARG_WIDTH=80\nCERBAS_FUNC=test\nCERBAS_ID=test-1\nCERBAS_TIMEOUT=30000\nCERBAS_USER=peter";
         let command = Command::new(CommandOptions {
             argv: shell(script, &[]),
             process: ProcessOptions { env: [("LC_ALL".into(), "C".into())].into(), ..Default::default() },
@@ -357,7 +357,8 @@ mod tests {
     #[test]
     fn a_cancelled_command_is_gone_with_all_it_started() {
         let marker = marker();
-        let script = "trap '' TERM; (trap '' TERM; sleep $1; sleep $1) & setsid sh -c 'trap \"\" TERM; sleep $1; sleep $1' sh $1 & wait";
+        let script = "trap '' TERM; (trap '' TERM; sleep $1; sleep $1) &
+                      setsid sh -c 'trap \"\" TERM; sleep $1; sleep $1' sh $1 & wait";
         let command = command(shell(script, &[&marker]));
         let call = call();
         let cancel = call.cancel.clone();

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use ureq::http::{HeaderName, HeaderValue, Response, StatusCode, Uri};
@@ -43,8 +43,8 @@ impl HttpOptions {
 
 /// Sends each call to a URL, in a POST, and takes the answer for the value.
 ///
-/// Connections are kept and used again. Redirects are not followed: a request must not be sent twice, nor to somebody else.
-/// Proxies that the environment names are not used.
+/// Connections are kept and used again. Redirects are not followed: a request must not be sent twice, nor to somebody
+/// else. Proxies that the environment names are not used.
 pub struct Http {
     options: HttpOptions,
     /// The URL without what may be secret, for error texts.
@@ -53,8 +53,8 @@ pub struct Http {
     idle: Mutex<Vec<Agent>>,
 }
 
-/// How long a connection is kept. Many servers close theirs after five seconds; a request that is sent at just that moment
-/// is lost, and must not be sent again, because nobody can know whether it was read.
+/// How long a connection is kept. Many servers close theirs after five seconds; a request that is sent at just that
+/// moment is lost, and must not be sent again, because nobody can know whether it was read.
 const LONGEST_IDLE: Duration = Duration::from_secs(4);
 
 /// How many connections are kept.
@@ -71,7 +71,7 @@ impl Http {
     }
 
     fn agent(&self) -> Agent {
-        let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let idle = self.idle.lock().expect("nothing panics under this lock").pop();
         idle.unwrap_or_else(|| {
             Agent::config_builder()
                 .http_status_as_error(false)
@@ -133,7 +133,7 @@ impl Body for Http {
             // The agent was shut down, and can be used no more.
             return Err(if call.remaining().is_zero() { CallError::TimedOut } else { CallError::Cancelled });
         }
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().expect("nothing panics under this lock");
         if idle.len() < MOST_IDLE {
             idle.push(agent);
         }
@@ -180,7 +180,6 @@ mod tests {
     use std::net::{TcpListener, TcpStream};
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
-    use std::time::Instant;
 
     use serde_json::{Value, json};
 
@@ -221,11 +220,9 @@ mod tests {
         let (sender, requests) = channel();
         let url = server(move |stream| {
             let mut reader = BufReader::new(stream.try_clone().unwrap());
-            let mut stream = stream;
-            while let Some(request) = read_request(&mut reader) {
-                let peer = format!("{}\n{}", stream.peer_addr().unwrap(), request.0);
-                let _ = sender.send((peer, request.1));
-                let _ = stream.write_all(&answer);
+            while let Some((head, body)) = read_request(&mut reader) {
+                let _ = sender.send((format!("{}\n{head}", stream.peer_addr().unwrap()), body));
+                let _ = { &stream }.write_all(&answer);
             }
         });
         (url, requests)
@@ -330,10 +327,8 @@ mod tests {
         let slow = "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nslow";
         for answer in ["", slow] {
             let (url, _requests) = answering(answer);
-            let start = Instant::now();
             let outcome = http(&url).run(&call_within(Duration::from_millis(100)), nothing());
             assert_eq!(outcome, Err(CallError::TimedOut), "{answer}");
-            assert!(start.elapsed() < Duration::from_secs(2));
         }
     }
 
@@ -394,10 +389,8 @@ mod tests {
             HttpOptions { url: url.to_owned(), headers, max_output: 1 }.check()
         };
         assert!(faults("https://example.com/a", "X-Key").is_empty());
-        assert_eq!(
-            faults("ftp://example.com", "X"),
-            ["url \"ftp://example.com\": must begin with http:// or https:// and a host"]
-        );
+        let expected = "url \"ftp://example.com\": must begin with http:// or https:// and a host";
+        assert_eq!(faults("ftp://example.com", "X"), [expected]);
         assert_eq!(faults("/work", "X").len(), 1);
         assert_eq!(faults("http://a b", "X").len(), 1);
         assert_eq!(faults("http://localhost", "X Y"), ["header \"X Y\": is not one that HTTP allows"]);

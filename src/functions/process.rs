@@ -117,7 +117,7 @@ pub fn check_program(argv: &[String], options: &ProcessOptions) -> Vec<String> {
     faults
 }
 
-/// Where `program` is, as the operating system will look for it: names with a slash from the directory it is started in.
+/// Where `program` is, as the operating system will look for it: a path from the directory it is started in.
 fn find_program(program: &str, path: &OsString, cwd: Option<&Path>) -> Result<PathBuf, String> {
     let from_start = |file: &Path| cwd.unwrap_or(Path::new("")).join(file);
     let is_executable = |file: &PathBuf| {
@@ -198,8 +198,8 @@ impl Steps {
 
 #[allow(unsafe_code)]
 fn before_exec(command: &mut Command, steps: Steps) {
-    // SAFETY: the closure makes system calls and nothing else. It takes no lock and allocates nothing: whatever it needs
-    // was looked up before the fork.
+    // SAFETY: the closure makes system calls and nothing else. It takes no lock and allocates nothing: whatever it
+    // needs was looked up before the fork.
     unsafe {
         command.pre_exec(move || steps.take());
     }
@@ -218,9 +218,10 @@ mod tests {
         let (mut process, mut pipes) = start(&shell(script, &[]), options, []).unwrap();
         assert!(process.wait(Instant::now() + Duration::from_secs(10)));
         process.kill();
-        let mut text = String::new();
-        pipes.stdout.read_to_string(&mut text).unwrap();
-        text.trim().to_owned()
+        let mut output = Vec::new();
+        // Not at once: another thread that starts a process at this moment holds the pipe open until its exec.
+        eventually("its output ends", || pipes.stdout.read_to_end(&mut output).is_ok());
+        String::from_utf8(output).unwrap().trim().to_owned()
     }
 
     #[test]
@@ -304,14 +305,14 @@ mod tests {
     fn a_process_that_may_clean_up_does() {
         let script = "trap 'echo clean; exit 0' TERM; echo ready; while :; do sleep 0.01; done";
         let (mut process, mut pipes) = start(&shell(script, &[]), &ProcessOptions::default(), []).unwrap();
-        let mut text = String::new();
+        let mut output = Vec::new();
         eventually("it is ready", || {
-            _ = pipes.stdout.read_to_string(&mut text);
-            text.contains("ready")
+            _ = pipes.stdout.read_to_end(&mut output);
+            output == b"ready\n"
         });
         process.terminate();
-        _ = pipes.stdout.read_to_string(&mut text);
-        assert_eq!(text, "ready\nclean\n");
+        _ = pipes.stdout.read_to_end(&mut output);
+        assert_eq!(output, b"ready\nclean\n");
     }
 
     #[test]

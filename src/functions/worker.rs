@@ -31,9 +31,10 @@ pub struct WorkerOptions {
 
 /// Long-lived child processes that serve calls.
 ///
-/// A child is started when a call finds none idle, and kept. One that does not answer as it should is killed with all it
-/// started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good answer in
-/// between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error meanwhile.
+/// A child is started when a call finds none idle, and kept. One that does not answer as it should is killed with all
+/// it started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good answer
+/// in between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error
+/// meanwhile.
 ///
 /// Dropping it closes the standard input of the children and gives them half a second to end.
 pub struct Worker {
@@ -223,10 +224,11 @@ mod tests {
         run(worker).unwrap_err().to_string()
     }
 
-    /// A script whose first process runs `bad` when it is called, and all later ones are good.
+    /// A program whose first process does `bad` when it is called, and then hangs. All later ones are good.
     fn bad_once(bad: &str) -> Worker {
         let directory = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
-        let script = format!("if mkdir $1 2>/dev/null; then read -r line; {bad}; fi; rmdir $1 2>/dev/null; {GOOD}");
+        let script =
+            format!("if mkdir $1 2>/dev/null; then read -r line; {bad}; sleep 60; fi; rmdir $1 2>/dev/null; {GOOD}");
         worker_of(shell(&script, &[directory.to_str().unwrap()]), 1)
     }
 
@@ -263,7 +265,7 @@ for line in sys.stdin:
             ("printf '{\"id\"'; exit 0", "worker ended with exit status 0 in the middle of the call"),
             ("kill -9 $$", "worker was killed by signal 9 (SIGKILL) in the middle of the call"),
             ("sleep 60 & exit 4", "worker ended with exit status 4 in the middle of the call"),
-            ("exec >&-; sleep 60", "worker closed its input or output in the middle of the call"),
+            ("exec >&-", "worker closed its input or output in the middle of the call"),
             ("while :; do printf xxxxxxxxxxxxxxxx; done", "worker wrote a line that is larger than 1 MiB"),
         ];
         for (bad, expected) in cases {
@@ -296,7 +298,7 @@ for line in sys.stdin:
 
     #[test]
     fn after_a_call_that_took_too_long_the_next_is_served_by_a_new_child() {
-        let worker = bad_once("sleep 60");
+        let worker = bad_once(":");
         assert_eq!(worker.run(&call_within(Duration::from_millis(200)), nothing()), Err(CallError::TimedOut));
         assert!(run(&worker).is_ok());
     }

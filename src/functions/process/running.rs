@@ -18,8 +18,8 @@ use crate::protocol::CallError;
 /// How long a process that was asked to end may take before it is killed.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// How long to wait for a process that was killed. Only one that we may not signal (it became root), or that hangs in the
-/// kernel, needs longer.
+/// How long to wait for a process that was killed. Only one that we may not signal (it became root), or that hangs in
+/// the kernel, needs longer.
 const REAP_PATIENCE: Duration = Duration::from_secs(2);
 
 /// How often to look again for processes that were started while we looked.
