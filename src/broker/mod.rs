@@ -36,6 +36,14 @@ pub enum Source {
 impl Source {
     /// All of them; each has its own intake.
     pub const ALL: [Source; 3] = [Source::Queue(0), Source::Queue(1), Source::Delayed];
+
+    /// Its place among [`Source::ALL`].
+    pub(crate) fn place(self) -> usize {
+        match self {
+            Source::Queue(number) => number,
+            Source::Delayed => 2,
+        }
+    }
 }
 
 /// Names one element that was claimed, until it is settled.

@@ -32,8 +32,8 @@ pub struct WorkerOptions {
 /// Long-lived child processes that serve calls.
 ///
 /// A child is started when a call finds none idle, and kept. One that does not answer as it should is killed with all
-/// it started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good answer
-/// in between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error
+/// it started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good
+/// answer in between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error
 /// meanwhile.
 ///
 /// Dropping it closes the standard input of the children and gives them half a second to end.

@@ -79,9 +79,10 @@ impl Keys {
         channels
     }
 
-    /// What a node has taken and not yet answered.
-    pub fn in_flight(&self, node: &str) -> String {
-        format!("{}-INFLIGHT-{node}", self.prefix)
+    /// What a node has taken from the usual queue and not yet answered. What it took from the other queue, or when it was
+    /// due, is in lists of their own: so each is compared with what one intake holds.
+    pub fn in_flight(&self, node: &str) -> [String; 3] {
+        ["", ".1", ".delayed"].map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix))
     }
 
     /// What waits for its time.

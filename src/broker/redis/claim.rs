@@ -1,10 +1,11 @@
 //! Claiming: from the queues, from the delayed requests, and what a broken connection left behind.
 
-use std::sync::{Arc, LazyLock, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use redis::{Connection, RedisResult, Script, cmd};
 
+use super::link::Link;
 use super::{ClaimLink, RedisBroker, lock};
 use crate::broker::{Claim, Claimed, Content, Result, Source};
 use crate::clock;
@@ -14,45 +15,46 @@ static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("
 
 impl RedisBroker {
     pub(super) fn claim_from(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
-        let place = Source::ALL.iter().position(|other| *other == source).expect("ALL has every source");
-        let mut guard = lock(&self.claiming[place]);
+        // Held until the end: only this claim changes what its source has in flight and nobody holds yet.
+        let mut guard = lock(&self.claiming[source.place()]);
         let ClaimLink { link, orphans } = &mut *guard;
         if !link.is_open() {
-            // Alone: what another connection has just claimed is in the list, but not held yet.
-            let _alone = self.looking.write().unwrap_or_else(PoisonError::into_inner);
-            let (id, listed) = link.with(|connection| {
-                let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
-                let listed: Vec<Vec<u8>> = cmd("LRANGE").arg(&self.in_flight).arg(0).arg(-1).query(connection)?;
-                Ok((id, listed))
-            })?;
-            lock(&self.blocked)[place] = Some(id);
-            let unknown = self.held.unknown(listed);
-            if !unknown.is_empty() {
-                log::warn!("found {} requests that were claimed when a connection broke", unknown.len());
-                *orphans = link.with(|connection| self.read(connection, Source::Queue(0), unknown))?;
-                self.held.add(orphans.iter().map(|orphan| &orphan.claim.element));
-            }
+            *orphans = self.find_orphans(link, source)?;
         }
         if !orphans.is_empty() {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
         }
-        let _shared = self.looking.read().unwrap_or_else(PoisonError::into_inner);
-        let claimed = match source {
+        let mut claimed = match source {
             Source::Queue(number) => link.with(|connection| self.claim_queue(connection, number, limit, patience))?,
-            Source::Delayed => {
-                let mut claimed = link.with(|connection| self.claim_due(connection, limit))?;
-                drop(_shared);
-                if claimed.is_empty() && self.due.wait(patience) {
-                    let _shared = self.looking.read().unwrap_or_else(PoisonError::into_inner);
-                    claimed = link.with(|connection| self.claim_due(connection, limit))?;
-                    self.held.add(claimed.iter().map(|claimed| &claimed.claim.element));
-                    return Ok(claimed);
-                }
-                claimed
-            }
+            Source::Delayed => link.with(|connection| self.claim_due(connection, limit))?,
         };
-        self.held.add(claimed.iter().map(|claimed| &claimed.claim.element));
+        if source == Source::Delayed && claimed.is_empty() && self.due.wait(patience) {
+            claimed = link.with(|connection| self.claim_due(connection, limit))?;
+        }
+        self.hold(source, &claimed);
         Ok(claimed)
+    }
+
+    /// Opens the connection, and looks for what was claimed when it broke: it is in flight, but nobody holds it.
+    fn find_orphans(&self, link: &mut Link, source: Source) -> Result<Vec<Claimed>> {
+        let (id, listed) = link.with(|connection| {
+            let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
+            let listed: Vec<Vec<u8>> = cmd("LRANGE").arg(self.in_flight(source)).arg(0).arg(-1).query(connection)?;
+            Ok((id, listed))
+        })?;
+        lock(&self.blocked)[source.place()] = Some(id);
+        let unknown = self.held[source.place()].unknown(listed);
+        if unknown.is_empty() {
+            return Ok(Vec::new());
+        }
+        log::warn!("found {} requests that were claimed when a connection broke", unknown.len());
+        let orphans = link.with(|connection| self.read(connection, source, unknown))?;
+        self.hold(source, &orphans);
+        Ok(orphans)
+    }
+
+    fn hold(&self, source: Source, claimed: &[Claimed]) {
+        self.held[source.place()].add(claimed.iter().map(|claimed| &claimed.claim.element));
     }
 
     /// Many at once while there are many, else one as soon as it comes.
@@ -65,10 +67,10 @@ impl RedisBroker {
     ) -> RedisResult<Vec<Claimed>> {
         let queue = &self.options.keys.queues()[number];
         let mut invocation = CLAIM.key(queue);
-        let mut elements: Vec<Vec<u8>> = invocation.key(&self.in_flight).arg(limit).invoke(connection)?;
+        let mut elements: Vec<Vec<u8>> = invocation.key(self.in_flight(Source::Queue(number))).arg(limit).invoke(connection)?;
         if elements.is_empty() {
             let mut blocking = cmd("BLMOVE");
-            blocking.arg(queue).arg(&self.in_flight).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
+            blocking.arg(queue).arg(self.in_flight(Source::Queue(number))).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
             elements = blocking.query::<Option<Vec<u8>>>(connection)?.into_iter().collect();
         }
         self.read(connection, Source::Queue(number), elements)
@@ -78,7 +80,7 @@ impl RedisBroker {
         let delayed = self.options.keys.delayed();
         let mut invocation = CLAIM_DUE.key(delayed);
         let (elements, next): (Vec<Vec<u8>>, Option<f64>) =
-            invocation.key(&self.in_flight).arg(clock::now()).arg(limit).invoke(connection)?;
+            invocation.key(self.in_flight(Source::Delayed)).arg(clock::now()).arg(limit).invoke(connection)?;
         self.due.set(next.map(|milliseconds| milliseconds as u64));
         self.read(connection, Source::Delayed, elements)
     }

@@ -13,7 +13,7 @@ mod post;
 mod publish;
 mod settle;
 
-use std::sync::{Mutex, MutexGuard, RwLock};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 pub use link::Target;
@@ -43,13 +43,12 @@ pub struct RedisOptions {
 /// Requests and answers in Redis. It connects when it is first used.
 pub struct RedisBroker {
     options: RedisOptions,
-    in_flight: String,
+    /// The in-flight lists, by the place of their source.
+    in_flight: [String; Source::ALL.len()],
     health: Health,
-    held: Held,
+    held: [Held; Source::ALL.len()],
     due: Due,
     claiming: [Mutex<ClaimLink>; Source::ALL.len()],
-    /// Held shared by whoever claims, and alone by whoever looks for elements that nobody holds.
-    looking: RwLock<()>,
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
     /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
@@ -76,10 +75,9 @@ impl RedisBroker {
         RedisBroker {
             in_flight: options.keys.in_flight(&options.node),
             health: Health::default(),
-            held: Held::default(),
+            held: Default::default(),
             due: Due::default(),
             claiming: [claim_link("queue"), claim_link("queue2"), claim_link("delayed")],
-            looking: RwLock::default(),
             settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false }),
             publishing: Mutex::new(link("publish")),
             blocked: Mutex::default(),
@@ -91,6 +89,11 @@ impl RedisBroker {
     pub fn ping(&self) -> Result<()> {
         let mut settling = lock(&self.settling);
         settling.link.with(|connection| redis::cmd("PING").query::<()>(connection))
+    }
+
+    /// The in-flight list of what came from `source`.
+    fn in_flight(&self, source: Source) -> &str {
+        &self.in_flight[source.place()]
     }
 
     /// Logs the first failure and the first success after it.

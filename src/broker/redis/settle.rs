@@ -30,7 +30,10 @@ impl RedisBroker {
         };
         *is_unsure = settled.is_err();
         if settled.is_ok() {
-            self.held.remove(batch.iter().filter_map(Settlement::claim).map(|claim| &claim.element));
+            for source in Source::ALL {
+                let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
+                self.held[source.place()].remove(claims.map(|claim| &claim.element));
+            }
         }
         settled
     }
@@ -41,7 +44,7 @@ impl RedisBroker {
         let mut bodies = Vec::new();
         for settlement in batch {
             if let Some(claim) = settlement.claim() {
-                transaction.add("LREM").arg(&self.in_flight).arg(1).arg(&*claim.element);
+                transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
             }
             match settlement {
                 Settlement::Answered { claim, dead, .. } => {
@@ -109,7 +112,7 @@ impl RedisBroker {
                 Settlement::Deferred { claim, due } => {
                     let mut transaction = Transaction::new();
                     transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&*claim.element);
-                    transaction.add("LREM").arg(&self.in_flight).arg(1).arg(&*claim.element);
+                    transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
                     transaction.run(connection)?;
                     self.due.add(*due);
                 }
@@ -128,7 +131,8 @@ impl RedisBroker {
     ) -> RedisResult<()> {
         let keys = &self.options.keys;
         let answer = settlement.answer();
-        let mut script = ANSWER_AGAIN.key(&self.in_flight);
+        let source = claim.map_or(Source::Queue(0), |claim| claim.source);
+        let mut script = ANSWER_AGAIN.key(self.in_flight(source));
         script.key(answer.map_or_else(String::new, |(id, _)| keys.result(id)));
         script.key(claim.and_then(|claim| claim.body_key.as_deref()).unwrap_or_default());
         script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
@@ -147,12 +151,12 @@ impl RedisBroker {
         match claim.source {
             Source::Queue(number) => {
                 let queue = &self.options.keys.queues()[number];
-                HAND_BACK_AGAIN.key(&self.in_flight).key(queue).arg(&*claim.element).invoke(connection)
+                HAND_BACK_AGAIN.key(self.in_flight(claim.source)).key(queue).arg(&*claim.element).invoke(connection)
             }
             Source::Delayed => {
                 let mut transaction = Transaction::new();
                 self.hand_back(&mut transaction, claim);
-                transaction.add("LREM").arg(&self.in_flight).arg(1).arg(&*claim.element);
+                transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
                 transaction.run(connection).map(drop)
             }
         }

@@ -39,7 +39,7 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// Empties Redis and puts `requests` requests into the queue.
 pub(super) fn fill(scratch: &ScratchRedis, form: Form, requests: u64) -> Result<(), Failure> {
-    let mut fill = || {
+    let fill = || {
         let mut wire = Wire::connect(scratch.address())?;
         wire.ask(&[b"FLUSHALL"])?;
         for first in (1..=requests).step_by(500) {
