@@ -1,0 +1,18 @@
+//! The whole daemon over a real `redis-server`, spoken to as a foreign client would: with plain Redis commands.
+//!
+//! One binary, one module for each feature. Each test has a server of its own, on a free port in a temporary folder.
+//! What needs no Redis belongs to `tests/end_to_end`, what needs the program as a user starts it to `tests/command_line`.
+
+mod bounded_keys;
+mod client;
+mod crash;
+mod dead_list;
+mod delay;
+mod forms;
+mod late_subscriber;
+mod lost_connections;
+mod managed;
+mod outage;
+mod refusal;
+mod stop;
+mod world;
