@@ -23,6 +23,9 @@ use crate::thread::Stop;
 /// How long one claim may wait, and so how late a dead connection may be noticed.
 pub const PATIENCE: Duration = Duration::from_secs(1);
 
+/// How long one wait for a free worker may take, and so how late a stop may be noticed while all are busy.
+const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
 /// How many requests are claimed in one round trip.
 const BATCH: usize = 128;
 
@@ -52,7 +55,7 @@ impl Intake {
                 stop.wait(Duration::from_millis(10));
                 continue;
             }
-            let room = self.dispatcher.wait_for_room(PATIENCE);
+            let room = self.dispatcher.wait_for_room(ROOM_PATIENCE);
             if room == 0 {
                 continue;
             }

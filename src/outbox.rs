@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! * Nothing that is in the outbox is dropped: while the broker is away the same batch is offered again and again, and
-//!   the intakes, which ask [`Outbox::has_room`], claim nothing new. So the outbox is bounded by what was claimed before.
+//!   the intakes, which ask [`Mailing::has_room`], claim nothing new. So the outbox is bounded by what was claimed before.
 //! * An answer that nobody received is published again after each of [`AGAIN`]; only its id is kept, the answer is in
 //!   the broker.
 

@@ -33,11 +33,6 @@ pub(super) fn complain(message: &str) {
     }
 }
 
-/// Prints a line of progress to standard error.
-pub(super) fn note(line: &str) {
-    let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
 /// Shows on a terminal that something is waited for, until it is dropped. Where standard error is no terminal, nothing.
 pub(super) struct Waiting(Option<(Sender<()>, JoinHandle<()>)>);
 

@@ -14,7 +14,7 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        env_logger::Builder::from_env(Env::default().default_filter_or("info")).init();
+        env_logger::Builder::from_env(Env::default().default_filter_or("info")).format_target(false).init();
         let path = &self.config.config;
         if !path.exists() {
             let hint = format!("{}: there is no such file; name one with --config FILE", path.display());

@@ -28,6 +28,7 @@ use self::cache::{Cache, Joined, Waiter};
 use self::pool::{Job, Pool};
 use self::reply::Reply;
 use self::watchdog::Why;
+use crate::clock;
 use crate::functions::{Function, Functions};
 use crate::ledger::Ledger;
 use crate::protocol::{CallError, Request, RequestId};
@@ -62,6 +63,10 @@ impl Dispatcher {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
         };
+        // Again before it starts; but a shared run is everybody's, and does not expire with the one who came first.
+        if request.is_expired(clock::now) {
+            return reply.answer(Err(CallError::Expired));
+        }
         if function.terms.is_async {
             reply.answer_early(Ok(Value::from("")));
         }
@@ -130,7 +135,6 @@ impl Dispatcher {
             Joined::First => {
                 let cache = Arc::clone(&self.cache);
                 let reply = Reply::inside(move |settled| cache.finish(&key, settled, ttl, Instant::now()));
-                // The run is everybody's: it has the function's time, and does not expire with the one who came first.
                 let request = Request { expires_at: None, ..request };
                 self.pool.submit(Job { time_limit: function.terms.timeout, function, request, reply });
             }

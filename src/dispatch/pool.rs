@@ -297,7 +297,7 @@ impl Shared {
     /// Runs one job to its end; tells whether that came after its deadline.
     fn run(self: &Arc<Self>, job: Job) -> bool {
         let Job { function, request, time_limit, reply } = job;
-        if request.expires_at.is_some_and(|expires_at| clock::now() > expires_at) {
+        if request.is_expired(clock::now) {
             reply.answer(Err(CallError::Expired));
             return false;
         }

@@ -59,6 +59,11 @@ impl Request {
             reply: true,
         }
     }
+
+    /// Whether it is too late to start it; `now` gives milliseconds since 1970, and is asked only where that matters.
+    pub fn is_expired(&self, now: impl FnOnce() -> u64) -> bool {
+        self.expires_at.is_some_and(|expires_at| now() > expires_at)
+    }
 }
 
 /// Names one request: a number drawn from the counter, or a text made by the client.

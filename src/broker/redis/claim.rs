@@ -67,10 +67,16 @@ impl RedisBroker {
     ) -> RedisResult<Vec<Claimed>> {
         let queue = &self.options.keys.queues()[number];
         let mut invocation = CLAIM.key(queue);
-        let mut elements: Vec<Vec<u8>> = invocation.key(self.in_flight(Source::Queue(number))).arg(limit).invoke(connection)?;
+        let mut elements: Vec<Vec<u8>> =
+            invocation.key(self.in_flight(Source::Queue(number))).arg(limit).invoke(connection)?;
         if elements.is_empty() {
             let mut blocking = cmd("BLMOVE");
-            blocking.arg(queue).arg(self.in_flight(Source::Queue(number))).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
+            blocking
+                .arg(queue)
+                .arg(self.in_flight(Source::Queue(number)))
+                .arg("LEFT")
+                .arg("RIGHT")
+                .arg(patience.as_secs_f64());
             elements = blocking.query::<Option<Vec<u8>>>(connection)?.into_iter().collect();
         }
         self.read(connection, Source::Queue(number), elements)

@@ -16,16 +16,21 @@ mod settle;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use redis::InfoDict;
+
 pub use link::Target;
 pub use post::RedisPost;
 
 use self::due::Due;
-use self::health::Health;
+use self::health::{Health, Role};
 use self::held::Held;
 use self::link::Link;
-use super::{Broker, Claimed, Result, Settlement, Source};
+use super::{Broker, BrokerError, Claimed, Result, Settlement, Source};
 use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
+
+/// The first Redis that has LMOVE and BLMOVE.
+const OLDEST: (u32, u32) = (6, 2);
 
 /// What a [`RedisBroker`] needs to know.
 #[derive(Debug, Clone)]
@@ -87,8 +92,17 @@ impl RedisBroker {
 
     /// Asks Redis whether it is there, and new enough.
     pub fn ping(&self) -> Result<()> {
-        let mut settling = lock(&self.settling);
-        settling.link.with(|connection| redis::cmd("PING").query::<()>(connection))
+        let info = lock(&self.settling).link.with(|connection| {
+            let info: InfoDict = redis::cmd("INFO").arg("server").query(connection)?;
+            Ok(info.get::<String>("redis_version").unwrap_or_default())
+        });
+        let version = info?;
+        let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+        if (numbers.next(), numbers.next()) >= (Some(OLDEST.0), Some(OLDEST.1)) {
+            return Ok(());
+        }
+        let reason = format!("redis {version} is too old: {}.{} or later is needed", OLDEST.0, OLDEST.1);
+        Err(BrokerError { address: self.address(), reason, is_permanent: true })
     }
 
     /// The in-flight list of what came from `source`.
@@ -97,10 +111,10 @@ impl RedisBroker {
     }
 
     /// Logs the first failure and the first success after it.
-    fn noted<T>(&self, result: Result<T>) -> Result<T> {
+    fn noted<T>(&self, role: Role, result: Result<T>) -> Result<T> {
         match &result {
-            Ok(_) => self.health.succeeded(),
-            Err(error) => self.health.failed(error),
+            Ok(_) => self.health.succeeded(role),
+            Err(error) => self.health.failed(role, error),
         }
         result
     }
@@ -108,11 +122,11 @@ impl RedisBroker {
 
 impl Broker for RedisBroker {
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
-        self.noted(self.claim_from(source, limit, patience))
+        self.noted(Role::Claim(source.place()), self.claim_from(source, limit, patience))
     }
 
     fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
-        self.noted(self.settle_all(batch))
+        self.noted(Role::Settle, self.settle_all(batch))
     }
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {

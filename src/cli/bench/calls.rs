@@ -28,7 +28,8 @@ pub(super) fn measure(scratch: &ScratchRedis, clients: u64, calls: u64) -> Resul
         client.call("echo", json!({"message": "hello"}))?;
         Ok(client)
     });
-    let connected = connected.collect::<Result<Vec<Client>, ClientError>>().map_err(|error| failed("calling", error))?;
+    let connected =
+        connected.collect::<Result<Vec<Client>, ClientError>>().map_err(|error| failed("calling", error))?;
     let start = Instant::now();
     let times = thread::scope(|scope| {
         let loops: Vec<_> = connected.into_iter().map(|client| scope.spawn(move || call(client, each))).collect();

@@ -85,7 +85,9 @@ pub(super) fn measure(scratch: &ScratchRedis, requests: u64) -> Result<f64, Fail
         }
         std::thread::sleep(LOOK);
     }
-    let (Some((from, done_from)), Some((to, done_to))) = (first, last) else { unreachable!("it was drained to the end") };
+    let (Some((from, done_from)), Some((to, done_to))) = (first, last) else {
+        unreachable!("it was drained to the end")
+    };
     if done_to <= done_from {
         return Err(failed("draining", "too few requests to measure; give more with --requests"));
     }

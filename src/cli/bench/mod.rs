@@ -63,7 +63,9 @@ impl Bench {
         let scratch = if self.persist { ScratchRedis::start_with_log() } else { ScratchRedis::start() };
         let scratch = scratch.map_err(|reason| Failure::new(Exit::CannotStart, reason))?;
         let mut table = Table::default();
-        for (form, name) in [(Form::Numbered, "drain, numbered, answered"), (Form::InlineSilent, "drain, inline, reply: false")] {
+        for (form, name) in
+            [(Form::Numbered, "drain, numbered, answered"), (Form::InlineSilent, "drain, inline, reply: false")]
+        {
             self.drain(&scratch, form, name, &mut table)?;
         }
         self.calls(&scratch, 1, self.calls, &mut table)?;
@@ -77,7 +79,9 @@ impl Bench {
         for round in 1..=self.rounds {
             let _shown = Waiting::show(format!("{name}, round {round} of {}", self.rounds));
             drain::fill(scratch, form, self.requests)?;
-            limits.push(bare::drain(scratch.address(), form, self.requests).map_err(|error| failed("the bare loop", error))?);
+            limits.push(
+                bare::drain(scratch.address(), form, self.requests).map_err(|error| failed("the bare loop", error))?,
+            );
             drain::fill(scratch, form, self.requests)?;
             let daemon = Daemon::start(scratch)?;
             ours.push(drain::measure(scratch, self.requests)?);

@@ -1,5 +1,9 @@
 -- Takes up to ARGV[1] elements from the queue KEYS[1] into the in-flight list KEYS[2].
-local elements = redis.call('LPOP', KEYS[1], ARGV[1])
-if not elements then return {} end
-redis.call('RPUSH', KEYS[2], unpack(elements))
+-- The first is moved alone: a Redis that is out of memory refuses that, but would let a script go on that has written.
+local first = redis.call('LMOVE', KEYS[1], KEYS[2], 'LEFT', 'RIGHT')
+if not first then return {} end
+local more = tonumber(ARGV[1]) - 1
+local elements = more > 0 and redis.call('LPOP', KEYS[1], more) or {}
+if #elements > 0 then redis.call('RPUSH', KEYS[2], unpack(elements)) end
+table.insert(elements, 1, first)
 return elements

@@ -2,8 +2,9 @@
 -- Gives back the elements and when the next one is due.
 local elements = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1], 'LIMIT', 0, ARGV[2])
 if #elements > 0 then
-  redis.call('ZREM', KEYS[1], unpack(elements))
+  -- First what a Redis that is out of memory refuses.
   redis.call('RPUSH', KEYS[2], unpack(elements))
+  redis.call('ZREM', KEYS[1], unpack(elements))
 end
 local first = redis.call('ZRANGE', KEYS[1], 0, 0, 'WITHSCORES')
 -- `false` is nil to the caller; nil would cut the array short.
