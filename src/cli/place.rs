@@ -3,7 +3,7 @@
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
 use crate::broker::Target;
-use crate::client::Client;
+use crate::client::{Client, ClientError};
 use crate::config::{Config, RedisServer};
 
 /// Where Redis is: as the configuration says, or as given.
@@ -33,6 +33,11 @@ impl Place {
             return Err(Failure::new(Exit::NoRedis, reason));
         }
         let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
-        Ok(Client::connect_with(&target, &redis.prefix)?)
+        Client::connect_with(&target, &redis.prefix).map_err(|error| match error {
+            ClientError::Redis(error) if !error.is_permanent && redis.server == RedisServer::Managed => {
+                Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"))
+            }
+            other => other.into(),
+        })
     }
 }

@@ -9,6 +9,7 @@
 mod admission;
 mod cache;
 mod deadlines;
+mod lanes;
 mod pool;
 mod prefetch;
 mod reply;

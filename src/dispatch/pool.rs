@@ -11,13 +11,14 @@
 //! * A job runs only while its function has fewer than `concurrency` others running; until then it is parked.
 
 use std::any::Any;
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use super::lanes::Lanes;
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
 use super::watchdog::{Watchdog, Why};
@@ -81,8 +82,7 @@ struct Shared {
 
 struct State {
     jobs: VecDeque<Job>,
-    lanes: HashMap<String, Lane>,
-    parked: usize,
+    lanes: Lanes,
     on_duty: usize,
     idle: usize,
     stuck: usize,
@@ -92,19 +92,11 @@ struct State {
     is_closed: bool,
 }
 
-/// The calls of one function that has a `concurrency`.
-#[derive(Default)]
-struct Lane {
-    running: usize,
-    parked: VecDeque<Job>,
-}
-
 impl Pool {
     pub(super) fn start(size: PoolSize) -> io::Result<Self> {
         let state = State {
             jobs: VecDeque::new(),
-            lanes: HashMap::new(),
-            parked: 0,
+            lanes: Lanes::default(),
             on_duty: 0,
             idle: 0,
             stuck: 0,
@@ -139,7 +131,7 @@ impl Pool {
             drop(state);
             return job.reply.settle(Settled::HandedBack);
         }
-        if let Some(job) = state.enter_lane(job) {
+        if let Some(job) = state.lanes.enter(job) {
             state.jobs.push_back(job);
             self.shared.wake_one(&mut state);
         }
@@ -168,7 +160,7 @@ impl Pool {
             workers: state.on_duty,
             idle: state.idle,
             stuck: state.stuck,
-            waiting: state.jobs.len() + state.parked,
+            waiting: state.jobs.len() + state.lanes.parked(),
         }
     }
 
@@ -202,47 +194,32 @@ impl Drop for Pool {
 }
 
 impl State {
-    /// The job, if its function may run it now; else it is parked.
-    fn enter_lane(&mut self, job: Job) -> Option<Job> {
-        let Some(most) = job.function.concurrency() else { return Some(job) };
-        let lane = self.lanes.entry(job.function.name.clone()).or_default();
-        if lane.running < most {
-            lane.running += 1;
-            return Some(job);
-        }
-        lane.parked.push_back(job);
-        self.parked += 1;
-        None
-    }
-
     /// A call of `function` has ended; the next one that is parked may start.
     fn leave_lane(&mut self, function: &Function) {
-        if function.concurrency().is_none() {
-            return;
-        }
-        let Some(lane) = self.lanes.get_mut(&function.name) else { return };
-        match lane.parked.pop_front() {
-            Some(job) => {
-                self.parked -= 1;
-                self.jobs.push_back(job);
-            }
-            None if lane.running > 1 => lane.running -= 1,
-            None => drop(self.lanes.remove(&function.name)),
-        }
+        let next = self.lanes.leave(function);
+        self.jobs.extend(next);
     }
 
     fn room(&mut self, now: Instant) -> usize {
-        if self.parked >= MAX_PARKED {
+        if self.lanes.parked() >= MAX_PARKED {
             return 0;
         }
         (self.idle + self.prefetch.window(now)).saturating_sub(self.jobs.len())
     }
 
+    /// A late worker's function has returned; tells whether the pool lacks a worker, so that it goes on.
+    fn come_back(&mut self, size: PoolSize) -> bool {
+        self.stuck -= 1;
+        let is_needed = self.on_duty < size.workers && !self.is_closed;
+        if is_needed {
+            self.on_duty += 1;
+        }
+        is_needed
+    }
+
     fn close(&mut self) -> Vec<Job> {
         self.is_closed = true;
-        self.parked = 0;
-        let parked = self.lanes.drain().flat_map(|(_, lane)| lane.parked);
-        self.jobs.drain(..).chain(parked).collect()
+        self.jobs.drain(..).chain(self.lanes.drain()).collect()
     }
 }
 
@@ -383,18 +360,6 @@ impl Shared {
             let Some(pause) = deadline.checked_duration_since(Instant::now()) else { return };
             state = self.room.wait_timeout(state, pause).expect("nothing panics under this lock").0;
         }
-    }
-}
-
-impl State {
-    /// A late worker's function has returned; tells whether the pool lacks a worker, so that it goes on.
-    fn come_back(&mut self, size: PoolSize) -> bool {
-        self.stuck -= 1;
-        let is_needed = self.on_duty < size.workers && !self.is_closed;
-        if is_needed {
-            self.on_duty += 1;
-        }
-        is_needed
     }
 }
 

@@ -1,19 +1,22 @@
 //! Puts the house together: opens the rooms in order, and closes them in the other order.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+mod connection;
+mod shelf;
+
+use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::broker::{Broker, ManagedRedis, Memory, RedisBroker, RedisOptions, RedisPost, Source, Target};
+use self::connection::{Connection, Kind};
+use self::shelf::FunctionShelf;
+use crate::broker::{Memory, RedisPost, Source};
 use crate::client::{Client, ClientError};
-use crate::config::{self, Config, FunctionConfig, RedisServer};
-use crate::dispatch::{Admission, Dispatcher, PoolSize, PoolStatus, Rules};
+use crate::config::Config;
+use crate::dispatch::{Dispatcher, PoolSize, PoolStatus};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
 use crate::intake::Intake;
@@ -119,7 +122,7 @@ impl Server {
     /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
     pub fn start(self) -> Result<Running, StartError> {
         let (halt, halted) = bounded(1);
-        let mut functions = FunctionShelf { natives: self.natives, built: BTreeMap::new(), halt };
+        let mut functions = FunctionShelf::new(self.natives, halt);
         let rules = functions.rules(&self.config);
         let link = Connection::open(&self.config)?;
         let address = link.broker.address();
@@ -142,101 +145,6 @@ impl Server {
         };
         running.open_intakes()?;
         Ok(running)
-    }
-}
-
-/// A broker, and what belongs to it.
-struct Connection {
-    broker: Arc<dyn Broker>,
-    kind: Kind,
-    // Below the broker: the server goes after the last connection to it.
-    _managed: Option<ManagedRedis>,
-}
-
-enum Kind {
-    Memory(Memory),
-    Redis(Target),
-}
-
-impl Connection {
-    fn open(config: &Config) -> Result<Self, StartError> {
-        let redis = &config.redis;
-        if redis.server == RedisServer::None {
-            let memory = Memory::new(config.server.result_ttl);
-            return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
-        }
-        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
-        let managed = match redis.server {
-            RedisServer::Managed => start_managed(config, &target)?,
-            RedisServer::External | RedisServer::None => None,
-        };
-        let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
-        let options =
-            RedisOptions { target: target.clone(), keys, node: node_name(), result_ttl: config.server.result_ttl };
-        let broker = RedisBroker::new(options);
-        match broker.ping() {
-            Err(error) if error.is_permanent => return Err(error.into()),
-            // It may come later; the intakes say so, once, and wait for it.
-            Ok(()) | Err(_) => {}
-        }
-        Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(target), _managed: managed })
-    }
-}
-
-fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis>, StartError> {
-    let folder = config.server.state_dir.join("redis");
-    let managed = ManagedRedis::start(target, config.redis.password.as_deref(), &folder);
-    let managed = managed.map_err(StartError::ManagedRedis)?;
-    match &managed {
-        Some(managed) => {
-            log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display())
-        }
-        None => log::info!("a Redis answers at {} already and is used", target.address()),
-    }
-    Ok(managed)
-}
-
-/// A name that no other daemon has or has had: host, process and start.
-fn node_name() -> String {
-    static STARTS: AtomicUsize = AtomicUsize::new(0);
-    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-    let start = STARTS.fetch_add(1, Ordering::Relaxed);
-    // Whatever the host is called, the name can stand in a key and in CLIENT SETNAME.
-    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    format!("{host}.{}.{}.{start}", std::process::id(), crate::clock::now())
-}
-
-/// The functions of the program and of the configuration.
-struct FunctionShelf {
-    natives: Functions,
-    /// Those of the configuration, with what they were built from: what is unchanged at a reload keeps its processes.
-    built: BTreeMap<String, (FunctionConfig, Arc<Function>)>,
-    halt: Sender<()>,
-}
-
-impl FunctionShelf {
-    fn rules(&mut self, config: &Config) -> Rules {
-        let mut old = std::mem::take(&mut self.built);
-        let mut functions = Functions::default();
-        for (name, wanted) in &config.functions {
-            let kept = old.remove(name).filter(|(from, _)| from.terms == wanted.terms && from.body == wanted.body);
-            let function = kept.map_or_else(|| Arc::new(self.build(name, wanted)), |(_, function)| function);
-            functions.share(Arc::clone(&function));
-            self.built.insert(name.clone(), (wanted.clone(), function));
-        }
-        self.natives.iter().for_each(|native| functions.share(Arc::clone(native)));
-        let auth = config.auth.clone();
-        let admission = Admission { sources: auth.sources, users: auth.users, require_user: auth.require_user };
-        Rules { functions, admission }
-    }
-
-    fn build(&self, name: &str, wanted: &FunctionConfig) -> Function {
-        let halt = self.halt.clone();
-        let halt = move || {
-            // Whoever calls it twice finds the first call still there, which is enough.
-            let _already_told = halt.try_send(());
-        };
-        config::build(name, wanted, Arc::new(halt))
     }
 }
 
@@ -385,9 +293,4 @@ impl Drop for Running {
             self.close(Duration::ZERO);
         }
     }
-}
-
-/// The path of a configuration where none is named.
-pub fn default_config_path() -> PathBuf {
-    PathBuf::from("cerbas.toml")
 }

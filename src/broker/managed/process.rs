@@ -1,0 +1,136 @@
+//! A `redis-server` as a process: started with its settings on standard input, waited for, killed when dropped.
+
+use std::fs;
+use std::io::{self, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::broker::redis::Target;
+
+/// The program.
+const PROGRAM: &str = "redis-server";
+
+/// How long a new server may take until it answers; one that loads much data answers that it does.
+const START: Duration = Duration::from_secs(10);
+
+/// The configuration of a server, line by line.
+pub(super) type Settings = Vec<String>;
+
+/// A process that can be waited for: our child, or one that an earlier daemon left behind.
+pub(super) struct Running {
+    pub(super) child: Option<Child>,
+    pub(super) handle: OwnedFd,
+}
+
+impl Running {
+    /// Blocks until it has ended; tells how, for people.
+    pub(super) fn wait(&mut self) -> String {
+        has_ended(&self.handle, None);
+        match self.child.as_mut().map(Child::wait) {
+            Some(Ok(status)) => status.to_string(),
+            _ => "it was left behind by an earlier daemon".to_owned(),
+        }
+    }
+}
+
+/// Waits, at most `patience`, for a process to end; tells whether it has.
+pub(super) fn has_ended(handle: &OwnedFd, patience: Option<Duration>) -> bool {
+    let patience = patience.and_then(|patience| rustix::time::Timespec::try_from(patience).ok());
+    loop {
+        match poll(&mut [PollFd::new(handle, PollFlags::IN)], patience.as_ref()) {
+            Err(rustix::io::Errno::INTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child
+            && !matches!(child.try_wait(), Ok(Some(_)))
+        {
+            let _already_gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+/// Starts a server and waits until it answers.
+pub(super) fn launch(target: &Target, settings: &[String], folder: &Path) -> Result<Running, String> {
+    let child = spawn(settings).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => format!(
+            "{PROGRAM} is not installed: install it (on Debian: apt install redis-server), \
+             or set redis.server = \"external\" or \"none\""
+        ),
+        _ => format!("cannot start {PROGRAM}: {error}"),
+    })?;
+    let handle = handle_of(&child).map_err(|error| format!("cannot watch {PROGRAM}: {error}"))?;
+    let mut running = Running { child: Some(child), handle };
+    let deadline = Instant::now() + START;
+    // Short steps, as a server without data answers within a few milliseconds.
+    while !answers(target) {
+        let child = running.child.as_mut().expect("it was started here");
+        if let Ok(Some(status)) = child.try_wait() {
+            return Err(format!("{PROGRAM} ended at once ({status}): {}", last_line(folder)));
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{PROGRAM} does not answer at {}; its log is {}", target.address(), log_file(folder)));
+        }
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    Ok(running)
+}
+
+fn spawn(settings: &[String]) -> io::Result<Child> {
+    let mut command = Command::new(PROGRAM);
+    // A group of its own: Ctrl-C in the terminal is for us, and we stop it after our last answer.
+    command.arg("-").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = command.spawn()?;
+    let mut input = child.stdin.take().expect("its input is piped");
+    let written = input.write_all((settings.join("\n") + "\n").as_bytes());
+    drop(input);
+    // One that ended before it read all says why in its log.
+    drop(written);
+    Ok(child)
+}
+
+fn handle_of(child: &Child) -> io::Result<OwnedFd> {
+    let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::Error::other("no process id"))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Whether a server answers, be it that it still loads its data.
+fn answers(target: &Target) -> bool {
+    match target.connect("cerbas-start") {
+        Ok(_) => true,
+        Err(error) => error.reason.contains("LOADING") || error.reason.contains("loading"),
+    }
+}
+
+fn last_line(folder: &Path) -> String {
+    let log = fs::read_to_string(log_file(folder)).unwrap_or_default();
+    log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it wrote no log").trim().to_owned()
+}
+
+/// `text` as one word of a Redis configuration.
+pub(super) fn quote(text: &str) -> String {
+    let escaped: String = text
+        .bytes()
+        .map(|byte| match byte {
+            b'"' | b'\\' => format!("\\{}", char::from(byte)),
+            b' '..=b'~' => char::from(byte).to_string(),
+            other => format!("\\x{other:02x}"),
+        })
+        .collect();
+    format!("\"{escaped}\"")
+}
+
+pub(super) fn log_file(folder: &Path) -> String {
+    folder.join("redis.log").display().to_string()
+}

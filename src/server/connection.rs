@@ -1,0 +1,70 @@
+//! The broker of a daemon, as the configuration says.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::broker::{Broker, ManagedRedis, Memory, RedisBroker, RedisOptions, Target};
+use crate::config::{Config, RedisServer};
+use crate::error::StartError;
+use crate::protocol::keys::Keys;
+
+/// A broker, and what belongs to it.
+pub(super) struct Connection {
+    pub(super) broker: Arc<dyn Broker>,
+    pub(super) kind: Kind,
+    // Below the broker: the server goes after the last connection to it.
+    _managed: Option<ManagedRedis>,
+}
+
+pub(super) enum Kind {
+    Memory(Memory),
+    Redis(Target),
+}
+
+impl Connection {
+    pub(super) fn open(config: &Config) -> Result<Self, StartError> {
+        let redis = &config.redis;
+        if redis.server == RedisServer::None {
+            let memory = Memory::new(config.server.result_ttl);
+            return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
+        }
+        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
+        let managed = match redis.server {
+            RedisServer::Managed => start_managed(config, &target)?,
+            RedisServer::External | RedisServer::None => None,
+        };
+        let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
+        let options =
+            RedisOptions { target: target.clone(), keys, node: node_name(), result_ttl: config.server.result_ttl };
+        let broker = RedisBroker::new(options);
+        match broker.ping() {
+            Err(error) if error.is_permanent => return Err(error.into()),
+            // It may come later; the intakes say so, once, and wait for it.
+            Ok(()) | Err(_) => {}
+        }
+        Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(target), _managed: managed })
+    }
+}
+
+fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis>, StartError> {
+    let folder = config.server.state_dir.join("redis");
+    let managed = ManagedRedis::start(target, config.redis.password.as_deref(), &folder);
+    let managed = managed.map_err(StartError::ManagedRedis)?;
+    match &managed {
+        Some(managed) => {
+            log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display())
+        }
+        None => log::info!("a Redis answers at {} already and is used", target.address()),
+    }
+    Ok(managed)
+}
+
+/// A name that no other daemon has or has had: host, process and start.
+fn node_name() -> String {
+    static STARTS: AtomicUsize = AtomicUsize::new(0);
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let start = STARTS.fetch_add(1, Ordering::Relaxed);
+    // Whatever the host is called, the name can stand in a key and in CLIENT SETNAME.
+    let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    format!("{host}.{}.{}.{start}", std::process::id(), crate::clock::now())
+}
