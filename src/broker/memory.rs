@@ -93,11 +93,11 @@ impl Memory {
 
     fn present(&self) -> Result<MutexGuard<'_, State>> {
         let state = self.state();
-        if state.is_away {
-            let reason = "is told to be away".to_owned();
-            return Err(BrokerError { address: self.address(), reason, is_permanent: false });
-        }
-        Ok(state)
+        if state.is_away { Err(self.away()) } else { Ok(state) }
+    }
+
+    fn away(&self) -> BrokerError {
+        BrokerError { address: self.address(), reason: "is told to be away".to_owned(), is_permanent: false }
     }
 }
 
@@ -107,9 +107,12 @@ impl Broker for Memory {
         let mut state = self.present()?;
         let interruptions = state.interruptions;
         loop {
+            if state.is_away {
+                return Err(self.away());
+            }
             let claimed = state.claim(source, limit, clock::now());
             let left = deadline.saturating_duration_since(Instant::now());
-            if !claimed.is_empty() || left.is_zero() || state.interruptions != interruptions || state.is_away {
+            if !claimed.is_empty() || left.is_zero() || state.interruptions != interruptions {
                 return Ok(claimed);
             }
             let pause = match (source, state.next_due()) {
@@ -160,10 +163,9 @@ impl Broker for Memory {
         Ok(unheard)
     }
 
-    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
-        // Whoever listens here reads what is stored, so nothing needs to be said twice.
-        let state = self.present()?;
-        Ok(ids.iter().filter(|id| state.results.contains_key(id) && !state.listeners.contains(id)).cloned().collect())
+    fn publish_again(&self, _: &[RequestId]) -> Result<Vec<RequestId>> {
+        // Whoever comes late reads what is stored: nothing needs to be said twice, and nobody is left to tell.
+        self.present().map(|_| Vec::new())
     }
 
     fn interrupt(&self) {

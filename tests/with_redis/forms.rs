@@ -84,8 +84,7 @@ fn the_greatest_number_is_a_number() {
 fn answers_are_published_on_extra_channels_too() {
     let channels = ["{prefix}-RESPONSE-{id}", "msgpack:{prefix}-OLD-{db}-{id}"];
     let world = World::with(scratch(), |config| config.redis.extra_channels = channels.map(str::to_owned).to_vec());
-    let mut subscription =
-        Subscription::to(&world.redis.url(), &["CERBAS-RESPONSE-one", "msgpack:CERBAS-OLD-1-one"]);
+    let mut subscription = Subscription::to(&world.redis.url(), &["CERBAS-RESPONSE-one", "msgpack:CERBAS-OLD-1-one"]);
     world.foreign().send("one", json!({"func": "echo", "args": {"message": "é"}}));
 
     let mut messages = [subscription.next(), subscription.next()];

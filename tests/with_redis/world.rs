@@ -1,7 +1,11 @@
 //! What the tests share: a scratch Redis with a daemon on it, and a foreign client.
 
 use std::collections::HashMap;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -12,10 +16,10 @@ use redis::{Connection, FromRedisValue, RedisResult, Value as Reply, cmd};
 use serde_json::{Value, json};
 
 /// How long anything may take that is expected to happen; far more than it takes.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How soon after the return of Redis requests are answered again.
-pub const RETURN: Duration = Duration::from_secs(5);
+pub(super) const RETURN: Duration = Duration::from_secs(5);
 
 const FUNCTIONS: &str = r#"
     [functions.hello]
@@ -31,7 +35,7 @@ const FUNCTIONS: &str = r#"
 "#;
 
 /// A configuration for the Redis at `url`, with a few built-in functions.
-pub fn config(url: &str) -> Config {
+pub(super) fn config(url: &str) -> Config {
     let nothing: [(&str, &str); 0] = [];
     let mut config = Config::from_text(FUNCTIONS, "cerbas.toml", nothing).expect("the functions are well configured");
     config.redis.url = url.to_owned();
@@ -42,24 +46,24 @@ pub fn config(url: &str) -> Config {
 }
 
 /// A Redis with a daemon on it. The daemon goes first.
-pub struct World {
-    pub running: Running,
-    pub redis: ScratchRedis,
+pub(super) struct World {
+    pub(super) running: Running,
+    pub(super) redis: ScratchRedis,
 }
 
 impl World {
     /// Both, with nothing special.
-    pub fn open() -> Self {
+    pub(super) fn open() -> Self {
         Self::with(scratch(), |_| {})
     }
 
     /// A daemon on `redis`, configured by `change`.
-    pub fn with(redis: ScratchRedis, change: impl FnOnce(&mut Config)) -> Self {
+    pub(super) fn with(redis: ScratchRedis, change: impl FnOnce(&mut Config)) -> Self {
         Self::serving(redis, change, |server| server)
     }
 
     /// A daemon on `redis`, configured by `change`, with the functions that `add` adds.
-    pub fn serving(
+    pub(super) fn serving(
         redis: ScratchRedis,
         change: impl FnOnce(&mut Config),
         add: impl FnOnce(Server) -> Server,
@@ -70,14 +74,24 @@ impl World {
         World { running, redis }
     }
 
+    /// Starts Redis again after it was killed, and waits until it has read its data.
+    #[track_caller]
+    pub(super) fn revive(&mut self) {
+        self.redis.revive().expect("redis-server starts");
+        eventually("it has read its data", || {
+            let pong = connect(&self.redis.url()).and_then(|mut connection| cmd("PING").query::<()>(&mut connection));
+            pong.is_ok()
+        });
+    }
+
     /// A client that knows nothing of cerbas but its protocol.
-    pub fn foreign(&self) -> Foreign {
+    pub(super) fn foreign(&self) -> Foreign {
         Foreign::connect(&self.redis.url())
     }
 
     /// That all that was accepted has its verdict, in the daemon's account and in Redis.
     #[track_caller]
-    pub fn check_all_settled(&self) {
+    pub(super) fn check_all_settled(&self) {
         eventually("nothing is in flight in the daemon", || self.running.balance().in_flight == 0);
         assert!(self.running.balance().holds(), "{:?}", self.running.balance());
         let mut foreign = self.foreign();
@@ -87,25 +101,25 @@ impl World {
 }
 
 /// A Redis that keeps nothing on disk.
-pub fn scratch() -> ScratchRedis {
+pub(super) fn scratch() -> ScratchRedis {
     ScratchRedis::start().expect("redis-server starts")
 }
 
 /// A Redis that has written down what it acknowledged, so that `kill -9` costs it nothing.
-pub fn scratch_with_log() -> ScratchRedis {
+pub(super) fn scratch_with_log() -> ScratchRedis {
     // Without fsync of its own each command is written before its reply. A process that is killed loses nothing of that.
     ScratchRedis::start_with(&["save \"\"", "appendonly yes", "appendfsync no"]).expect("redis-server starts")
 }
 
 /// Waits until `condition` holds; fails the test if that takes unreasonably long.
 #[track_caller]
-pub fn eventually(what: &str, condition: impl FnMut() -> bool) {
+pub(super) fn eventually(what: &str, condition: impl FnMut() -> bool) {
     within(PATIENCE, what, condition);
 }
 
 /// Waits until `condition` holds; fails the test if it does not within `patience`.
 #[track_caller]
-pub fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
+pub(super) fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> bool) {
     let until = Instant::now() + patience;
     while !condition() {
         assert!(Instant::now() < until, "not within {patience:?}: {what}");
@@ -114,7 +128,7 @@ pub fn within(patience: Duration, what: &str, mut condition: impl FnMut() -> boo
 }
 
 /// A connection to database 1 of a Redis that answers at once.
-pub fn connect(url: &str) -> RedisResult<Connection> {
+pub(super) fn connect(url: &str) -> RedisResult<Connection> {
     let connection = redis::Client::open(url)?.get_connection_with_timeout(Duration::from_secs(5))?;
     connection.set_read_timeout(Some(PATIENCE))?;
     connection.set_write_timeout(Some(PATIENCE))?;
@@ -122,44 +136,45 @@ pub fn connect(url: &str) -> RedisResult<Connection> {
 }
 
 /// A client in any language: it sends commands to Redis.
-pub struct Foreign {
-    pub connection: Connection,
+pub(super) struct Foreign {
+    pub(super) connection: Connection,
     url: String,
 }
 
 impl Foreign {
     #[track_caller]
-    pub fn connect(url: &str) -> Self {
+    pub(super) fn connect(url: &str) -> Self {
         Foreign { connection: connect(url).expect("Redis is there"), url: url.to_owned() }
     }
 
     /// Does one command, of which the words are given.
     #[track_caller]
-    pub fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
+    pub(super) fn ask<T: FromRedisValue>(&mut self, words: &[&str]) -> T {
         self.try_ask(words).unwrap_or_else(|error| panic!("{words:?}: {error}"))
     }
 
-    pub fn try_ask<T: FromRedisValue>(&mut self, words: &[&str]) -> RedisResult<T> {
+    pub(super) fn try_ask<T: FromRedisValue>(&mut self, words: &[&str]) -> RedisResult<T> {
         let (name, arguments) = words.split_first().expect("a command has a name");
         cmd(name).arg(arguments).query(&mut self.connection)
     }
 
     /// Puts an element at the end of the queue.
     #[track_caller]
-    pub fn push(&mut self, element: impl AsRef<[u8]>) {
-        let pushed: RedisResult<i64> = cmd("RPUSH").arg("CERBAS-QUEUE").arg(element.as_ref()).query(&mut self.connection);
+    pub(super) fn push(&mut self, element: impl AsRef<[u8]>) {
+        let pushed: RedisResult<i64> =
+            cmd("RPUSH").arg("CERBAS-QUEUE").arg(element.as_ref()).query(&mut self.connection);
         pushed.expect("Redis takes it");
     }
 
     /// Sends `request` in the inline form under `id`.
     #[track_caller]
-    pub fn send(&mut self, id: &str, mut request: Value) {
+    pub(super) fn send(&mut self, id: &str, mut request: Value) {
         request["id"] = json!(id);
         self.push(request.to_string());
     }
 
     /// Sends `request` in the numbered form; gives back the id of its answer.
-    pub fn try_send_numbered(&mut self, request: &Value) -> RedisResult<String> {
+    pub(super) fn try_send_numbered(&mut self, request: &Value) -> RedisResult<String> {
         let number: u64 = self.try_ask(&["INCR", "CERBAS-COUNTER"])?;
         let id = format!("{number:010}");
         let () = redis::pipe()
@@ -176,14 +191,14 @@ impl Foreign {
     }
 
     /// The stored answer under `id`, if there is one.
-    pub fn stored(&mut self, id: &str) -> Option<Value> {
+    pub(super) fn stored(&mut self, id: &str) -> Option<Value> {
         let text: Option<String> = self.ask(&["GET", &format!("CERBAS-RESULT-{id}")]);
         text.map(|text| serde_json::from_str(&text).expect("an answer is JSON"))
     }
 
     /// The answer under `id`, as soon as it is stored.
     #[track_caller]
-    pub fn answer(&mut self, id: &str) -> Value {
+    pub(super) fn answer(&mut self, id: &str) -> Value {
         let mut answer = None;
         eventually(&format!("the answer to {id} is stored"), || {
             answer = self.stored(id);
@@ -194,7 +209,7 @@ impl Foreign {
 
     /// Asks for `value` to be echoed and waits for it.
     #[track_caller]
-    pub fn check_served(&mut self, patience: Duration) {
+    pub(super) fn check_served(&mut self, patience: Duration) {
         let id = new_id();
         self.send(&id, json!({"func": "echo", "args": {"message": id}}));
         let mut answer = None;
@@ -206,36 +221,36 @@ impl Foreign {
     }
 
     /// The keys that match `pattern`.
-    pub fn keys(&mut self, pattern: &str) -> Vec<String> {
+    pub(super) fn keys(&mut self, pattern: &str) -> Vec<String> {
         let mut keys: Vec<String> = self.ask(&["KEYS", pattern]);
         keys.sort();
         keys
     }
 
     /// What daemons have taken and not answered.
-    pub fn in_flight(&mut self) -> Vec<String> {
+    pub(super) fn in_flight(&mut self) -> Vec<String> {
         let lists = self.keys("CERBAS-INFLIGHT-*");
         lists.iter().flat_map(|list| self.ask::<Vec<String>>(&["LRANGE", list, "0", "-1"])).collect()
     }
 
     /// How many elements wait in both queues.
-    pub fn waiting(&mut self) -> u64 {
+    pub(super) fn waiting(&mut self) -> u64 {
         self.ask::<u64>(&["LLEN", "CERBAS-QUEUE"]) + self.ask::<u64>(&["LLEN", "CERBAS_QUEUE"])
     }
 
     /// The elements of the queue, its head first.
-    pub fn queue(&mut self) -> Vec<String> {
+    pub(super) fn queue(&mut self) -> Vec<String> {
         self.ask(&["LRANGE", "CERBAS-QUEUE", "0", "-1"])
     }
 
     /// Sends request `number` of a mixed load: two functions, both forms. Gives back what it asked for, if Redis
     /// acknowledged it.
-    pub fn try_send_mixed(&mut self, number: u64) -> RedisResult<Asked> {
+    pub(super) fn try_send_mixed(&mut self, number: u64) -> RedisResult<Asked> {
         let (request, data) = match number % 2 {
             0 => (json!({"func": "sum", "args": {"a": number, "b": 1}}), json!(number + 1)),
             _ => (json!({"func": "echo", "args": {"message": format!("m{number}")}}), json!(format!("m{number}"))),
         };
-        let id = if number % 3 == 0 {
+        let id = if number.is_multiple_of(3) {
             self.try_send_numbered(&request)?
         } else {
             let id = new_id();
@@ -248,7 +263,7 @@ impl Foreign {
     }
 
     /// [`Foreign::try_send_mixed`] for each of `numbers`. One that fails, because Redis is away or refuses, is left out.
-    pub fn send_mixed(&mut self, numbers: impl IntoIterator<Item = u64>) -> Vec<Asked> {
+    pub(super) fn send_mixed(&mut self, numbers: impl IntoIterator<Item = u64>) -> Vec<Asked> {
         let mut asked = Vec::new();
         for number in numbers {
             match self.try_send_mixed(number) {
@@ -261,23 +276,25 @@ impl Foreign {
 
     /// Connects anew, as soon as Redis is there.
     #[track_caller]
-    pub fn reconnect(&mut self) {
+    pub(super) fn reconnect(&mut self) {
         let mut connection = None;
         eventually("Redis is there", || {
             connection = connect(&self.url).ok();
-            connection.is_some()
+            connection.as_mut().is_some_and(|connection| cmd("PING").query::<()>(connection).is_ok())
         });
         self.connection = connection.expect("it is there");
     }
 
     /// That each of `asked` has its answer stored, sooner or later.
     #[track_caller]
-    pub fn check_answered(&mut self, asked: &[Asked]) {
+    pub(super) fn check_answered(&mut self, asked: &[Asked]) {
         let mut open: Vec<&Asked> = asked.iter().collect();
         let until = Instant::now() + PATIENCE * 2;
         while !open.is_empty() {
             let mut get = cmd("MGET");
-            open.iter().for_each(|one| drop(get.arg(format!("CERBAS-RESULT-{}", one.id))));
+            for one in &open {
+                get.arg(format!("CERBAS-RESULT-{}", one.id));
+            }
             let stored: Vec<Option<String>> = get.query(&mut self.connection).expect("Redis is there");
             let mut wrong = Vec::new();
             let still_open = open.iter().zip(stored).filter_map(|(&one, text)| match text {
@@ -308,27 +325,27 @@ impl Foreign {
 
 /// A request whose sending was acknowledged, and the answer that it must get.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Asked {
-    pub id: String,
-    pub answer: Value,
+pub(super) struct Asked {
+    pub(super) id: String,
+    pub(super) answer: Value,
 }
 
 /// An id that nobody else has.
-pub fn new_id() -> String {
+pub(super) fn new_id() -> String {
     uuid::Uuid::new_v4().to_string()
 }
 
 /// A subscription to one channel or more.
-pub struct Subscription(Connection);
+pub(super) struct Subscription(Connection);
 
 impl Subscription {
     /// Listens to `channels` from now on.
-    pub fn to(url: &str, channels: &[&str]) -> Self {
+    pub(super) fn to(url: &str, channels: &[&str]) -> Self {
         Self::open(url, "SUBSCRIBE", channels)
     }
 
     /// Listens to all channels that match `patterns` from now on.
-    pub fn to_all(url: &str, patterns: &[&str]) -> Self {
+    pub(super) fn to_all(url: &str, patterns: &[&str]) -> Self {
         Self::open(url, "PSUBSCRIBE", patterns)
     }
 
@@ -343,8 +360,10 @@ impl Subscription {
 
     /// The next message and its channel.
     #[track_caller]
-    pub fn next(&mut self) -> (String, Vec<u8>) {
-        let Reply::Array(parts) = self.0.recv_response().expect("a message comes") else { panic!("this is no message") };
+    pub(super) fn next(&mut self) -> (String, Vec<u8>) {
+        let Reply::Array(parts) = self.0.recv_response().expect("a message comes") else {
+            panic!("this is no message")
+        };
         let mut parts = parts.into_iter().rev().map(|part| Vec::<u8>::from_redis_value(part).expect("it is bytes"));
         let message = parts.next().expect("there is a message");
         let channel = parts.next().expect("there is a channel");
@@ -353,13 +372,13 @@ impl Subscription {
 
     /// The next message, which must be JSON.
     #[track_caller]
-    pub fn next_json(&mut self) -> Value {
+    pub(super) fn next_json(&mut self) -> Value {
         serde_json::from_slice(&self.next().1).expect("it is JSON")
     }
 }
 
 /// Counts all answers that are published on the usual channels in JSON.
-pub struct Tally {
+pub(super) struct Tally {
     url: String,
     thread: JoinHandle<HashMap<String, Vec<Value>>>,
 }
@@ -369,7 +388,7 @@ const END: &str = "CERBAS-RESPONSE-END";
 
 impl Tally {
     /// Counts from now on.
-    pub fn start(url: &str) -> Self {
+    pub(super) fn start(url: &str) -> Self {
         let mut subscription = Subscription::to_all(url, &["CERBAS-RESPONSE-*"]);
         let thread = thread::spawn(move || {
             let mut answers: HashMap<String, Vec<Value>> = HashMap::new();
@@ -387,7 +406,7 @@ impl Tally {
 
     /// That each of `asked` was answered once, and rightly.
     #[track_caller]
-    pub fn check_each_once(self, asked: &[Asked]) {
+    pub(super) fn check_each_once(self, asked: &[Asked]) {
         let _: i64 = Foreign::connect(&self.url).ask(&["PUBLISH", END, ""]);
         let answers = self.thread.join().expect("the tally was taken");
         let wrong: Vec<_> =
@@ -404,16 +423,16 @@ impl Tally {
 }
 
 /// A temporary folder that goes with the test.
-pub struct Folder(PathBuf);
+pub(super) struct Folder(PathBuf);
 
 impl Folder {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         let path = std::env::temp_dir().join(format!("cerbas-test-{}", uuid::Uuid::new_v4()));
         std::fs::create_dir(&path).expect("a new folder can be made");
         Folder(path)
     }
 
-    pub fn path(&self) -> &Path {
+    pub(super) fn path(&self) -> &Path {
         &self.0
     }
 }
@@ -425,14 +444,14 @@ impl Drop for Folder {
 }
 
 /// A function that says when it starts and then waits: it is let go by a message, or when the gate is gone.
-pub struct Gate {
-    pub started: crossbeam_channel::Receiver<Value>,
-    pub go: crossbeam_channel::Sender<()>,
+pub(super) struct Gate {
+    pub(super) started: crossbeam_channel::Receiver<Value>,
+    pub(super) go: crossbeam_channel::Sender<()>,
 }
 
 impl Gate {
     /// Adds it to `server` under `name`.
-    pub fn add(server: Server, name: &str, timeout: Duration) -> (Server, Gate) {
+    pub(super) fn add(server: Server, name: &str, timeout: Duration) -> (Server, Gate) {
         let (tell, started) = crossbeam_channel::unbounded();
         let (go, may_go) = crossbeam_channel::unbounded();
         let terms = cerbas::Terms { timeout, ..cerbas::Terms::default() };
@@ -446,7 +465,163 @@ impl Gate {
 
     /// The arguments of the next call that starts.
     #[track_caller]
-    pub fn next(&self) -> Value {
+    pub(super) fn next(&self) -> Value {
         self.started.recv_timeout(PATIENCE).expect("a call starts")
+    }
+}
+
+/// A client that sends a mixed load on a thread of its own, until it is told to stop.
+pub(super) struct Load {
+    shared: Arc<LoadState>,
+    thread: Option<JoinHandle<Vec<Asked>>>,
+}
+
+#[derive(Default)]
+struct LoadState {
+    is_over: AtomicBool,
+    acknowledged: AtomicU64,
+}
+
+impl Load {
+    /// Sends from now on, at most about four thousand a second, so that other tests go on beside it.
+    pub(super) fn start(url: &str) -> Self {
+        let shared = Arc::<LoadState>::default();
+        let (mut foreign, state) = (Foreign::connect(url), Arc::clone(&shared));
+        let thread = thread::spawn(move || {
+            let mut asked = Vec::new();
+            for number in 0.. {
+                if state.is_over.load(Ordering::Relaxed) {
+                    break;
+                }
+                match foreign.try_send_mixed(number) {
+                    Ok(one) => {
+                        asked.push(one);
+                        state.acknowledged.fetch_add(1, Ordering::Relaxed);
+                    }
+                    Err(_) => {
+                        thread::sleep(Duration::from_millis(5));
+                        foreign.reconnect();
+                    }
+                }
+                if number.is_multiple_of(20) {
+                    thread::sleep(Duration::from_millis(5));
+                }
+            }
+            asked
+        });
+        Load { shared, thread: Some(thread) }
+    }
+
+    /// How many requests Redis has acknowledged so far.
+    pub(super) fn acknowledged(&self) -> u64 {
+        self.shared.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Waits until `count` more are acknowledged.
+    #[track_caller]
+    pub(super) fn go_on(&self, count: u64) {
+        let before = self.acknowledged();
+        eventually("the load goes on", || self.acknowledged() >= before + count);
+    }
+
+    /// Stops; gives back all that was acknowledged.
+    pub(super) fn stop(mut self) -> Vec<Asked> {
+        self.shared.is_over.store(true, Ordering::Relaxed);
+        self.thread.take().expect("it was started").join().expect("the load was sent")
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        // For a test that failed: the thread ends by itself.
+        self.shared.is_over.store(true, Ordering::Relaxed);
+    }
+}
+
+/// A way to Redis that can swallow everything, as a network does whose cable is pulled.
+pub(super) struct Wire {
+    port: u16,
+    state: Arc<WireState>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct WireState {
+    /// Counts the cuts: what was connected before one stays dead for ever.
+    cuts: AtomicU64,
+    is_cut: AtomicBool,
+    is_over: AtomicBool,
+}
+
+impl Wire {
+    /// A way to the Redis at `url`.
+    pub(super) fn to(url: &str) -> Self {
+        let target = url.strip_prefix("redis://").and_then(|rest| rest.split('/').next()).expect("a URL").to_owned();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+        let port = listener.local_addr().expect("it has an address").port();
+        let state = Arc::<WireState>::default();
+        let shared = Arc::clone(&state);
+        let thread = thread::spawn(move || {
+            thread::scope(|scope| {
+                for near in listener.incoming() {
+                    if shared.is_over.load(Ordering::Acquire) {
+                        return;
+                    }
+                    let (Ok(near), Ok(far)) = (near, TcpStream::connect(&target)) else { continue };
+                    let number = shared.cuts.load(Ordering::Acquire);
+                    let (near_too, far_too) = (near.try_clone().expect("a handle"), far.try_clone().expect("a handle"));
+                    let shared = &shared;
+                    scope.spawn(move || shared.carry(number, near, far));
+                    scope.spawn(move || shared.carry(number, far_too, near_too));
+                }
+            });
+        });
+        Wire { port, state, thread: Some(thread) }
+    }
+
+    /// The URL of Redis over this way.
+    pub(super) fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/1", self.port)
+    }
+
+    /// From now on nothing arrives, and nobody is told.
+    pub(super) fn cut(&self) {
+        self.state.is_cut.store(true, Ordering::Release);
+    }
+
+    /// From now on new connections work.
+    pub(super) fn mend(&self) {
+        self.state.cuts.fetch_add(1, Ordering::AcqRel);
+        self.state.is_cut.store(false, Ordering::Release);
+    }
+}
+
+impl WireState {
+    fn carry(&self, number: u64, mut from: TcpStream, mut to: TcpStream) {
+        from.set_read_timeout(Some(Duration::from_millis(20))).expect("it is more than nothing");
+        let mut buffer = [0; 16 << 10];
+        while !self.is_over.load(Ordering::Acquire) {
+            let count = match from.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(count) => count,
+                Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => continue,
+                Err(_) => break,
+            };
+            let is_dead = self.is_cut.load(Ordering::Acquire) || self.cuts.load(Ordering::Acquire) != number;
+            if !is_dead && to.write_all(&buffer[..count]).is_err() {
+                break;
+            }
+        }
+        let _already_gone = to.shutdown(Shutdown::Both);
+    }
+}
+
+impl Drop for Wire {
+    fn drop(&mut self) {
+        self.state.is_over.store(true, Ordering::Release);
+        let _woken = TcpStream::connect(("127.0.0.1", self.port));
+        if let Some(thread) = self.thread.take() {
+            let _ended = thread.join();
+        }
     }
 }

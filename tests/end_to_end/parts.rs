@@ -1,0 +1,166 @@
+//! A daemon put together from its parts, over a broker that writes down what it is told. For what cannot be seen from outside: how
+//! often a request was answered, and the account at the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use cerbas::broker::{Broker, Claimed, Memory, Post, Result, Settlement, Source};
+use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
+use cerbas::functions::Functions;
+use cerbas::intake::Intake;
+use cerbas::ledger::{Balance, Ledger};
+use cerbas::outbox::Outbox;
+use cerbas::protocol::{RequestId, Verdict};
+use cerbas::thread::{Joined, Stop};
+
+use crate::support::PATIENCE;
+
+/// What became of one request.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Fate {
+    /// Each of its answers: how it ended, where that was told.
+    pub(crate) answers: Vec<Option<Verdict>>,
+    /// How often its caller was told something.
+    pub(crate) told: usize,
+    /// How often it is in the queue, or waits until it is due.
+    pub(crate) waiting: i64,
+}
+
+/// The broker in memory, and what became of each request by its id.
+#[derive(Clone)]
+pub(crate) struct Recorder {
+    pub(crate) memory: Memory,
+    fates: Arc<Mutex<BTreeMap<String, Fate>>>,
+}
+
+impl Recorder {
+    fn new() -> Self {
+        Recorder { memory: Memory::new(Duration::from_secs(3600)), fates: Arc::default() }
+    }
+
+    /// Puts `request`, which has an id, into the queue.
+    pub(crate) fn push(&self, id: &str, request: &str) {
+        self.note(id, |fate| fate.waiting += 1);
+        let id = RequestId::from_text(id).expect("the test's id is one");
+        self.memory.clone().send(request.as_bytes(), Some(&id)).expect("the broker is there");
+    }
+
+    pub(crate) fn fates(&self) -> BTreeMap<String, Fate> {
+        self.fates.lock().expect("nothing panics under this lock").clone()
+    }
+
+    fn note(&self, id: &str, change: impl FnOnce(&mut Fate)) {
+        change(self.fates.lock().expect("nothing panics under this lock").entry(id.to_owned()).or_default());
+    }
+
+    fn note_settlement(&self, settlement: &Settlement) {
+        match settlement {
+            Settlement::Answered { claim, answer, .. } => self.note(&id_of(&claim.element), |fate| {
+                fate.answers.push(answer.as_ref().map(|(_, answer)| answer.verdict));
+                fate.told += usize::from(answer.is_some());
+            }),
+            Settlement::AnsweredEarly { id, .. } => self.note(&id.to_string(), |fate| fate.told += 1),
+            Settlement::Deferred { claim, .. } | Settlement::HandedBack { claim } => {
+                self.note(&id_of(&claim.element), |fate| fate.waiting += 1);
+            }
+        }
+    }
+}
+
+/// The id of a request, which may be cut off behind it.
+fn id_of(element: &[u8]) -> String {
+    let text = String::from_utf8_lossy(element);
+    let id = text.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next());
+    id.unwrap_or_else(|| panic!("the test's requests have ids: {text}")).to_owned()
+}
+
+impl Broker for Recorder {
+    fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
+        let claimed = self.memory.claim(source, limit, patience)?;
+        for one in &claimed {
+            self.note(&id_of(&one.claim.element), |fate| fate.waiting -= 1);
+        }
+        Ok(claimed)
+    }
+
+    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+        let unheard = self.memory.settle(batch)?;
+        batch.iter().for_each(|settlement| self.note_settlement(settlement));
+        Ok(unheard)
+    }
+
+    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
+        self.memory.publish_again(ids)
+    }
+
+    fn interrupt(&self) {
+        self.memory.interrupt();
+    }
+
+    fn address(&self) -> String {
+        self.memory.address()
+    }
+}
+
+/// A daemon over a [`Recorder`].
+pub(crate) struct Parts {
+    intakes: Vec<Joined>,
+    stop: Stop,
+    pub(crate) dispatcher: Arc<Dispatcher>,
+    outbox: Option<Outbox>,
+    pub(crate) recorder: Recorder,
+}
+
+impl Parts {
+    pub(crate) fn start(functions: Functions, size: PoolSize) -> Self {
+        let recorder = Recorder::new();
+        let broker: Arc<dyn Broker> = Arc::new(recorder.clone());
+        let rules = Rules { functions, ..Rules::default() };
+        let dispatcher = Dispatcher::start(rules, size, Arc::new(Ledger::default())).expect("there are threads");
+        let outbox = Outbox::start(Arc::clone(&broker)).expect("there are threads");
+        let mut parts = Parts {
+            intakes: Vec::new(),
+            stop: Stop::new(),
+            dispatcher: Arc::new(dispatcher),
+            outbox: Some(outbox),
+            recorder,
+        };
+        for source in Source::ALL {
+            let intake = Intake {
+                source,
+                broker: Arc::clone(&broker),
+                dispatcher: Arc::clone(&parts.dispatcher),
+                mailing: parts.outbox.as_ref().expect("it is open").mailing(),
+                max_request: 1 << 20,
+            };
+            let stop = parts.stop.clone();
+            let thread = Joined::spawn("intake", move || intake.run(&stop)).expect("there are threads");
+            parts.intakes.push(thread);
+        }
+        parts
+    }
+
+    pub(crate) fn balance(&self) -> Balance {
+        self.dispatcher.ledger().balance()
+    }
+
+    /// Takes nothing more, gives running calls `grace`, and sends all answers. Gives back how many calls were given up
+    /// and how many answers the broker did not take.
+    pub(crate) fn close(&mut self, grace: Duration) -> (usize, usize) {
+        let deadline = Instant::now() + grace;
+        self.stop.ask();
+        self.recorder.interrupt();
+        self.intakes.clear();
+        let given_up = self.dispatcher.close(deadline);
+        let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(Instant::now() + PATIENCE));
+        (given_up, unsettled)
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        self.recorder.memory.set_away(false);
+        self.close(Duration::ZERO);
+    }
+}
