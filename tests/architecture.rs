@@ -199,9 +199,10 @@ fn there_is_no_async_runtime() {
 fn this_test_reads_the_sources_as_it_should() {
     let code = strip("a // crate::b\nlet c = \"crate::d \\\" e\"; /* crate::f */ g('\"') r#\"crate::h\"# 'i \"j\"");
     assert_eq!(code, "a \nlet c = \"\";  g('') r#\"\"# 'i \"\"");
-    assert_eq!(crate_names("use crate::a::{b, c}; crate::d::e() use crate::{f::g, h::{i, j}, k}; mycrate::l"), [
-        "a", "d", "f", "h", "k"
-    ]);
+    assert_eq!(
+        crate_names("use crate::a::{b, c}; crate::d::e() use crate::{f::g, h::{i, j}, k}; mycrate::l"),
+        ["a", "d", "f", "h", "k"]
+    );
     assert_eq!(words("unsafe_code unsafe {} in_unsafe", "unsafe"), [12]);
 }
 
@@ -242,8 +243,7 @@ fn sources() -> Vec<Source> {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "rs") {
                 let relative = path.strip_prefix(&src).expect("it is below src").with_extension("");
-                let mut module: Vec<String> =
-                    relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+                let mut module: Vec<String> = relative.iter().map(|part| part.to_string_lossy().into_owned()).collect();
                 module.pop_if(|last| last == "mod");
                 let file = path.strip_prefix(&src).expect("it is below src").to_string_lossy().replace('\\', "/");
                 if !["lib.rs", "main.rs"].contains(&file.as_str()) {

@@ -111,10 +111,8 @@ fn answers_are_published_on_a_channel_for_each_format() {
     let id = RequestId::Number(42);
     assert_eq!(keys.channel(&id), "CERBAS-RESPONSE-8-0000000042");
     assert_eq!(keys.msgpack_channel(&id), "MSGPACK:CERBAS-RESPONSE-8-0000000042");
-    let both = [
-        ("CERBAS-RESPONSE-8-0192f0c1".to_owned(), false),
-        ("MSGPACK:CERBAS-RESPONSE-8-0192f0c1".to_owned(), true),
-    ];
+    let both =
+        [("CERBAS-RESPONSE-8-0192f0c1".to_owned(), false), ("MSGPACK:CERBAS-RESPONSE-8-0192f0c1".to_owned(), true)];
     assert_eq!(keys.channels(&text_id("0192f0c1")), both);
 }
 
@@ -369,10 +367,7 @@ fn timeout_and_expires_are_at_least_a_millisecond() {
 fn the_largest_numbers_do_not_overflow() {
     let longest = Some(Duration::from_millis(u64::MAX));
     check(r#"{"func": "f", "timeout": 18446744073709551615}"#, request(|request| request.timeout = longest));
-    check(
-        r#"{"func": "f", "expires": 18446744073709551615}"#,
-        request(|request| request.expires_at = Some(u64::MAX)),
-    );
+    check(r#"{"func": "f", "expires": 18446744073709551615}"#, request(|request| request.expires_at = Some(u64::MAX)));
     check(r#"{"func": "f", "sent_at": 18446744073709551615}"#, request(|_| {}));
 }
 
@@ -404,7 +399,11 @@ fn times_count_from_when_the_request_was_sent() {
     // It is read again when it is due, and expires from there.
     check_times(r#""expires": 100, "delay": 10"#, Some(NOW + 10), Some(NOW + 100));
     // A clock that is ahead must not make anything wait longer.
-    check_times(&format!(r#""expires": 100, "delay": 10, "sent_at": {}"#, NOW + 60_000), Some(NOW + 10), Some(NOW + 110));
+    check_times(
+        &format!(r#""expires": 100, "delay": 10, "sent_at": {}"#, NOW + 60_000),
+        Some(NOW + 10),
+        Some(NOW + 110),
+    );
     check_times(r#""expires": 100, "delay": 10, "sent_at": 0"#, Some(10), Some(110));
     check_times(&format!(r#""sent_at": {past}"#), None, None);
 }

@@ -166,6 +166,14 @@ impl Broker for Memory {
         Ok(ids.iter().filter(|id| state.results.contains_key(id) && !state.listeners.contains(id)).cloned().collect())
     }
 
+    fn heartbeat(&self) -> Result<()> {
+        self.present().map(drop)
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.present().map(drop)
+    }
+
     fn interrupt(&self) {
         self.state().interruptions += 1;
         self.0.changed.notify_all();
@@ -192,7 +200,7 @@ impl State {
         self.in_flight.extend(elements.iter().cloned());
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
-            Claimed { claim: Claim { source, element, body_key: None }, content }
+            Claimed { claim: Claim { source, element, body_key: None, epoch: 0 }, content, is_lost: false }
         });
         claimed.collect()
     }
