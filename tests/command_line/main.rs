@@ -1,0 +1,10 @@
+//! The real program, as a user starts it: what it prints, its exit statuses, its signals.
+//!
+//! One binary, one module for each family of commands. Whatever a test starts is gone when it ends, also when it fails.
+
+mod calls;
+mod checks;
+mod daemon;
+mod lease;
+mod processes;
+mod program;
