@@ -71,8 +71,12 @@ impl Intake {
         }
     }
 
-    fn receive(&self, Claimed { claim, content }: Claimed, now: u64) {
+    fn receive(&self, Claimed { claim, content, is_lost }: Claimed, now: u64) {
         match self.read(&claim, &content, now) {
+            Ok(request) if is_lost => {
+                let reason = "it was running each time its daemon died".to_owned();
+                self.refuse(claim, Unreadable { error: CallError::Lost, reason, id: Some(request.id) }, now);
+            }
             Ok(request) => self.send_on(claim, request),
             Err(unreadable) => self.refuse(claim, unreadable, now),
         }
@@ -122,7 +126,7 @@ impl Intake {
             "id": unreadable.id.as_ref().map(RequestId::to_string),
             "element": String::from_utf8_lossy(shown),
             "bytes": claim.element.len(),
-            "verdict": "rejected",
+            "verdict": unreadable.error.verdict(),
             "reason": unreadable.reason,
         });
         let door = BrokerDoor {

@@ -168,6 +168,14 @@ impl Broker for Memory {
         self.present().map(|_| Vec::new())
     }
 
+    fn heartbeat(&self) -> Result<()> {
+        self.present().map(drop)
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.present().map(drop)
+    }
+
     fn interrupt(&self) {
         self.state().interruptions += 1;
         self.0.changed.notify_all();
@@ -194,7 +202,7 @@ impl State {
         self.in_flight.extend(elements.iter().cloned());
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
-            Claimed { claim: Claim { source, element, body_key: None }, content }
+            Claimed { claim: Claim { source, element, body_key: None, epoch: 0 }, content, is_lost: false }
         });
         claimed.collect()
     }

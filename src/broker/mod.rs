@@ -55,6 +55,8 @@ pub struct Claim {
     pub element: Arc<[u8]>,
     /// The key that holds its body, where it has one.
     pub body_key: Option<Box<str>>,
+    /// Under which lease it was claimed; what was claimed under one that others took over is not settled.
+    pub epoch: u32,
 }
 
 /// A claimed element with what is needed to read it.
@@ -64,6 +66,8 @@ pub struct Claimed {
     pub claim: Claim,
     /// Its content.
     pub content: Content,
+    /// Whether it was in flight so often when its daemon died that it must not run again.
+    pub is_lost: bool,
 }
 
 /// What an element of the queue holds.
@@ -143,6 +147,12 @@ pub trait Broker: Send + Sync {
 
     /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
+
+    /// Renews this daemon's lease, and takes back what dead daemons have left in flight.
+    fn heartbeat(&self) -> Result<()>;
+
+    /// This daemon ends: gives its lease up.
+    fn leave(&self) -> Result<()>;
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);

@@ -39,6 +39,8 @@ impl Default for ServerConfig {
             max_request: MEBIBYTE,
             max_output: MEBIBYTE,
             result_ttl: Duration::from_secs(60),
+            lease: Duration::from_secs(10),
+            max_deliveries: 3,
             max_stuck: 256,
         }
     }

@@ -99,6 +99,11 @@ pub struct ServerConfig {
     pub max_output: usize,
     /// How long an answer can be read after it was given, at least a second. Default: `"60s"`.
     pub result_ttl: Duration,
+    /// How long after its last heartbeat a daemon is taken for dead, and others take back what it had claimed, at least a
+    /// second. Default: `"10s"`.
+    pub lease: Duration,
+    /// How often a request may be in flight when its daemon dies, 1 to 100; then it is `lost`. Default: `3`.
+    pub max_deliveries: u32,
     /// How many native functions past their time limit may hold a thread, 1 to 4096. Default: `256`.
     pub max_stuck: usize,
 }

@@ -39,6 +39,8 @@ pub(super) fn server(section: &mut Section<'_>, config: &mut ServerConfig) {
     section.set("max_request", &mut config.max_request, |value| value.size(MESSAGE_SIZE));
     section.set("max_output", &mut config.max_output, |value| value.size(MESSAGE_SIZE));
     section.set("result_ttl", &mut config.result_ttl, |value| value.duration(Duration::from_secs(1)));
+    section.set("lease", &mut config.lease, |value| value.duration(Duration::from_secs(1)));
+    section.set("max_deliveries", &mut config.max_deliveries, |value| value.number(1..=100));
     section.set("max_stuck", &mut config.max_stuck, |value| value.number(1..=4096));
 }
 

@@ -85,6 +85,26 @@ impl Keys {
         ["", ".1", ".delayed"].map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix))
     }
 
+    /// All daemons, by the time of their last heartbeat.
+    pub fn nodes(&self) -> String {
+        format!("{}-NODES", self.prefix)
+    }
+
+    /// The lease of a node: it lives while this key does.
+    pub fn lease(&self, node: &str) -> String {
+        format!("{}-NODE-{node}", self.prefix)
+    }
+
+    /// Whether others have taken over what a node had in flight.
+    pub fn fence(&self, node: &str) -> String {
+        format!("{}-FENCE-{node}", self.prefix)
+    }
+
+    /// What the counts of deliveries begin with; the SHA-1 of the element follows.
+    pub fn deliveries(&self) -> String {
+        format!("{}-DELIVERIES-", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)

@@ -34,8 +34,14 @@ impl Connection {
             RedisServer::External | RedisServer::None => None,
         };
         let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
-        let options =
-            RedisOptions { target: target.clone(), keys, node: node_name(), result_ttl: config.server.result_ttl };
+        let options = RedisOptions {
+            target: target.clone(),
+            keys,
+            node: node_name(),
+            result_ttl: config.server.result_ttl,
+            lease: config.server.lease,
+            max_deliveries: config.server.max_deliveries,
+        };
         let broker = RedisBroker::new(options);
         match broker.ping() {
             Err(error) if error.is_permanent => return Err(error.into()),

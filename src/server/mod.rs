@@ -13,12 +13,13 @@ use serde::de::DeserializeOwned;
 
 use self::connection::{Connection, Kind};
 use self::shelf::FunctionShelf;
-use crate::broker::{Memory, RedisPost, Source};
+use crate::broker::{Broker, Memory, RedisPost, Source};
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::dispatch::{Dispatcher, PoolSize, PoolStatus};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
+use crate::heartbeat;
 use crate::intake::Intake;
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
@@ -137,6 +138,7 @@ impl Server {
             stop,
             dispatcher,
             outbox: Some(outbox),
+            heartbeat: Heartbeat::start(Arc::clone(&link.broker), self.config.server.lease)?,
             link,
             halted,
             functions,
@@ -155,11 +157,40 @@ pub struct Running {
     stop: Stop,
     dispatcher: Arc<Dispatcher>,
     outbox: Option<Outbox>,
+    heartbeat: Heartbeat,
     link: Connection,
     halted: Receiver<()>,
     functions: FunctionShelf,
     address: String,
     config: Config,
+}
+
+/// The thread that keeps the lease.
+struct Heartbeat {
+    stop: Stop,
+    thread: Option<Joined>,
+}
+
+impl Heartbeat {
+    fn start(broker: Arc<dyn Broker>, lease: Duration) -> Result<Self, StartError> {
+        let stop = Stop::new();
+        let thread = Joined::spawn("heartbeat", {
+            let stop = stop.clone();
+            move || heartbeat::run(&*broker, lease, &stop)
+        })?;
+        Ok(Heartbeat { stop, thread: Some(thread) })
+    }
+
+    fn end(&mut self) {
+        self.stop.ask();
+        self.thread = None;
+    }
+}
+
+impl Drop for Heartbeat {
+    fn drop(&mut self) {
+        self.end();
+    }
 }
 
 /// How a daemon ended.
@@ -272,6 +303,9 @@ impl Running {
         let given_up = self.dispatcher.close(deadline);
         let flushed_by = deadline.max(Instant::now() + FLUSH);
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
+        // Last: until here nobody else may take over what is still being answered.
+        self.heartbeat.end();
+        let _taken_back_when_the_lease_ends = self.link.broker.leave();
         let ended = Ended { given_up, unsettled };
         if given_up > 0 {
             log::error!(

@@ -5,5 +5,6 @@
 mod calls;
 mod checks;
 mod daemon;
+mod lease;
 mod processes;
 mod program;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use redis::{Connection, RedisResult, Script, cmd};
 
+use super::lease::Identity;
 use super::link::Link;
 use super::{ClaimLink, RedisBroker, lock};
 use crate::broker::{Claim, Claimed, Content, Result, Source};
@@ -20,6 +21,9 @@ impl RedisBroker {
         let ClaimLink { link, orphans } = &mut *guard;
         if !link.is_open() {
             *orphans = self.find_orphans(link, source)?;
+        }
+        if source == Source::Queue(0) {
+            orphans.append(&mut lock(&self.lost));
         }
         if !orphans.is_empty() {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
@@ -37,10 +41,14 @@ impl RedisBroker {
 
     /// Opens the connection, and looks for what was claimed when it broke: it is in flight, but nobody holds it.
     fn find_orphans(&self, link: &mut Link, source: Source) -> Result<Vec<Claimed>> {
-        let (id, listed) = link.with(|connection| {
+        let (id, identity, listed) = link.with(|connection| {
+            // Before the first claim, so that what is claimed can be taken back if we die.
+            self.renew_lease(connection)?;
+            let identity = self.identity();
             let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
-            let listed: Vec<Vec<u8>> = cmd("LRANGE").arg(self.in_flight(source)).arg(0).arg(-1).query(connection)?;
-            Ok((id, listed))
+            let listed: Vec<Vec<u8>> =
+                cmd("LRANGE").arg(&identity.in_flight[source.place()]).arg(0).arg(-1).query(connection)?;
+            Ok((id, identity, listed))
         })?;
         lock(&self.blocked)[source.place()] = Some(id);
         let unknown = self.held[source.place()].unknown(listed);
@@ -48,12 +56,12 @@ impl RedisBroker {
             return Ok(Vec::new());
         }
         log::warn!("found {} requests that were claimed when a connection broke", unknown.len());
-        let orphans = link.with(|connection| self.read(connection, source, unknown))?;
+        let orphans = link.with(|connection| self.read(connection, &identity, source, unknown))?;
         self.hold(source, &orphans);
         Ok(orphans)
     }
 
-    fn hold(&self, source: Source, claimed: &[Claimed]) {
+    pub(super) fn hold(&self, source: Source, claimed: &[Claimed]) {
         self.held[source.place()].add(claimed.iter().map(|claimed| &claimed.claim.element));
     }
 
@@ -66,33 +74,39 @@ impl RedisBroker {
         patience: Duration,
     ) -> RedisResult<Vec<Claimed>> {
         let queue = &self.options.keys.queues()[number];
+        let identity = self.identity();
+        let in_flight = &identity.in_flight[Source::Queue(number).place()];
         let mut invocation = CLAIM.key(queue);
-        let mut elements: Vec<Vec<u8>> =
-            invocation.key(self.in_flight(Source::Queue(number))).arg(limit).invoke(connection)?;
+        let mut elements: Vec<Vec<u8>> = invocation.key(in_flight).arg(limit).invoke(connection)?;
         if elements.is_empty() {
             let mut blocking = cmd("BLMOVE");
-            blocking
-                .arg(queue)
-                .arg(self.in_flight(Source::Queue(number)))
-                .arg("LEFT")
-                .arg("RIGHT")
-                .arg(patience.as_secs_f64());
+            blocking.arg(queue).arg(in_flight).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
             elements = blocking.query::<Option<Vec<u8>>>(connection)?.into_iter().collect();
         }
-        self.read(connection, Source::Queue(number), elements)
+        self.read(connection, &identity, Source::Queue(number), elements)
     }
 
     fn claim_due(&self, connection: &mut Connection, limit: usize) -> RedisResult<Vec<Claimed>> {
         let delayed = self.options.keys.delayed();
+        let identity = self.identity();
         let mut invocation = CLAIM_DUE.key(delayed);
-        let (elements, next): (Vec<Vec<u8>>, Option<f64>) =
-            invocation.key(self.in_flight(Source::Delayed)).arg(clock::now()).arg(limit).invoke(connection)?;
+        let (elements, next): (Vec<Vec<u8>>, Option<f64>) = invocation
+            .key(&identity.in_flight[Source::Delayed.place()])
+            .arg(clock::now())
+            .arg(limit)
+            .invoke(connection)?;
         self.due.set(next.map(|milliseconds| milliseconds as u64));
-        self.read(connection, Source::Delayed, elements)
+        self.read(connection, &identity, Source::Delayed, elements)
     }
 
     /// Fetches the bodies of those elements that are numbers.
-    fn read(&self, connection: &mut Connection, source: Source, elements: Vec<Vec<u8>>) -> RedisResult<Vec<Claimed>> {
+    pub(super) fn read(
+        &self,
+        connection: &mut Connection,
+        identity: &Identity,
+        source: Source,
+        elements: Vec<Vec<u8>>,
+    ) -> RedisResult<Vec<Claimed>> {
         let numbers: Vec<Option<u64>> = elements.iter().map(|element| parse_number(element)).collect();
         let mut fetch = cmd("MGET");
         let keys = numbers.iter().flatten().map(|number| self.options.keys.bodies(*number));
@@ -116,8 +130,8 @@ impl RedisBroker {
                     }
                 }
             };
-            let claim = Claim { source, element: Arc::from(element), body_key };
-            Claimed { claim, content }
+            let claim = Claim { source, element: Arc::from(element), body_key, epoch: identity.epoch };
+            Claimed { claim, content, is_lost: false }
         });
         Ok(claimed.collect())
     }

@@ -23,6 +23,8 @@ pub(super) enum Role {
     Claim(usize),
     /// It settles.
     Settle,
+    /// It keeps the lease.
+    Beat,
 }
 
 impl Health {

@@ -29,6 +29,11 @@ impl Held {
         }
     }
 
+    /// Forgets all.
+    pub(super) fn clear(&self) {
+        self.held().clear();
+    }
+
     /// Those of `listed` that are not held.
     pub(super) fn unknown(&self, listed: Vec<Vec<u8>>) -> Vec<Vec<u8>> {
         let mut held = self.held().clone();

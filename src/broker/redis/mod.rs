@@ -8,12 +8,13 @@ mod claim;
 mod due;
 mod health;
 mod held;
+mod lease;
 mod link;
 mod post;
 mod publish;
 mod settle;
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::InfoDict;
@@ -24,6 +25,7 @@ pub use post::RedisPost;
 use self::due::Due;
 use self::health::{Health, Role};
 use self::held::Held;
+use self::lease::{Fenced, Identity};
 use self::link::Link;
 use super::{Broker, BrokerError, Claimed, Result, Settlement, Source};
 use crate::protocol::RequestId;
@@ -43,19 +45,27 @@ pub struct RedisOptions {
     pub node: String,
     /// How long answers can be read after they were published.
     pub result_ttl: Duration,
+    /// How long after its last heartbeat a daemon is taken for dead.
+    pub lease: Duration,
+    /// How often an element may be in flight when its daemon dies.
+    pub max_deliveries: u32,
 }
 
 /// Requests and answers in Redis. It connects when it is first used.
 pub struct RedisBroker {
     options: RedisOptions,
-    /// The in-flight lists, by the place of their source.
-    in_flight: [String; Source::ALL.len()],
+    /// Who this daemon is; another after it was fenced.
+    identity: Mutex<Arc<Identity>>,
     health: Health,
     held: [Held; Source::ALL.len()],
     due: Due,
     claiming: [Mutex<ClaimLink>; Source::ALL.len()],
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
+    beating: Mutex<Link>,
+    /// What must not run again; the next claims give it out.
+    lost: Mutex<Vec<Claimed>>,
+    fenced: Fenced,
     /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
     blocked: Mutex<[Option<i64>; Source::ALL.len()]>,
 }
@@ -70,6 +80,8 @@ struct SettleLink {
     link: Link,
     /// The last batch ended without a word.
     is_unsure: bool,
+    /// The fence that this connection watches.
+    watched: Option<Arc<Identity>>,
 }
 
 impl RedisBroker {
@@ -78,13 +90,16 @@ impl RedisBroker {
         let link = |role: &str| Link::new(options.target.clone(), format!("cerbas-{}-{role}", options.node));
         let claim_link = |role: &str| Mutex::new(ClaimLink { link: link(role), orphans: Vec::new() });
         RedisBroker {
-            in_flight: options.keys.in_flight(&options.node),
+            identity: Mutex::new(Arc::new(Identity::new(&options.keys, &options.node, 0))),
             health: Health::default(),
             held: Default::default(),
             due: Due::default(),
             claiming: [claim_link("queue"), claim_link("queue2"), claim_link("delayed")],
-            settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false }),
+            settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
+            beating: Mutex::new(link("heartbeat")),
+            lost: Mutex::default(),
+            fenced: Fenced::default(),
             blocked: Mutex::default(),
             options,
         }
@@ -103,11 +118,6 @@ impl RedisBroker {
         }
         let reason = format!("redis {version} is too old: {}.{} or later is needed", OLDEST.0, OLDEST.1);
         Err(BrokerError { address: self.address(), reason, is_permanent: true })
-    }
-
-    /// The in-flight list of what came from `source`.
-    fn in_flight(&self, source: Source) -> &str {
-        &self.in_flight[source.place()]
     }
 
     /// Logs the first failure and the first success after it.
@@ -131,6 +141,18 @@ impl Broker for RedisBroker {
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
         self.publish_stored(ids)
+    }
+
+    fn heartbeat(&self) -> Result<()> {
+        let beat = lock(&self.beating).with(|connection| {
+            self.renew_lease(connection)?;
+            self.take_back(connection)
+        });
+        self.noted(Role::Beat, beat)
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.end_lease()
     }
 
     fn interrupt(&self) {

@@ -1,9 +1,10 @@
 //! Settling: a batch in one transaction, or one by one where it is not sure what became of it.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use redis::{Connection, Pipeline, RedisResult, Script, Value, pipe};
 
+use super::lease::Identity;
 use super::{RedisBroker, SettleLink, lock};
 use crate::broker::{Claim, Result, Settlement, Source};
 use crate::clock;
@@ -11,7 +12,7 @@ use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
 
 static ANSWER_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/answer_again.lua")));
-static HAND_BACK_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/hand_back_again.lua")));
+static MOVE_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/move_again.lua")));
 
 /// The dead list holds no more than this.
 const MOST_DEAD: isize = 1000;
@@ -22,29 +23,69 @@ const DEAD_TTL: u64 = 7 * 24 * 60 * 60 * 1000;
 impl RedisBroker {
     pub(super) fn settle_all(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
         let mut guard = lock(&self.settling);
-        let SettleLink { link, is_unsure } = &mut *guard;
-        let settled = if *is_unsure {
-            link.with(|connection| self.settle_each(connection, batch))
-        } else {
-            link.with(|connection| self.settle_together(connection, batch))
-        };
-        *is_unsure = settled.is_err();
-        if settled.is_ok() {
-            for source in Source::ALL {
-                let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
-                self.held[source.place()].remove(claims.map(|claim| &claim.element));
+        let SettleLink { link, is_unsure, watched } = &mut *guard;
+        let unheard = loop {
+            let identity = match watched.take().filter(|_| link.is_open()) {
+                Some(identity) => identity,
+                None => link.with(|connection| self.watch(connection))?,
+            };
+            let is_ours =
+                |settlement: &&Settlement| settlement.claim().is_none_or(|claim| claim.epoch == identity.epoch);
+            let ours: Vec<&Settlement> = batch.iter().filter(is_ours).collect();
+            let settled = link.with(|connection| {
+                if *is_unsure {
+                    self.settle_each(connection, &identity, &ours)
+                } else {
+                    self.settle_together(connection, &identity, &ours)
+                }
+            });
+            *is_unsure = settled.is_err();
+            match settled? {
+                Ran::Done { unheard, is_watching } => {
+                    if ours.len() < batch.len() {
+                        self.fenced.drop_late(batch.len() - ours.len());
+                    }
+                    *watched = is_watching.then_some(identity);
+                    break unheard;
+                }
+                // Nothing was done. The next look at the fence tells why.
+                Ran::Refused => {}
             }
+        };
+        for source in Source::ALL {
+            let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
+            self.held[source.place()].remove(claims.map(|claim| &claim.element));
         }
-        settled
+        Ok(unheard)
+    }
+
+    /// Looks whether the lease holds, and lets the next transaction fail if that changes.
+    fn watch(&self, connection: &mut Connection) -> RedisResult<Arc<Identity>> {
+        loop {
+            let identity = self.identity();
+            let mut look = pipe();
+            look.cmd("UNWATCH").ignore().cmd("WATCH").arg(&identity.fence).ignore().cmd("GET").arg(&identity.fence);
+            let (fence,): (Option<String>,) = look.query(connection)?;
+            if fence.as_deref() != Some(GONE) {
+                return Ok(identity);
+            }
+            self.be_fenced(&identity);
+            self.renew_lease(connection)?;
+        }
     }
 
     /// All in one transaction.
-    fn settle_together(&self, connection: &mut Connection, batch: &[Settlement]) -> RedisResult<Vec<RequestId>> {
+    fn settle_together(
+        &self,
+        connection: &mut Connection,
+        identity: &Identity,
+        batch: &[&Settlement],
+    ) -> RedisResult<Ran> {
         let mut transaction = Transaction::new();
         let mut bodies = Vec::new();
         for settlement in batch {
             if let Some(claim) = settlement.claim() {
-                transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
+                transaction.add("LREM").arg(&identity.in_flight[claim.source.place()]).arg(1).arg(&*claim.element);
             }
             match settlement {
                 Settlement::Answered { claim, dead, .. } => {
@@ -67,7 +108,7 @@ impl RedisBroker {
         if !bodies.is_empty() {
             transaction.add("DEL").arg(bodies);
         }
-        transaction.run(connection)
+        transaction.run(connection, identity)
     }
 
     fn publish<'a>(&self, transaction: &mut Transaction<'a>, id: &'a RequestId, answer: &Encoded) {
@@ -96,43 +137,46 @@ impl RedisBroker {
     }
 
     /// One by one, each after a look at what became of it.
-    fn settle_each(&self, connection: &mut Connection, batch: &[Settlement]) -> RedisResult<Vec<RequestId>> {
+    fn settle_each(&self, connection: &mut Connection, identity: &Identity, batch: &[&Settlement]) -> RedisResult<Ran> {
         let mut unheard = Vec::new();
         for settlement in batch {
-            match settlement {
-                Settlement::Answered { claim, dead, .. } => {
-                    self.answer_again(connection, Some(claim), settlement, &mut unheard)?;
-                    if let Some(dead) = dead {
-                        let mut transaction = Transaction::new();
-                        self.bury(&mut transaction, dead);
-                        transaction.run(connection)?;
-                    }
+            let received = match settlement {
+                Settlement::Answered { claim, .. } => {
+                    self.answer_again(connection, identity, Some(claim), settlement)?
                 }
-                Settlement::AnsweredEarly { .. } => self.answer_again(connection, None, settlement, &mut unheard)?,
+                Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
                 Settlement::Deferred { claim, due } => {
-                    let mut transaction = Transaction::new();
-                    transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&*claim.element);
-                    transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
-                    transaction.run(connection)?;
                     self.due.add(*due);
+                    self.move_again(connection, identity, claim, *due)?
                 }
-                Settlement::HandedBack { claim } => self.hand_back_again(connection, claim)?,
+                Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, clock::now())?,
+            };
+            if received == FENCED {
+                // Those before it are settled; a look at them finds that.
+                return Ok(Ran::Refused);
+            }
+            unheard.extend(settlement.answer().filter(|_| received == 0).map(|(id, _)| id.clone()));
+            if let Settlement::Answered { dead: Some(dead), .. } = settlement {
+                let mut transaction = Transaction::new();
+                self.bury(&mut transaction, dead);
+                transaction.run(connection, identity)?;
             }
         }
-        Ok(unheard)
+        Ok(Ran::Done { unheard, is_watching: false })
     }
 
     fn answer_again(
         &self,
         connection: &mut Connection,
+        identity: &Identity,
         claim: Option<&Claim>,
         settlement: &Settlement,
-        unheard: &mut Vec<RequestId>,
-    ) -> RedisResult<()> {
+    ) -> RedisResult<i64> {
         let keys = &self.options.keys;
         let answer = settlement.answer();
         let source = claim.map_or(Source::Queue(0), |claim| claim.source);
-        let mut script = ANSWER_AGAIN.key(self.in_flight(source));
+        let mut script = ANSWER_AGAIN.key(&identity.fence);
+        script.key(&identity.in_flight[source.place()]);
         script.key(answer.map_or_else(String::new, |(id, _)| keys.result(id)));
         script.key(claim.and_then(|claim| claim.body_key.as_deref()).unwrap_or_default());
         script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
@@ -142,38 +186,61 @@ impl RedisBroker {
                 script.arg(channel).arg(if is_msgpack { &*answer.msgpack } else { &*answer.json });
             }
         }
-        let received: u64 = script.invoke(connection)?;
-        unheard.extend(answer.filter(|_| received == 0).map(|(id, _)| id.clone()));
-        Ok(())
+        script.invoke(connection)
     }
 
-    fn hand_back_again(&self, connection: &mut Connection, claim: &Claim) -> RedisResult<()> {
+    /// Puts an element back to where it came from, or to where it waits until `due`.
+    fn move_again(
+        &self,
+        connection: &mut Connection,
+        identity: &Identity,
+        claim: &Claim,
+        due: u64,
+    ) -> RedisResult<i64> {
+        let keys = &self.options.keys;
+        let mut script = MOVE_AGAIN.key(&identity.fence);
+        script.key(&identity.in_flight[claim.source.place()]);
         match claim.source {
-            Source::Queue(number) => {
-                let queue = &self.options.keys.queues()[number];
-                HAND_BACK_AGAIN.key(self.in_flight(claim.source)).key(queue).arg(&*claim.element).invoke(connection)
+            Source::Queue(number) if due <= clock::now() => {
+                script.key(&keys.queues()[number]).arg(&*claim.element).arg("")
             }
-            Source::Delayed => {
-                let mut transaction = Transaction::new();
-                self.hand_back(&mut transaction, claim);
-                transaction.add("LREM").arg(self.in_flight(claim.source)).arg(1).arg(&*claim.element);
-                transaction.run(connection).map(drop)
-            }
-        }
+            _ => script.key(keys.delayed()).arg(&*claim.element).arg(due),
+        };
+        script.invoke(connection)
     }
 }
 
-/// Commands that run as one step, and which of them tell how many received an answer.
+/// What the fence holds once others have taken over.
+const GONE: &str = "gone";
+
+/// What the scripts say that find it so.
+const FENCED: i64 = -1;
+
+/// What became of an attempt to settle.
+enum Ran {
+    /// It is done.
+    Done {
+        /// The answers that nobody received.
+        unheard: Vec<RequestId>,
+        /// Whether the connection watches the fence for the next transaction.
+        is_watching: bool,
+    },
+    /// Nothing was done, because the fence changed.
+    Refused,
+}
+
+/// Commands that run as one step, if nobody has touched the fence since it was looked at.
 struct Transaction<'a> {
     commands: Pipeline,
     count: usize,
+    /// Which of the commands tell how many received an answer.
     publications: Vec<(usize, &'a RequestId)>,
 }
 
 impl<'a> Transaction<'a> {
     fn new() -> Self {
         let mut commands = pipe();
-        commands.atomic();
+        commands.cmd("MULTI");
         Transaction { commands, count: 0, publications: Vec::new() }
     }
 
@@ -187,15 +254,20 @@ impl<'a> Transaction<'a> {
         self.add("PUBLISH").arg(channel).arg(message);
     }
 
-    /// Runs all; gives back the ids of answers that nobody received on any channel.
-    fn run(self, connection: &mut Connection) -> RedisResult<Vec<RequestId>> {
-        let replies: Vec<Value> = self.commands.query(connection)?;
+    /// Runs all, and in the same round trip looks at the fence for the next one.
+    fn run(mut self, connection: &mut Connection, identity: &Identity) -> RedisResult<Ran> {
+        self.commands.cmd("EXEC").cmd("WATCH").arg(&identity.fence).cmd("GET").arg(&identity.fence);
+        let mut replies: Vec<Value> = self.commands.query(connection)?;
+        let fence = replies.pop();
+        let executed = replies.len().checked_sub(2).map(|place| replies.swap_remove(place));
+        let Some(Value::Array(replies)) = executed else { return Ok(Ran::Refused) };
         let mut unheard = Vec::new();
         for of_one in self.publications.chunk_by(|(_, one), (_, other)| std::ptr::eq(*one, *other)) {
             if of_one.iter().all(|(place, _)| matches!(replies.get(*place), Some(Value::Int(0)))) {
                 unheard.push(of_one[0].1.clone());
             }
         }
-        Ok(unheard)
+        let is_gone = matches!(fence, Some(Value::BulkString(fence)) if fence == GONE.as_bytes());
+        Ok(Ran::Done { unheard, is_watching: !is_gone })
     }
 }

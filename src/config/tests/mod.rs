@@ -99,7 +99,7 @@ fn every_default_that_is_documented_holds() {
             found += 1;
         }
     }
-    assert_eq!(found, 11, "{text}");
+    assert_eq!(found, 13, "{text}");
     assert_eq!(read(&text), read(""));
 }
 
@@ -121,6 +121,8 @@ fn everything_can_be_set() {
         max_request = "64KiB"
         max_output = 10_000_000
         result_ttl = "2h"
+        lease = "30s"
+        max_deliveries = 5
         max_stuck = 0x10
         [auth]
         sources = ["a", "b"]
@@ -143,6 +145,8 @@ fn everything_can_be_set() {
         max_request: 64 * 1024,
         max_output: 10_000_000,
         result_ttl: Duration::from_hours(2),
+        lease: Duration::from_secs(30),
+        max_deliveries: 5,
         max_stuck: 16,
     };
     let auth = AuthConfig { sources: names(&["a", "b"]), users: names(&[]), require_user: true };

@@ -1,0 +1,128 @@
+//! The lease: who this daemon is, that it lives, and what dead ones have left.
+//!
+//! A daemon whose lease has run out, because it was stopped or cut off for a while, finds that others have taken over
+//! what it had in flight: it is fenced. It then drops what it has left of that, takes a new name, and goes on.
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use redis::{Connection, RedisResult, Script};
+use serde_json::json;
+
+use super::{RedisBroker, lock};
+use crate::broker::{Claimed, Result, Source};
+use crate::protocol::keys::Keys;
+
+static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
+static RECOVER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/recover.lua")));
+static LEAVE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/leave.lua")));
+
+/// How many elements are taken back in one step, so that Redis serves others in between.
+const TAKEN_BACK: usize = 1000;
+
+/// What a daemon is called while it holds one lease, and the keys that go by this name.
+#[derive(Debug)]
+pub(super) struct Identity {
+    /// Counts the names that this process has had.
+    pub(super) epoch: u32,
+    name: String,
+    /// The in-flight lists, by the place of their source.
+    pub(super) in_flight: [String; Source::ALL.len()],
+    lease: String,
+    /// Watched by whoever settles: it changes when others take over.
+    pub(super) fence: String,
+}
+
+impl Identity {
+    pub(super) fn new(keys: &Keys, node: &str, epoch: u32) -> Self {
+        let name = if epoch == 0 { node.to_owned() } else { format!("{node}.{epoch}") };
+        Identity { epoch, in_flight: keys.in_flight(&name), lease: keys.lease(&name), fence: keys.fence(&name), name }
+    }
+}
+
+impl RedisBroker {
+    /// Who this daemon is at this moment.
+    pub(super) fn identity(&self) -> Arc<Identity> {
+        Arc::clone(&lock(&self.identity))
+    }
+
+    /// Renews the lease. A daemon that is fenced gets a new name, and a lease under it.
+    pub(super) fn renew_lease(&self, connection: &mut Connection) -> RedisResult<()> {
+        loop {
+            let identity = self.identity();
+            let about = json!({
+                "node": identity.name,
+                "pid": std::process::id(),
+                "version": env!("CARGO_PKG_VERSION"),
+            });
+            let mut script = HEARTBEAT.key(self.options.keys.nodes());
+            script.key(&identity.lease).key(&identity.fence).arg(&identity.name);
+            script.arg(self.options.lease.as_millis() as u64).arg(about.to_string());
+            if script.invoke::<i64>(connection)? == 1 {
+                return Ok(());
+            }
+            self.be_fenced(&identity);
+        }
+    }
+
+    /// Others have taken over what `fenced` had in flight.
+    pub(super) fn be_fenced(&self, fenced: &Identity) {
+        let mut identity = lock(&self.identity);
+        if identity.epoch == fenced.epoch {
+            log::warn!(
+                "the lease of {} ran out and others took over its requests; going on under a new name",
+                fenced.name
+            );
+            *identity = Arc::new(Identity::new(&self.options.keys, &self.options.node, fenced.epoch + 1));
+            self.held.iter().for_each(|held| held.clear());
+        }
+    }
+
+    /// Takes back what dead daemons left. Elements that have had all their deliveries are given out as lost with the next claims.
+    pub(super) fn take_back(&self, connection: &mut Connection) -> RedisResult<()> {
+        let keys = &self.options.keys;
+        let identity = self.identity();
+        let place = Source::Queue(0).place();
+        let mut script = RECOVER.key(keys.nodes());
+        script.key(keys.delayed()).key(&identity.in_flight[place]).key(keys.queues().as_slice());
+        script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(&keys.in_flight("")[place]);
+        script.arg(keys.deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
+        let (back, lost): (usize, Vec<Vec<u8>>) = script.invoke(connection)?;
+        if back > 0 {
+            log::warn!("took back {back} requests that a daemon left when it died");
+        }
+        if !lost.is_empty() {
+            log::error!(
+                "{} requests are lost: each was running when its daemon died, {} times",
+                lost.len(),
+                self.options.max_deliveries
+            );
+            let lost = self.read(connection, &identity, Source::Queue(0), lost)?;
+            self.hold(Source::Queue(0), &lost);
+            lock(&self.lost).extend(lost.into_iter().map(|lost| Claimed { is_lost: true, ..lost }));
+        }
+        Ok(())
+    }
+
+    /// Gives the lease up; what is still in flight is taken back by others at once.
+    pub(super) fn end_lease(&self) -> Result<()> {
+        let identity = self.identity();
+        lock(&self.beating).with(|connection| {
+            let mut script = LEAVE.key(self.options.keys.nodes());
+            script.key(&identity.lease).key(&identity.fence).key(identity.in_flight.as_slice());
+            script.arg(&identity.name).invoke(connection)
+        })
+    }
+}
+
+/// How many answers came from a daemon that was fenced, and were dropped.
+#[derive(Debug, Default)]
+pub(super) struct Fenced(AtomicU32);
+
+impl Fenced {
+    /// Counts and logs. That the lease ran out has been said already.
+    pub(super) fn drop_late(&self, count: usize) {
+        let all = self.0.fetch_add(count as u32, Ordering::Relaxed) as usize + count;
+        log::info!("dropped {count} late answers, others have taken over their requests ({all} so far)");
+    }
+}
