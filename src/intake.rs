@@ -16,7 +16,7 @@ use crate::clock;
 use crate::dispatch::{Dispatcher, Door};
 use crate::outage::Retry;
 use crate::outbox::Mailing;
-use crate::protocol::codec::{Encoded, Unreadable, decode_request};
+use crate::protocol::codec::{Encoded, Unreadable, decode_request, with_id};
 use crate::protocol::{CallError, Request, RequestId};
 use crate::thread::Stop;
 
@@ -108,7 +108,12 @@ impl Intake {
         match request.not_before {
             Some(due) if self.source != Source::Delayed => match self.dispatcher.admit(&request) {
                 // Accepted when it is due.
-                Ok(_) => self.mailing.send(Settlement::Deferred { claim, due }),
+                Ok(_) => {
+                    let is_inline = matches!(request.id, RequestId::Text(_));
+                    let named = is_inline.then(|| with_id(&claim.element, &request.id)).flatten();
+                    let waiting = named.map_or_else(|| Arc::clone(&claim.element), Arc::from);
+                    self.mailing.send(Settlement::Deferred { claim, due, waiting });
+                }
                 Err(refusal) => self.dispatcher.refuse(request.id.clone(), refusal, door(claim, &request)),
             },
             _ => {

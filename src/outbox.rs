@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::{Receiver, Sender, at, bounded, never, select, unbounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select, unbounded};
 
 use crate::broker::{Broker, Settlement};
 use crate::outage::Retry;
@@ -132,12 +132,10 @@ impl Outbox {
     /// take by then. An answer that nobody received is still published again, for a second at most.
     pub fn close(self, deadline: Instant) -> usize {
         let _ended_before = self.sender.send(Letter::End);
-        let _ended = self.settler_ended.recv_deadline(deadline);
-        let unsettled = self.load.settlements.load(Ordering::Relaxed);
-        if unsettled > 0 {
+        if self.settler_ended.recv_deadline(deadline) == Err(RecvTimeoutError::Timeout) {
             self.give_up.ask();
         }
-        unsettled
+        self.load.settlements.load(Ordering::Relaxed)
     }
 }
 
@@ -170,6 +168,9 @@ fn settle(
                 Letter::Settle(settlement) => batch.push(settlement),
                 Letter::End => is_open = false,
             }
+        }
+        if batch.is_empty() {
+            break;
         }
         let mut retry = Retry::default();
         let unheard_ids = loop {
@@ -247,8 +248,11 @@ fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, give_u
                 continue;
             }
             // While the broker is away this round is left out: the answers are stored, and the next round comes.
-            let unheard = broker.publish_again(&due).unwrap_or(due);
-            again.add(round + 1, unheard, now);
+            match broker.publish_again(&due) {
+                Ok(unheard) => again.add(round + 1, unheard, now),
+                Err(_) if is_open => again.add(round + 1, due, now),
+                Err(_) => return,
+            }
         }
         if give_up.is_asked() {
             return;

@@ -21,6 +21,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("broker", &["clock", "outage", "protocol", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "outage", "outbox", "protocol", "thread"]),
+    ("heartbeat", &["broker", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["functions", "protocol"]),
@@ -35,6 +36,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "dispatch",
             "error",
             "functions",
+            "heartbeat",
             "intake",
             "ledger",
             "outbox",

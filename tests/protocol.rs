@@ -94,6 +94,10 @@ fn every_key_has_its_name() {
     assert_eq!(keys.result(&text_id("0192f0c1")), "CERBAS-RESULT-0192f0c1");
     let in_flight = ["CERBAS-INFLIGHT-node", "CERBAS-INFLIGHT-node.1", "CERBAS-INFLIGHT-node.delayed"];
     assert_eq!(keys.in_flight("node"), in_flight);
+    assert_eq!(keys.nodes(), "CERBAS-NODES");
+    assert_eq!(keys.lease("node"), "CERBAS-NODE-node");
+    assert_eq!(keys.fence("node"), "CERBAS-FENCE-node");
+    assert_eq!(keys.deliveries(), "CERBAS-DELIVERIES-");
     assert_eq!(keys.delayed(), "CERBAS-DELAYED");
     assert_eq!(keys.dead(), "CERBAS-DEAD");
 }
@@ -141,6 +145,10 @@ fn another_prefix_stands_in_every_name() {
         keys.result(&id),
         keys.channel(&id),
         keys.in_flight("n")[0].clone(),
+        keys.nodes(),
+        keys.lease("n"),
+        keys.fence("n"),
+        keys.deliveries(),
         keys.delayed(),
         keys.dead(),
     ];

@@ -144,7 +144,7 @@ impl Broker for Memory {
                     state.dead.drain(..excess);
                 }
                 Settlement::AnsweredEarly { .. } => {}
-                Settlement::Deferred { claim, due } => state.delayed.push((*due, Arc::clone(&claim.element))),
+                Settlement::Deferred { due, waiting, .. } => state.delayed.push((*due, Arc::clone(waiting))),
                 Settlement::HandedBack { claim } => match claim.source {
                     Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
                     Source::Delayed => state.delayed.push((0, Arc::clone(&claim.element))),

@@ -106,6 +106,8 @@ pub enum Settlement {
         claim: Claim,
         /// When it can be claimed from [`Source::Delayed`].
         due: u64,
+        /// What waits: the element, with an id where it had none. Two that are equal would be one.
+        waiting: Arc<[u8]>,
     },
     /// It was not started and goes back to the head of where it came from.
     HandedBack {

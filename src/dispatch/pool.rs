@@ -85,6 +85,8 @@ struct State {
     lanes: Lanes,
     on_duty: usize,
     idle: usize,
+    /// Workers on duty that run a job.
+    running: usize,
     stuck: usize,
     is_waking: bool,
     doors: usize,
@@ -99,6 +101,7 @@ impl Pool {
             lanes: Lanes::default(),
             on_duty: 0,
             idle: 0,
+            running: 0,
             stuck: 0,
             is_waking: false,
             doors: 0,
@@ -174,8 +177,8 @@ impl Pool {
         for job in unstarted.into_iter().rev() {
             job.reply.settle(Settled::HandedBack);
         }
-        self.shared.wait_until(deadline, |state| state.on_duty == 0);
-        let given_up = self.shared.state().on_duty;
+        self.shared.wait_until(deadline, |state| state.running == 0);
+        let given_up = self.shared.state().running;
         self.shared.watchdog.give_up();
         // Also for commands past their limit, which are being killed.
         self.shared.wait_until(Instant::now() + LAST_GRACE, |state| state.on_duty == 0 && state.stuck == 0);
@@ -243,6 +246,7 @@ impl Shared {
         let mut state = self.state();
         loop {
             if let Some(job) = state.jobs.pop_front() {
+                state.running += 1;
                 self.wake_one(&mut state);
                 self.tell_doors(&mut state);
                 drop(state);
@@ -254,6 +258,8 @@ impl Shared {
                     return;
                 }
                 if !is_late {
+                    state.running -= 1;
+                    self.tell_closer(&state);
                     state.prefetch.count();
                     state.leave_lane(&function);
                 }
@@ -314,6 +320,7 @@ impl Shared {
     /// A worker is held by a job past its deadline: another takes its place.
     fn replace(self: &Arc<Self>, function: &Function) {
         let mut state = self.state();
+        state.running -= 1;
         state.stuck += 1;
         state.leave_lane(function);
         if state.is_closed || state.stuck > self.size.max_stuck {
@@ -341,6 +348,13 @@ impl Shared {
         if !state.jobs.is_empty() && state.idle > 0 && !state.is_waking {
             state.is_waking = true;
             self.work.notify_one();
+        }
+    }
+
+    /// Tells who closes the pool that nothing runs any more.
+    fn tell_closer(&self, state: &State) {
+        if state.is_closed && state.running == 0 {
+            self.room.notify_all();
         }
     }
 

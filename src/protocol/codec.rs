@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::{Answer, Arguments, CallError, MAX_DELAY, Outcome, Request, RequestId, Verdict};
 
@@ -53,8 +53,9 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
     };
     let bad_call = |reason: String| refuse(CallError::BadCall, reason);
 
-    // serde would take an array as an object whose names are left out.
-    if !json.trim_ascii_start().starts_with(b"{") {
+    // What is left out of a request may still be shown to somebody, so all of it must be text.
+    std::str::from_utf8(json).map_err(|error| bad_call(format!("must be UTF-8: {error}")))?;
+    if !is_object(json) {
         return Err(bad_call("must be a JSON object".to_owned()));
     }
     let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| bad_call(error.to_string()))?;
@@ -101,7 +102,25 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
     })
 }
 
+/// Whether this begins as an object does; serde would take an array as one whose names are left out.
+fn is_object(json: &[u8]) -> bool {
+    json.trim_ascii_start().starts_with(b"{")
+}
+
+/// An inline request with `id` in it; `None` if it has one already.
+pub fn with_id(json: &[u8], id: &RequestId) -> Option<Vec<u8>> {
+    let mut request: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    if request.get("id").is_some_and(|id| !id.is_null()) {
+        return None;
+    }
+    request.insert("id".to_owned(), Value::String(id.to_string()));
+    serde_json::to_vec(&request).ok()
+}
+
 fn find_id(json: &[u8]) -> Option<RequestId> {
+    if !is_object(json) {
+        return None;
+    }
     let found: IdOnly = serde_json::from_slice(json).ok()?;
     RequestId::from_text(found.id?.as_str()?)
 }

@@ -298,7 +298,9 @@ impl Running {
     fn close(&mut self, timeout: Duration) -> Ended {
         let deadline = Instant::now() + timeout;
         self.stop.ask();
-        self.link.broker.interrupt();
+        // Beside the rest: a Redis that hangs must not hold up the end.
+        let broker = Arc::clone(&self.link.broker);
+        let _interrupting = Joined::spawn("interrupt", move || broker.interrupt());
         self.intakes.clear();
         let given_up = self.dispatcher.close(deadline);
         let flushed_by = deadline.max(Instant::now() + FLUSH);

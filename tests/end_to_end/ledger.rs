@@ -32,6 +32,8 @@ enum Kind {
     Unknown,
     BadArguments,
     Unreadable,
+    /// Its daemon has died too often.
+    Lost,
     /// One of a few values that are kept.
     Cached(u8),
     CachedFailure,
@@ -56,6 +58,7 @@ fn any_kind() -> impl Strategy<Value = Kind> {
         1 => Just(Kind::Unknown),
         1 => Just(Kind::BadArguments),
         1 => Just(Kind::Unreadable),
+        1 => Just(Kind::Lost),
         4 => (0..3_u8).prop_map(Kind::Cached),
         2 => Just(Kind::CachedFailure),
         1 => Just(Kind::CachedHasty),
@@ -105,6 +108,7 @@ impl Kind {
             Kind::Unknown => json!({"id": id, "func": "unknown"}),
             Kind::BadArguments => json!({"id": id, "func": "value", "args": [1]}),
             Kind::Unreadable => return json!({"id": id, "func": "value"}).to_string().replace('}', ""),
+            Kind::Lost => json!({"id": id, "func": "value", "user": "unlucky"}),
             Kind::Cached(number) => json!({"id": id, "func": "cached", "args": {"number": number}}),
             Kind::CachedFailure => json!({"id": id, "func": "cached-failure"}),
             Kind::CachedHasty => json!({"id": id, "func": "cached-obedient", "timeout": 5}),
@@ -132,6 +136,7 @@ impl Kind {
             Kind::Stuck | Kind::Obedient | Kind::CachedHasty | Kind::AsyncStuck => Verdict::Timeout,
             Kind::Expired => Verdict::Expired,
             Kind::Unknown | Kind::BadArguments | Kind::Unreadable => Verdict::Rejected,
+            Kind::Lost => Verdict::Lost,
         }
     }
 
@@ -309,6 +314,7 @@ fn a_thousand_requests_of_all_kinds_have_a_thousand_verdicts() {
         Kind::Unknown,
         Kind::BadArguments,
         Kind::Unreadable,
+        Kind::Lost,
         Kind::Cached(0),
         Kind::Cached(1),
         Kind::CachedFailure,

@@ -27,6 +27,9 @@ pub(crate) struct Fate {
     pub(crate) waiting: i64,
 }
 
+/// A request with this in it is claimed as one whose daemon has died too often.
+const UNLUCKY: &[u8] = b"unlucky";
+
 /// The broker in memory, and what became of each request by its id.
 #[derive(Clone)]
 pub(crate) struct Recorder {
@@ -77,8 +80,9 @@ fn id_of(element: &[u8]) -> String {
 
 impl Broker for Recorder {
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
-        let claimed = self.memory.claim(source, limit, patience)?;
-        for one in &claimed {
+        let mut claimed = self.memory.claim(source, limit, patience)?;
+        for one in &mut claimed {
+            one.is_lost = one.claim.element.windows(UNLUCKY.len()).any(|part| part == UNLUCKY);
             self.note(&id_of(&one.claim.element), |fate| fate.waiting -= 1);
         }
         Ok(claimed)
@@ -92,6 +96,14 @@ impl Broker for Recorder {
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
         self.memory.publish_again(ids)
+    }
+
+    fn heartbeat(&self) -> Result<()> {
+        self.memory.heartbeat()
+    }
+
+    fn leave(&self) -> Result<()> {
+        self.memory.leave()
     }
 
     fn interrupt(&self) {

@@ -50,12 +50,12 @@ impl ManagedRedis {
     pub fn start(target: &Target, password: Option<&str>, folder: &Path) -> Result<Option<Self>, String> {
         let folder = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
         let folder = folder.map_err(|error| format!("the folder of the managed Redis: {error}"))?;
+        let settings = settings(target, password, &folder)?;
         let running = match find_answering(target, &folder) {
             Answering::Nobody => None,
             Answering::Ours(running) => Some(running),
             Answering::Other => return Ok(None),
         };
-        let settings = settings(target, password, &folder)?;
         let running = match running {
             Some(running) => running,
             None => launch(target, &settings, &folder)?,

@@ -41,6 +41,8 @@ impl RedisBroker {
 
     /// Opens the connection, and looks for what was claimed when it broke: it is in flight, but nobody holds it.
     fn find_orphans(&self, link: &mut Link, source: Source) -> Result<Vec<Claimed>> {
+        // Before the list: what is settled in between is in this, and no more in that.
+        let held = self.held[source.place()].clone();
         let (id, identity, listed) = link.with(|connection| {
             // Before the first claim, so that what is claimed can be taken back if we die.
             self.renew_lease(connection)?;
@@ -51,7 +53,7 @@ impl RedisBroker {
             Ok((id, identity, listed))
         })?;
         lock(&self.blocked)[source.place()] = Some(id);
-        let unknown = self.held[source.place()].unknown(listed);
+        let unknown = held.unknown(listed);
         if unknown.is_empty() {
             return Ok(Vec::new());
         }

@@ -10,6 +10,12 @@ use std::sync::{Arc, Mutex, MutexGuard};
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<HashMap<Arc<[u8]>, u32>>);
 
+impl Clone for Held {
+    fn clone(&self) -> Self {
+        Held(Mutex::new(self.held().clone()))
+    }
+}
+
 impl Held {
     pub(super) fn add<'a>(&self, elements: impl Iterator<Item = &'a Arc<[u8]>>) {
         let mut held = self.held();

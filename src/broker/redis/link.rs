@@ -4,7 +4,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use redis::io::tcp::TcpSettings;
-use redis::{Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, RedisError};
+use redis::{
+    Client, Connection, ConnectionAddr, ConnectionInfo, ErrorKind, IntoConnectionInfo, Pipeline, RedisError,
+    RedisResult, Value,
+};
 
 use crate::broker::{BrokerError, Result};
 
@@ -12,7 +15,7 @@ use crate::broker::{BrokerError, Result};
 const CONNECT: Duration = Duration::from_secs(2);
 
 /// How long an answer of Redis may take; more than a claim's patience, which Redis waits for work.
-const RESPONSE: Duration = Duration::from_secs(3);
+pub(super) const RESPONSE: Duration = Duration::from_secs(3);
 
 /// Where Redis is and how to get in.
 #[derive(Debug, Clone)]
@@ -80,11 +83,16 @@ impl Target {
     /// Opens a connection that is called `name` in Redis.
     pub(crate) fn connect(&self, name: &str) -> Result<Connection> {
         let open = || {
-            let client = Client::open(self.info.clone())?;
+            // The library waits for each reply of its own greeting anew, also where the first has not come; so there is as
+            // little of it as can be, and the rest is said here.
+            let settings = self.info.redis_settings().clone().set_db(0).set_skip_set_lib_name();
+            let client = Client::open(self.info.clone().set_redis_settings(settings))?;
             let mut connection = client.get_connection_with_timeout(CONNECT)?;
             connection.set_read_timeout(Some(RESPONSE))?;
             connection.set_write_timeout(Some(RESPONSE))?;
-            let _: () = redis::cmd("CLIENT").arg("SETNAME").arg(name).query(&mut connection)?;
+            let mut greeting = redis::pipe();
+            greeting.cmd("SELECT").arg(self.database()).cmd("CLIENT").arg("SETNAME").arg(name);
+            exchange(&mut connection, &greeting)?;
             Ok(connection)
         };
         open().map_err(|error| self.describe(&error))
@@ -102,6 +110,30 @@ impl Target {
         };
         BrokerError { address: self.address.clone(), reason, is_permanent }
     }
+}
+
+/// Sends all commands of `pipeline` and gives back their replies, one for each. It ends with the first reply that does not
+/// come in time, where the library would wait as long for each of the others.
+pub(super) fn exchange(connection: &mut Connection, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    exchange_bytes(connection, &pipeline.get_packed_pipeline(), pipeline.len())
+}
+
+/// The same for `count` commands that are bytes already. Messages to subscribers are passed over.
+pub(super) fn exchange_bytes(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+    connection.send_packed_command(bytes)?;
+    let mut replies = Vec::with_capacity(count);
+    while replies.len() < count {
+        match connection.recv_response()? {
+            Value::Push { .. } => {}
+            reply => replies.push(reply),
+        }
+    }
+    // Only when all are read: what one command is refused for must not be taken for the reply to the next.
+    let refused = replies.iter().find_map(|reply| match reply {
+        Value::ServerError(error) => Some(RedisError::from(error.clone())),
+        _ => None,
+    });
+    refused.map_or(Ok(replies), Err)
 }
 
 /// `Connection refused (os error 111)` without the number, which tells people nothing.

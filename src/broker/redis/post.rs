@@ -5,18 +5,16 @@
 
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Value, cmd};
+use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, Value, cmd};
 
 use super::Target;
+use super::link::{RESPONSE, exchange_bytes};
 use crate::broker::{Post, Result};
 use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
 
 /// Pauses between attempts to reach a Redis that is away while an answer is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
-
-/// How long an answer of Redis to a command may take.
-const RESPONSE: Duration = Duration::from_secs(3);
 
 /// A client's side of Redis.
 pub struct RedisPost {
@@ -56,7 +54,9 @@ impl RedisPost {
             cmd("SUBSCRIBE").arg(channel).write_packed_command(&mut bytes);
         }
         commands.iter().for_each(|command| command.write_packed_command(&mut bytes));
-        let replies = exchange(connection, &bytes, commands.len());
+        let replies = connection
+            .set_read_timeout(Some(RESPONSE))
+            .and_then(|()| exchange_bytes(connection, &bytes, commands.len()));
         self.channel = channel;
         replies.map_err(|error| self.broken(&error))
     }
@@ -138,21 +138,6 @@ impl Post for RedisPost {
         let replies = self.ask(None, &[remove])?;
         Ok(matches!(replies.first(), Some(Value::Int(1))))
     }
-}
-
-/// Sends `bytes` and reads `count` replies, past all messages and confirmations.
-fn exchange(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
-    connection.set_read_timeout(Some(RESPONSE))?;
-    connection.send_packed_command(bytes)?;
-    let mut replies = Vec::with_capacity(count);
-    while replies.len() < count {
-        match connection.recv_response()? {
-            Value::Push { .. } => {}
-            Value::ServerError(error) => return Err(RedisError::from(error)),
-            reply => replies.push(reply),
-        }
-    }
-    Ok(replies)
 }
 
 /// The message that `value` is, if it came on `channel`.

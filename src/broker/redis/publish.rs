@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use redis::{Connection, InfoDict, RedisResult, cmd, pipe};
+use redis::{Connection, InfoDict, RedisResult, cmd};
 
 use super::{RedisBroker, lock};
 use crate::broker::Result;
@@ -72,9 +72,10 @@ fn publish_one(connection: &mut Connection, keys: &Keys, id: &RequestId) -> Redi
     let stored: Option<Vec<u8>> = cmd("GET").arg(keys.result(id)).query(connection)?;
     let Some(json) = stored else { return Ok(1) };
     let msgpack = json_to_msgpack(&json).unwrap_or_default();
-    let mut commands = pipe();
+    let mut received = 0;
     for (channel, is_msgpack) in keys.channels(id) {
-        commands.cmd("PUBLISH").arg(channel).arg(if is_msgpack { &*msgpack } else { &json });
+        let message = if is_msgpack { &*msgpack } else { &json };
+        received += cmd("PUBLISH").arg(channel).arg(message).query::<u64>(connection)?;
     }
-    commands.query::<Vec<u64>>(connection).map(|received| received.iter().sum())
+    Ok(received)
 }

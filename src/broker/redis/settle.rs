@@ -5,6 +5,7 @@ use std::sync::{Arc, LazyLock};
 use redis::{Connection, Pipeline, RedisResult, Script, Value, pipe};
 
 use super::lease::Identity;
+use super::link::exchange;
 use super::{RedisBroker, SettleLink, lock};
 use crate::broker::{Claim, Result, Settlement, Source};
 use crate::clock;
@@ -64,9 +65,8 @@ impl RedisBroker {
         loop {
             let identity = self.identity();
             let mut look = pipe();
-            look.cmd("UNWATCH").ignore().cmd("WATCH").arg(&identity.fence).ignore().cmd("GET").arg(&identity.fence);
-            let (fence,): (Option<String>,) = look.query(connection)?;
-            if fence.as_deref() != Some(GONE) {
+            look.cmd("UNWATCH").cmd("WATCH").arg(&identity.fence).cmd("GET").arg(&identity.fence);
+            if !is_gone(exchange(connection, &look)?.last()) {
                 return Ok(identity);
             }
             self.be_fenced(&identity);
@@ -95,8 +95,8 @@ impl RedisBroker {
                     }
                 }
                 Settlement::AnsweredEarly { .. } => {}
-                Settlement::Deferred { claim, due } => {
-                    transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&*claim.element);
+                Settlement::Deferred { due, waiting, .. } => {
+                    transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
                     self.due.add(*due);
                 }
                 Settlement::HandedBack { claim } => self.hand_back(&mut transaction, claim),
@@ -145,11 +145,11 @@ impl RedisBroker {
                     self.answer_again(connection, identity, Some(claim), settlement)?
                 }
                 Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
-                Settlement::Deferred { claim, due } => {
+                Settlement::Deferred { claim, due, waiting } => {
                     self.due.add(*due);
-                    self.move_again(connection, identity, claim, *due)?
+                    self.move_again(connection, identity, claim, Some((*due, waiting)))?
                 }
-                Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, clock::now())?,
+                Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, None)?,
             };
             if received == FENCED {
                 // Those before it are settled; a look at them finds that.
@@ -189,31 +189,29 @@ impl RedisBroker {
         script.invoke(connection)
     }
 
-    /// Puts an element back to where it came from, or to where it waits until `due`.
+    /// Puts an element back to where it came from, or what stands for it to where it waits until it is due.
     fn move_again(
         &self,
         connection: &mut Connection,
         identity: &Identity,
         claim: &Claim,
-        due: u64,
+        wait: Option<(u64, &[u8])>,
     ) -> RedisResult<i64> {
         let keys = &self.options.keys;
         let mut script = MOVE_AGAIN.key(&identity.fence);
         script.key(&identity.in_flight[claim.source.place()]);
-        match claim.source {
-            Source::Queue(number) if due <= clock::now() => {
-                script.key(&keys.queues()[number]).arg(&*claim.element).arg("")
+        match (claim.source, wait) {
+            (_, Some((due, waiting))) => script.key(keys.delayed()).arg(&*claim.element).arg(due).arg(waiting),
+            (Source::Delayed, None) => {
+                script.key(keys.delayed()).arg(&*claim.element).arg(clock::now()).arg(&*claim.element)
             }
-            _ => script.key(keys.delayed()).arg(&*claim.element).arg(due),
+            (Source::Queue(number), None) => script.key(&keys.queues()[number]).arg(&*claim.element).arg(""),
         };
         script.invoke(connection)
     }
 }
 
-/// What the fence holds once others have taken over.
-const GONE: &str = "gone";
-
-/// What the scripts say that find it so.
+/// What the scripts say that find that others have taken over.
 const FENCED: i64 = -1;
 
 /// What became of an attempt to settle.
@@ -257,17 +255,26 @@ impl<'a> Transaction<'a> {
     /// Runs all, and in the same round trip looks at the fence for the next one.
     fn run(mut self, connection: &mut Connection, identity: &Identity) -> RedisResult<Ran> {
         self.commands.cmd("EXEC").cmd("WATCH").arg(&identity.fence).cmd("GET").arg(&identity.fence);
-        let mut replies: Vec<Value> = self.commands.query(connection)?;
+        let mut replies = exchange(connection, &self.commands)?;
         let fence = replies.pop();
         let executed = replies.len().checked_sub(2).map(|place| replies.swap_remove(place));
         let Some(Value::Array(replies)) = executed else { return Ok(Ran::Refused) };
+        let faults: Vec<&Value> = replies.iter().filter(|reply| matches!(reply, Value::ServerError(_))).collect();
+        if let Some(first) = faults.first() {
+            // The others are done, and doing them again would not mend it: somebody has used one of our keys.
+            log::error!("redis refused {} commands of a settlement, the first with {first:?}", faults.len());
+        }
         let mut unheard = Vec::new();
         for of_one in self.publications.chunk_by(|(_, one), (_, other)| std::ptr::eq(*one, *other)) {
             if of_one.iter().all(|(place, _)| matches!(replies.get(*place), Some(Value::Int(0)))) {
                 unheard.push(of_one[0].1.clone());
             }
         }
-        let is_gone = matches!(fence, Some(Value::BulkString(fence)) if fence == GONE.as_bytes());
-        Ok(Ran::Done { unheard, is_watching: !is_gone })
+        Ok(Ran::Done { unheard, is_watching: !is_gone(fence.as_ref()) })
     }
+}
+
+/// Whether this is what a fence holds once others have taken over.
+fn is_gone(fence: Option<&Value>) -> bool {
+    matches!(fence, Some(Value::BulkString(fence)) if fence == b"gone")
 }
