@@ -20,8 +20,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dispatch", &["clock", "functions", "ledger", "protocol", "thread"]),
     ("broker", &["clock", "outage", "protocol", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "thread"]),
+    ("heartbeat", &["broker", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "outage", "outbox", "protocol", "thread"]),
-    ("heartbeat", &["broker", "thread"]),
+    ("heartbeat", &["broker", "outage", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["functions", "protocol"]),

@@ -4,12 +4,14 @@
 //! depends on the user must not be cached. Only values are kept; a failure is shared by those who wait, and forgotten.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::hash::{Hash, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
-use super::deadlines::{Deadlines, Key as DueKey};
+use super::deadlines::{Deadlines, Key as DueKey, after};
 use super::reply::{Reply, Settled};
 use super::watchdog::Watch;
+use crate::functions::Function;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{Arguments, Verdict};
 
@@ -18,13 +20,34 @@ const MAX_ENTRIES: usize = 10_000;
 /// How much is kept at the most, in bytes of answers and keys.
 const MAX_BYTES: usize = 16 << 20;
 
-/// A function and its arguments.
-pub(super) type Key = Arc<str>;
+/// A function and its arguments. One that took its place at a reload is another function, whatever its name.
+#[derive(Clone)]
+pub(super) struct Key {
+    function: Weak<Function>,
+    args: Arc<str>,
+}
 
-/// The key of a call.
-pub(super) fn key(func: &str, args: &Arguments) -> Key {
-    let args = serde_json::to_string(args).expect("arguments are JSON");
-    format!("{func} {args}").into()
+impl Key {
+    /// The key of a call of `function` with `args`.
+    pub(super) fn new(function: &Arc<Function>, args: &Arguments) -> Self {
+        let args = serde_json::to_string(args).expect("arguments are JSON");
+        Key { function: Arc::downgrade(function), args: args.into() }
+    }
+}
+
+impl PartialEq for Key {
+    fn eq(&self, other: &Self) -> bool {
+        self.function.ptr_eq(&other.function) && self.args == other.args
+    }
+}
+
+impl Eq for Key {}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.function.as_ptr().hash(state);
+        self.args.hash(state);
+    }
 }
 
 /// Somebody who waits for a run, with the watch over their own, shorter time limit.
@@ -73,7 +96,7 @@ impl Cache {
                 Joined::Waiting
             }
             None => {
-                store.entries.insert(Arc::clone(key), Entry::Running(vec![waiter]));
+                store.entries.insert(key.clone(), Entry::Running(vec![waiter]));
                 Joined::First
             }
         }
@@ -89,10 +112,11 @@ impl Cache {
         if let Settled::Answered(answer) = &settled
             && answer.verdict == Verdict::Ok
         {
-            store.keep(key, Arc::clone(answer), now + ttl);
+            store.keep(key, Arc::clone(answer), after(now, ttl));
         }
         drop(store);
-        for (reply, watch) in waiters {
+        // The last one first: where all are handed back, each goes to the head of its queue.
+        for (reply, watch) in waiters.into_iter().rev() {
             reply.settle(settled.clone());
             drop(watch);
         }
@@ -114,9 +138,9 @@ impl Store {
             let Some(soonest) = self.ends.take_first() else { break };
             self.forget(&soonest);
         }
-        let end = self.ends.add(until, Arc::clone(key));
+        let end = self.ends.add(until, key.clone());
         self.bytes += size;
-        self.entries.insert(Arc::clone(key), Entry::Kept { answer, end });
+        self.entries.insert(key.clone(), Entry::Kept { answer, end });
     }
 
     fn forget_due(&mut self, now: Instant) {
@@ -134,7 +158,7 @@ impl Store {
 }
 
 fn size(key: &Key, answer: &Encoded) -> usize {
-    key.len() + answer.json.len() + answer.msgpack.len()
+    key.args.len() + answer.json.len() + answer.msgpack.len()
 }
 
 #[cfg(test)]
@@ -142,10 +166,27 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::functions::{Body, Call, Terms};
     use crate::protocol::codec::encode_outcome;
     use crate::protocol::{CallError, Outcome};
 
     const TTL: Duration = Duration::from_secs(20);
+
+    struct Nothing;
+
+    impl Body for Nothing {
+        fn run(&self, _: &Call, _: Arguments) -> Outcome {
+            Ok(().into())
+        }
+
+        fn kind(&self) -> &'static str {
+            "native"
+        }
+    }
+
+    fn named(args: &str) -> Key {
+        Key { function: Weak::new(), args: args.into() }
+    }
 
     fn waiter() -> (Waiter, crossbeam_channel::Receiver<Verdict>) {
         let (told, answers) = crossbeam_channel::unbounded();
@@ -165,13 +206,15 @@ mod tests {
     #[test]
     fn the_order_of_the_arguments_makes_no_difference() {
         let arguments = |text: &str| serde_json::from_str(text).expect("the test's arguments are JSON");
-        assert_eq!(key("f", &arguments(r#"{"b": 1, "a": 2}"#)), key("f", &arguments(r#"{"a":2,"b":1}"#)));
-        assert_ne!(key("f", &arguments(r#"{"a": 1}"#)), key("f", &arguments(r#"{"a": 2}"#)));
+        let function = Arc::new(Function { name: "f".to_owned(), terms: Terms::default(), body: Box::new(Nothing) });
+        let key = |text: &str| Key::new(&function, &arguments(text));
+        assert!(key(r#"{"b": 1, "a": 2}"#) == key(r#"{"a":2,"b":1}"#));
+        assert!(key(r#"{"a": 1}"#) != key(r#"{"a": 2}"#));
     }
 
     #[test]
     fn a_value_is_kept_until_its_time_is_over() {
-        let (cache, now, key) = (Cache::default(), Instant::now(), Key::from("f"));
+        let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
         assert!(matches!(cache.join(&key, first, now), Joined::First));
         cache.finish(&key, settled(Ok(json!(1))), TTL, now);
@@ -185,7 +228,7 @@ mod tests {
 
     #[test]
     fn identical_calls_share_one_run_and_its_failure_is_not_kept() {
-        let (cache, now, key) = (Cache::default(), Instant::now(), Key::from("f"));
+        let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
         let (second, second_answer) = waiter();
         assert!(matches!(cache.join(&key, first, now), Joined::First));
@@ -199,18 +242,18 @@ mod tests {
     fn entries_and_bytes_are_bounded_and_what_ends_soonest_goes_first() {
         let (cache, now) = (Cache::default(), Instant::now());
         let run = |name: usize, value: &str| {
-            let key = Key::from(format!("f {name}"));
+            let key = named(&name.to_string());
             cache.join(&key, waiter().0, now);
             cache.finish(&key, settled(Ok(json!(value))), TTL + Duration::from_millis(name as u64), now);
         };
         (0..=MAX_ENTRIES).for_each(|name| run(name, ""));
         assert_eq!(cache.store().entries.len(), MAX_ENTRIES);
-        assert!(!cache.store().entries.contains_key("f 0"));
+        assert!(!cache.store().entries.contains_key(&named("0")));
 
         let large = "x".repeat(MAX_BYTES / 4);
         (0..4).for_each(|name| run(MAX_ENTRIES + name, &large));
         assert!(cache.store().bytes <= MAX_BYTES);
         run(0, &"x".repeat(MAX_BYTES));
-        assert!(!cache.store().entries.contains_key("f 0"), "what is larger than the whole cache is not kept");
+        assert!(!cache.store().entries.contains_key(&named("0")), "what is larger than the whole cache is not kept");
     }
 }

@@ -1,12 +1,17 @@
 //! Things that are due at a time. Pure: `now` is an argument.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 /// Things by the time at which they are due; those of the same time in the order in which they were added.
 pub(super) struct Deadlines<T> {
     due: BTreeMap<Key, T>,
     added: u64,
+}
+
+/// The time that is `wait` after `now`. A wait of centuries, which a clock cannot count, is as good as one.
+pub(super) fn after(now: Instant, wait: Duration) -> Instant {
+    now + wait.min(Duration::from_secs(100 * 365 * 24 * 60 * 60))
 }
 
 /// Finds one thing again.
@@ -65,14 +70,12 @@ impl<T> Deadlines<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
     fn things_come_out_when_they_are_due_in_the_order_of_their_times() {
         let start = Instant::now();
-        let after = |seconds| start + Duration::from_secs(seconds);
+        let after = |seconds| after(start, Duration::from_secs(seconds));
         let mut deadlines = Deadlines::default();
         deadlines.add(after(2), "second");
         deadlines.add(after(1), "first");

@@ -25,7 +25,7 @@ pub use admission::Admission;
 pub use pool::{PoolSize, PoolStatus};
 pub use reply::Door;
 
-use self::cache::{Cache, Joined, Waiter};
+use self::cache::{Cache, Joined, Key, Waiter};
 use self::pool::{Job, Pool};
 use self::reply::Reply;
 use self::watchdog::Why;
@@ -75,7 +75,7 @@ impl Dispatcher {
             Some(ttl) => self.share(function, request, reply, ttl),
             None => {
                 let time_limit = function.time_limit(&request);
-                self.pool.submit(Job { function, request, time_limit, reply });
+                self.pool.submit(Job { function, request, time_limit, reply, number: 0 });
             }
         }
     }
@@ -128,7 +128,7 @@ impl Dispatcher {
 
     /// Runs a call of a cached function, unless its value is known or it runs already.
     fn share(&self, function: Arc<Function>, request: Request, reply: Reply, ttl: Duration) {
-        let key = cache::key(&request.func, &request.args);
+        let key = Key::new(&function, &request.args);
         let now = Instant::now();
         let waiter = self.watch_waiter(&function, &request, reply, now);
         match self.cache.join(&key, waiter, now) {
@@ -137,7 +137,8 @@ impl Dispatcher {
                 let cache = Arc::clone(&self.cache);
                 let reply = Reply::inside(move |settled| cache.finish(&key, settled, ttl, Instant::now()));
                 let request = Request { expires_at: None, ..request };
-                self.pool.submit(Job { time_limit: function.terms.timeout, function, request, reply });
+                let time_limit = function.terms.timeout;
+                self.pool.submit(Job { function, request, time_limit, reply, number: 0 });
             }
         }
     }
@@ -147,7 +148,7 @@ impl Dispatcher {
         let own_limit = request.timeout.filter(|limit| *limit < function.terms.timeout);
         let watch = own_limit.map(|limit| {
             let rival = reply.rival();
-            self.pool.watchdog().watch(now + limit, move |why| match why {
+            self.pool.watchdog().watch(deadlines::after(now, limit), move |why| match why {
                 Why::Deadline => rival.answer(Err(CallError::TimedOut)),
                 Why::GivenUp => rival.hand_back(),
             })

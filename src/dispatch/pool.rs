@@ -18,6 +18,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
+use super::deadlines::after;
 use super::lanes::Lanes;
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
@@ -42,6 +43,8 @@ pub(super) struct Job {
     pub(super) time_limit: Duration,
     /// Whom to tell.
     pub(super) reply: Reply,
+    /// The pool counts the jobs that it gets.
+    pub(super) number: u64,
 }
 
 /// How many workers there are, and how many may be stuck.
@@ -82,6 +85,7 @@ struct Shared {
 
 struct State {
     jobs: VecDeque<Job>,
+    submitted: u64,
     lanes: Lanes,
     on_duty: usize,
     idle: usize,
@@ -98,6 +102,7 @@ impl Pool {
     pub(super) fn start(size: PoolSize) -> io::Result<Self> {
         let state = State {
             jobs: VecDeque::new(),
+            submitted: 0,
             lanes: Lanes::default(),
             on_duty: 0,
             idle: 0,
@@ -134,6 +139,8 @@ impl Pool {
             drop(state);
             return job.reply.settle(Settled::HandedBack);
         }
+        state.submitted += 1;
+        let job = Job { number: state.submitted, ..job };
         if let Some(job) = state.lanes.enter(job) {
             state.jobs.push_back(job);
             self.shared.wake_one(&mut state);
@@ -222,7 +229,9 @@ impl State {
 
     fn close(&mut self) -> Vec<Job> {
         self.is_closed = true;
-        self.jobs.drain(..).chain(self.lanes.drain()).collect()
+        let mut unstarted: Vec<Job> = self.jobs.drain(..).chain(self.lanes.drain()).collect();
+        unstarted.sort_by_key(|job| job.number);
+        unstarted
     }
 }
 
@@ -279,7 +288,7 @@ impl Shared {
 
     /// Runs one job to its end; tells whether that came after its deadline.
     fn run(self: &Arc<Self>, job: Job) -> bool {
-        let Job { function, request, time_limit, reply } = job;
+        let Job { function, request, time_limit, reply, .. } = job;
         if request.is_expired(clock::now) {
             reply.answer(Err(CallError::Expired));
             return false;
@@ -290,7 +299,7 @@ impl Shared {
             user: request.user,
             source: request.source,
             timeout: time_limit,
-            deadline: Instant::now() + time_limit,
+            deadline: after(Instant::now(), time_limit),
             cancel: CancelToken::default(),
         };
         let has_ended = Arc::new(AtomicBool::new(false));
@@ -298,15 +307,15 @@ impl Shared {
             let (shared, function) = (Arc::clone(self), Arc::clone(&function));
             let (rival, cancel, has_ended) = (reply.rival(), call.cancel.clone(), Arc::clone(&has_ended));
             move |why| {
-                if has_ended.swap(true, Ordering::AcqRel) {
-                    return;
-                }
+                let Some(is_to_be_replaced) = shared.set_aside(&function, &has_ended) else { return };
                 match why {
                     Why::Deadline => rival.answer(Err(CallError::TimedOut)),
                     Why::GivenUp => rival.hand_back(),
                 }
                 cancel.cancel();
-                shared.replace(&function);
+                if is_to_be_replaced && let Err(error) = shared.hire() {
+                    log::error!("no thread to replace a stuck worker: {error}");
+                }
             }
         });
         // A panic in one function must not cost us a worker.
@@ -317,30 +326,32 @@ impl Shared {
         is_late
     }
 
-    /// A worker is held by a job past its deadline: another takes its place.
-    fn replace(self: &Arc<Self>, function: &Function) {
+    /// A worker is held by a job past its deadline: it is off duty. Tells whether another takes its place; `None` if the job
+    /// has ended after all. That is decided under the lock, so that a worker that comes back finds itself counted.
+    fn set_aside(&self, function: &Function, has_ended: &AtomicBool) -> Option<bool> {
         let mut state = self.state();
+        if has_ended.swap(true, Ordering::AcqRel) {
+            return None;
+        }
         state.running -= 1;
         state.stuck += 1;
         state.leave_lane(function);
-        if state.is_closed || state.stuck > self.size.max_stuck {
-            state.on_duty -= 1;
-            let (on_duty, stuck, is_closed) = (state.on_duty, state.stuck, state.is_closed);
-            drop(state);
-            self.room.notify_all();
-            if !is_closed {
-                log::error!(
-                    "{stuck} functions hold a thread past their time limit, {on_duty} workers are left: restart cerbas; \
-                     the last one was {}",
-                    function.name
-                );
-            }
-            return;
+        self.wake_one(&mut state);
+        if !state.is_closed && state.stuck <= self.size.max_stuck {
+            return Some(true);
         }
+        state.on_duty -= 1;
+        let (on_duty, stuck, is_closed) = (state.on_duty, state.stuck, state.is_closed);
         drop(state);
-        if let Err(error) = self.hire() {
-            log::error!("no thread to replace a stuck worker: {error}");
+        self.room.notify_all();
+        if !is_closed {
+            log::error!(
+                "{stuck} functions hold a thread past their time limit, {on_duty} workers are left: restart cerbas; \
+                 the last one was {}",
+                function.name
+            );
         }
+        Some(false)
     }
 
     /// Wakes a sleeping worker if there is something to do and none is being woken already.

@@ -69,7 +69,8 @@ impl Watchdog {
     /// Raises all alarms now.
     pub(super) fn give_up(&self) {
         let alarms = self.shared.state().alarms.take_all();
-        for alarm in alarms {
+        // The last one first: each call goes to the head of its queue.
+        for alarm in alarms.into_iter().rev() {
             alarm(Why::GivenUp);
         }
     }

@@ -53,11 +53,11 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
     };
     let bad_call = |reason: String| refuse(CallError::BadCall, reason);
 
-    // What is left out of a request may still be shown to somebody, so all of it must be text.
-    std::str::from_utf8(json).map_err(|error| bad_call(format!("must be UTF-8: {error}")))?;
     if !is_object(json) {
         return Err(bad_call("must be a JSON object".to_owned()));
     }
+    // Also in fields that are ignored: what is no text is no JSON.
+    std::str::from_utf8(json).map_err(|error| bad_call(format!("must be UTF-8: {error}")))?;
     let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| bad_call(error.to_string()))?;
     let id = match (number, &wire.id) {
         (Some(number), _) => RequestId::Number(number),

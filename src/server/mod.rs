@@ -296,7 +296,8 @@ impl Running {
     }
 
     fn close(&mut self, timeout: Duration) -> Ended {
-        let deadline = Instant::now() + timeout;
+        // A century is as long as a daemon can be asked to wait.
+        let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 24 * 60 * 60));
         self.stop.ask();
         // Beside the rest: a Redis that hangs must not hold up the end.
         let broker = Arc::clone(&self.link.broker);

@@ -107,7 +107,7 @@ fn a_prefix_stands_before_every_key_and_channel() {
     let _: i64 = foreign.ask(&["RPUSH", "{mine}_QUEUE", "7"]);
 
     assert_eq!(subscription.next_json(), json!({"status": "ok", "data": 3}));
-    assert_eq!(foreign.keys("*"), ["CERBAS-QUEUE", "{mine}-RESULT-0000000007"]);
+    assert_eq!(foreign.keys_of_requests(), ["CERBAS-QUEUE", "{mine}-RESULT-0000000007"]);
 }
 
 #[test]
@@ -124,7 +124,7 @@ fn where_nobody_waits_nothing_is_stored_or_published() {
 
     foreign.send("loud", json!({"func": "hello"}));
     assert_eq!(subscription.next().0, "CERBAS-RESPONSE-1-loud");
-    assert_eq!(foreign.keys("*"), ["CERBAS-RESULT-loud"]);
+    assert_eq!(foreign.keys_of_requests(), ["CERBAS-RESULT-loud"]);
 }
 
 #[test]

@@ -227,6 +227,12 @@ impl Foreign {
         keys
     }
 
+    /// All keys but those of the daemon's lease.
+    pub(super) fn keys_of_requests(&mut self) -> Vec<String> {
+        let is_of_lease = |key: &String| ["-NODES", "-NODE-", "-FENCE-"].iter().any(|part| key.contains(part));
+        self.keys("*").into_iter().filter(|key| !is_of_lease(key)).collect()
+    }
+
     /// What daemons have taken and not answered.
     pub(super) fn in_flight(&mut self) -> Vec<String> {
         let lists = self.keys("CERBAS-INFLIGHT-*");

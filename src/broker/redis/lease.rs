@@ -104,10 +104,15 @@ impl RedisBroker {
         Ok(())
     }
 
-    /// Gives the lease up; what is still in flight is taken back by others at once.
+    /// Gives the lease up; what is still in flight is taken back by others at once. Where Redis is away the lease runs out
+    /// by itself, and nobody waits for that.
     pub(super) fn end_lease(&self) -> Result<()> {
         let identity = self.identity();
-        lock(&self.beating).with(|connection| {
+        let mut beating = lock(&self.beating);
+        if !beating.is_open() {
+            return Ok(());
+        }
+        beating.with(|connection| {
             let mut script = LEAVE.key(self.options.keys.nodes());
             script.key(&identity.lease).key(&identity.fence).key(identity.in_flight.as_slice());
             script.arg(&identity.name).invoke(connection)
