@@ -96,6 +96,7 @@ fn describe(function: &Function) -> Value {
         "cache_ms": terms.cache.map(|cache| cache.as_millis() as u64),
         "async": terms.is_async,
         "concurrency": function.concurrency(),
+        "rate": terms.rate.map(|rate| rate.to_string()),
         "sources": terms.sources,
         "users": terms.users,
     })

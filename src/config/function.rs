@@ -21,7 +21,7 @@ pub struct FunctionConfig {
     pub position: Option<Position>,
     /// What holds for it, whatever its body. Defaults: those of [`Terms`], or of the builtin.
     ///
-    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `sources` and `users`.
+    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `sources` and `users`.
     pub terms: Terms,
     /// How it does its work.
     pub body: BodyConfig,
@@ -192,6 +192,7 @@ fn read_terms(section: &mut Section<'_>, terms: &mut Terms) {
     section.set_some("cache", &mut terms.cache, |value| value.duration(instant));
     section.set("async", &mut terms.is_async, Value::switch);
     section.set_some("concurrency", &mut terms.concurrency, |value| value.number(1..=65536));
+    section.set_some("rate", &mut terms.rate, Value::rate);
     section.set_some("sources", &mut terms.sources, Value::set);
     section.set_some("users", &mut terms.users, Value::set);
 }

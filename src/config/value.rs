@@ -11,6 +11,7 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::section::{nearest, quoted};
+use crate::functions::Rate;
 use crate::protocol::MAX_DELAY;
 
 /// Why a value does not fit its key.
@@ -108,6 +109,12 @@ impl Value<'_> {
             return Err(format!("expected a duration from {least} to 366days, found {text:?}").into());
         }
         Ok(duration)
+    }
+
+    /// A number of calls in a time such as `"100/s"`.
+    pub(super) fn rate(&self) -> Fit<Rate> {
+        let text = self.written_or("a rate such as \"100/s\"")?;
+        text.parse().map_err(|()| format!("expected a rate such as \"100/s\" or \"1/10s\", found {text:?}").into())
     }
 
     /// A number of bytes such as `"64KiB"`, `"10MB"` or `65536`.

@@ -15,8 +15,9 @@ mod prefetch;
 mod reply;
 mod watchdog;
 
+use std::collections::HashMap;
 use std::io;
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -30,7 +31,7 @@ use self::pool::{Job, Pool};
 use self::reply::Reply;
 use self::watchdog::Why;
 use crate::clock;
-use crate::functions::{Function, Functions};
+use crate::functions::{Bucket, Function, Functions};
 use crate::ledger::Ledger;
 use crate::protocol::{CallError, Request, RequestId};
 
@@ -47,6 +48,8 @@ pub struct Rules {
 pub struct Dispatcher {
     rules: RwLock<Arc<Rules>>,
     cache: Arc<Cache>,
+    /// By function; only those that have a rate.
+    buckets: Mutex<HashMap<String, Bucket>>,
     pool: Pool,
     ledger: Arc<Ledger>,
 }
@@ -54,7 +57,13 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// Starts the pool and its watchdog.
     pub fn start(rules: Rules, size: PoolSize, ledger: Arc<Ledger>) -> io::Result<Self> {
-        Ok(Dispatcher { rules: RwLock::new(Arc::new(rules)), cache: Arc::default(), pool: Pool::start(size)?, ledger })
+        Ok(Dispatcher {
+            rules: RwLock::new(Arc::new(rules)),
+            cache: Arc::default(),
+            buckets: Mutex::default(),
+            pool: Pool::start(size)?,
+            ledger,
+        })
     }
 
     /// Sends `request` down the road; `door` gets the one answer.
@@ -67,6 +76,9 @@ impl Dispatcher {
         // Again before it starts; but a shared run is everybody's, and does not expire with the one who came first.
         if request.is_expired(clock::now) {
             return reply.answer(Err(CallError::Expired));
+        }
+        if !self.is_within_rate(&function) {
+            return reply.answer(Err(CallError::Overload));
         }
         if function.terms.is_async {
             reply.answer_early(Ok(Value::from("")));
@@ -124,6 +136,15 @@ impl Dispatcher {
     /// many calls had to be given up; they are cancelled and handed back, too.
     pub fn close(&self, deadline: Instant) -> usize {
         self.pool.close(deadline)
+    }
+
+    /// Whether `function` may be called now, by its rate; counts the call if so.
+    fn is_within_rate(&self, function: &Function) -> bool {
+        let Some(rate) = function.terms.rate else { return true };
+        let now = Instant::now();
+        let mut buckets = self.buckets.lock().expect("nothing panics under this lock");
+        let bucket = buckets.entry(function.name.clone()).or_insert_with(|| Bucket::full(rate, now));
+        bucket.take(rate, now)
     }
 
     /// Runs a call of a cached function, unless its value is known or it runs already.

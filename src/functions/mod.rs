@@ -10,6 +10,7 @@ mod http;
 mod native;
 mod output;
 mod process;
+mod rate;
 #[cfg(test)]
 mod testing;
 mod worker;
@@ -24,6 +25,8 @@ pub use command::{Command, CommandOptions};
 pub use http::{Http, HttpOptions};
 pub use native::{Native, NativeError};
 pub use process::{ProcessOptions, ResourceLimits, check_program};
+pub(crate) use rate::Bucket;
+pub use rate::Rate;
 pub use worker::{Worker, WorkerOptions};
 
 use crate::protocol::{Arguments, Outcome, Request};
@@ -55,6 +58,8 @@ pub struct Terms {
     pub is_async: bool,
     /// How many calls may run at once in this process.
     pub concurrency: Option<usize>,
+    /// How often it may be called in this process; calls beyond that are rejected.
+    pub rate: Option<Rate>,
     /// The programs that may call; `None`: all that `[auth]` lets in.
     pub sources: Option<HashSet<String>>,
     /// The users that may call; `None`: all that `[auth]` lets in.
@@ -74,6 +79,7 @@ impl Default for Terms {
             cache: None,
             is_async: false,
             concurrency: None,
+            rate: None,
             sources: None,
             users: None,
         }

@@ -4,7 +4,9 @@ use cerbas::Terms;
 use cerbas::protocol::Verdict;
 use serde_json::json;
 
-use crate::support::{Anything, Daemon, Peak, SHORT, at_most, becomes, configured, ok, timeout, verdicts, workers};
+use crate::support::{
+    Anything, Daemon, Peak, SHORT, at_most, becomes, configured, ok, rejected, timeout, verdicts, workers,
+};
 
 #[test]
 fn no_more_calls_run_at_once_than_a_function_allows() {
@@ -31,6 +33,16 @@ fn no_more_calls_run_at_once_than_a_function_allows() {
     assert_eq!(peak.most(), 3);
     daemon.settled();
     daemon.has_a_whole_pool_of(8);
+}
+
+#[test]
+fn calls_beyond_the_rate_of_a_function_are_rejected_at_once() {
+    let terms = Terms { rate: "2/h".parse().ok(), ..Terms::default() };
+    let daemon = Daemon::start(workers(2), |server, _| server.function_with("rated", terms, |_, _: Anything| Ok(1)));
+    (0..4).for_each(|number| daemon.send(&format!("call-{number}"), "rated"));
+    let answers: Vec<_> = (0..4).map(|number| daemon.answer(&format!("call-{number}"))).collect();
+    assert_eq!(answers, [ok(1), ok(1), rejected("overload"), rejected("overload")]);
+    daemon.serves();
 }
 
 #[test]

@@ -14,6 +14,7 @@ fn a_function_is_built_from_its_configuration() {
         cache = "1m"
         async = false
         concurrency = 2
+        rate = "10/min"
         sources = ["web"]
         users = ["tom"]
         cwd = "work"
@@ -36,6 +37,7 @@ fn a_function_is_built_from_its_configuration() {
         cache: Some(Duration::from_secs(60)),
         is_async: false,
         concurrency: Some(2),
+        rate: "10/min".parse().ok(),
         sources: names(&["web"]),
         users: names(&["tom"]),
     };
@@ -117,7 +119,7 @@ fn keys_of_another_body_are_refused() {
             "cerbas.toml:3:1: functions.a.processes: belongs to worker, not to command",
             "cerbas.toml:4:1: functions.a.headers: belongs to http, not to command",
             "cerbas.toml:5:1: functions.a.process: unknown key, known are builtin, command, worker, http, cwd, user, nice, \
-             env, limits, max_output, params, timeout, cache, async, concurrency, sources, users",
+             env, limits, max_output, params, timeout, cache, async, concurrency, rate, sources, users",
         ],
     );
     check(
