@@ -56,7 +56,7 @@ impl Intake {
                 continue;
             }
             let room = self.dispatcher.wait_for_room(ROOM_PATIENCE);
-            if room == 0 {
+            if room == 0 || stop.is_asked() {
                 continue;
             }
             match self.broker.claim(self.source, room.min(BATCH), PATIENCE) {
@@ -75,7 +75,8 @@ impl Intake {
         match self.read(&claim, &content, now) {
             Ok(request) if is_lost => {
                 let reason = "it was running each time its daemon died".to_owned();
-                self.refuse(claim, Unreadable { error: CallError::Lost, reason, id: Some(request.id) }, now);
+                let id = request.reply.then_some(request.id);
+                self.refuse(claim, Unreadable { error: CallError::Lost, reason, id }, now);
             }
             Ok(request) => self.send_on(claim, request),
             Err(unreadable) => self.refuse(claim, unreadable, now),

@@ -104,7 +104,7 @@ pub struct ServerConfig {
     pub lease: Duration,
     /// How often a request may be in flight when its daemon dies, 1 to 100; then it is `lost`. Default: `3`.
     pub max_deliveries: u32,
-    /// How many native functions past their time limit may hold a thread, 1 to 4096. Default: `256`.
+    /// How many workers that are held by a function past its time limit are replaced, 1 to 4096. Default: `256`.
     pub max_stuck: usize,
 }
 

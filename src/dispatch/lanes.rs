@@ -21,9 +21,11 @@ struct Lane {
 impl Lanes {
     /// Gives `job` back if its function may run it now; else it is parked.
     pub(super) fn enter(&mut self, job: Job) -> Option<Job> {
-        let Some(most) = job.function.concurrency() else { return Some(job) };
+        if job.function.concurrency().is_none() {
+            return Some(job);
+        }
         let lane = self.lanes.entry(job.function.name.clone()).or_default();
-        if lane.running < most {
+        if lane.running < most(&job.function) {
             lane.running += 1;
             return Some(job);
         }
@@ -32,16 +34,21 @@ impl Lanes {
         None
     }
 
-    /// A call of `function` has ended; gives out the one that may run in its place.
-    pub(super) fn leave(&mut self, function: &Function) -> Option<Job> {
-        function.concurrency()?;
-        let lane = self.lanes.get_mut(&function.name)?;
-        let next = lane.parked.pop_front();
-        if next.is_some() {
+    /// A call of `function` has ended; gives out those that may run now: one in its place, or, where a reload has changed
+    /// the `concurrency`, none or more.
+    pub(super) fn leave(&mut self, function: &Function) -> Vec<Job> {
+        let mut next = Vec::new();
+        if function.concurrency().is_none() {
+            return next;
+        }
+        let Some(lane) = self.lanes.get_mut(&function.name) else { return next };
+        lane.running = lane.running.saturating_sub(1);
+        while lane.parked.front().is_some_and(|job| lane.running < most(&job.function)) {
+            lane.running += 1;
             self.parked -= 1;
-        } else if lane.running > 1 {
-            lane.running -= 1;
-        } else {
+            next.extend(lane.parked.pop_front());
+        }
+        if lane.running == 0 {
             self.lanes.remove(&function.name);
         }
         next
@@ -56,5 +63,67 @@ impl Lanes {
     pub(super) fn drain(&mut self) -> impl Iterator<Item = Job> {
         self.parked = 0;
         self.lanes.drain().flat_map(|(_, lane)| lane.parked)
+    }
+}
+
+/// How many calls of `function` may run at once. At least one, or none would ever end.
+fn most(function: &Function) -> usize {
+    function.concurrency().map_or(usize::MAX, |most| most.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::dispatch::reply::Reply;
+    use crate::functions::{Body, Call, Terms};
+    use crate::protocol::{Arguments, Outcome, Request, RequestId};
+
+    struct Nothing;
+
+    impl Body for Nothing {
+        fn run(&self, _: &Call, _: Arguments) -> Outcome {
+            Ok(().into())
+        }
+
+        fn kind(&self) -> &'static str {
+            "native"
+        }
+    }
+
+    fn at_most(concurrency: usize) -> Arc<Function> {
+        let terms = Terms { concurrency: Some(concurrency), ..Terms::default() };
+        Arc::new(Function { name: "f".to_owned(), terms, body: Box::new(Nothing) })
+    }
+
+    fn job(function: &Arc<Function>) -> Job {
+        Job {
+            function: Arc::clone(function),
+            request: Request::new(RequestId::Number(1), "f", Arguments::new()),
+            time_limit: function.terms.timeout,
+            reply: Reply::inside(drop),
+            number: 0,
+        }
+    }
+
+    #[test]
+    fn a_limit_that_a_reload_has_lowered_holds_as_calls_end() {
+        let (mut lanes, before, after) = (Lanes::default(), at_most(2), at_most(1));
+        assert!(lanes.enter(job(&before)).is_some() && lanes.enter(job(&before)).is_some());
+        assert!(lanes.enter(job(&after)).is_none());
+        assert_eq!(lanes.leave(&before).len(), 0, "one still runs");
+        assert_eq!(lanes.leave(&before).len(), 1);
+        assert_eq!(lanes.parked(), 0);
+    }
+
+    #[test]
+    fn a_limit_that_a_reload_has_raised_lets_more_start() {
+        let (mut lanes, before, after) = (Lanes::default(), at_most(1), at_most(3));
+        assert!(lanes.enter(job(&before)).is_some());
+        assert!(lanes.enter(job(&before)).is_none());
+        assert!(lanes.enter(job(&after)).is_some() && lanes.enter(job(&after)).is_some());
+        assert_eq!(lanes.leave(&after).len(), 0, "what came first keeps its place, and its own limit");
+        assert_eq!((lanes.leave(&before).len(), lanes.leave(&after).len()), (0, 1));
     }
 }

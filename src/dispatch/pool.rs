@@ -7,7 +7,7 @@
 //! Invariants:
 //! * [`Pool::submit`] never blocks; a door asks for [`Pool::wait_for_room`] before it takes work in.
 //! * A worker whose job is past its time limit is off duty from that moment, and another takes its place. It leaves when
-//!   its function returns. There are never more than `max_stuck` of them.
+//!   its function returns. When `max_stuck` of them are held, the next are not replaced any more.
 //! * A job runs only while its function has fewer than `concurrency` others running; until then it is parked.
 
 use std::any::Any;
@@ -199,7 +199,9 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
-        self.close(Instant::now());
+        if !self.shared.state().is_closed {
+            self.close(Instant::now());
+        }
     }
 }
 

@@ -37,20 +37,17 @@ struct Wire<'a> {
     reply: Option<bool>,
 }
 
-/// The id alone, for a request that cannot be read otherwise.
+/// Who waits, for a request that cannot be read otherwise.
 #[derive(Deserialize)]
 struct IdOnly {
     id: Option<Value>,
+    reply: Option<Value>,
 }
 
 /// Reads a request from its JSON. `number` is that of a numbered request; an inline one brings its own id. `now` is in
 /// milliseconds since 1970.
 pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Request, Unreadable> {
-    let refuse = |error: CallError, reason: String| Unreadable {
-        error,
-        reason,
-        id: number.map(RequestId::Number).or_else(|| find_id(json)),
-    };
+    let refuse = |error: CallError, reason: String| Unreadable { error, reason, id: who_waits(json, number) };
     let bad_call = |reason: String| refuse(CallError::BadCall, reason);
 
     if !is_object(json) {
@@ -117,12 +114,13 @@ pub fn with_id(json: &[u8], id: &RequestId) -> Option<Vec<u8>> {
     serde_json::to_vec(&request).ok()
 }
 
-fn find_id(json: &[u8]) -> Option<RequestId> {
-    if !is_object(json) {
+/// Whom to tell that a request cannot be read, as far as that much of it can be.
+fn who_waits(json: &[u8], number: Option<u64>) -> Option<RequestId> {
+    let found: Option<IdOnly> = if is_object(json) { serde_json::from_slice(json).ok() } else { None };
+    if found.as_ref().is_some_and(|found| found.reply == Some(Value::Bool(false))) {
         return None;
     }
-    let found: IdOnly = serde_json::from_slice(json).ok()?;
-    RequestId::from_text(found.id?.as_str()?)
+    number.map(RequestId::Number).or_else(|| RequestId::from_text(found?.id?.as_str()?))
 }
 
 /// An answer as bytes, ready to be sent any number of times.

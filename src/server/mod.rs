@@ -299,10 +299,20 @@ impl Running {
         // A century is as long as a daemon can be asked to wait.
         let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 24 * 60 * 60));
         self.stop.ask();
-        // Beside the rest: a Redis that hangs must not hold up the end.
-        let broker = Arc::clone(&self.link.broker);
-        let _interrupting = Joined::spawn("interrupt", move || broker.interrupt());
+        // Beside the rest, as a Redis that hangs must not hold up the end; and again until it is heard, as a claim may start
+        // just after it.
+        let have_ended = Stop::new();
+        let _interrupting = Joined::spawn("interrupt", {
+            let (broker, have_ended) = (Arc::clone(&self.link.broker), have_ended.clone());
+            move || loop {
+                broker.interrupt();
+                if have_ended.wait(Duration::from_millis(50)) {
+                    return;
+                }
+            }
+        });
         self.intakes.clear();
+        have_ended.ask();
         let given_up = self.dispatcher.close(deadline);
         let flushed_by = deadline.max(Instant::now() + FLUSH);
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
