@@ -92,12 +92,13 @@ impl RedisBroker {
         let delayed = self.options.keys.delayed();
         let identity = self.identity();
         let mut invocation = CLAIM_DUE.key(delayed);
+        self.due.ask();
         let (elements, next): (Vec<Vec<u8>>, Option<f64>) = invocation
             .key(&identity.in_flight[Source::Delayed.place()])
             .arg(clock::now())
             .arg(limit)
             .invoke(connection)?;
-        self.due.set(next.map(|milliseconds| milliseconds as u64));
+        self.due.know(next.map(|milliseconds| milliseconds as u64));
         self.read(connection, &identity, Source::Delayed, elements)
     }
 

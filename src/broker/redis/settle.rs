@@ -53,6 +53,11 @@ impl RedisBroker {
                 Ran::Refused => {}
             }
         };
+        for settlement in batch {
+            if let Settlement::Deferred { due, .. } = settlement {
+                self.due.add(*due);
+            }
+        }
         for source in Source::ALL {
             let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
             self.held[source.place()].remove(claims.map(|claim| &claim.element));
@@ -97,7 +102,6 @@ impl RedisBroker {
                 Settlement::AnsweredEarly { .. } => {}
                 Settlement::Deferred { due, waiting, .. } => {
                     transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
-                    self.due.add(*due);
                 }
                 Settlement::HandedBack { claim } => self.hand_back(&mut transaction, claim),
             }
@@ -146,7 +150,6 @@ impl RedisBroker {
                 }
                 Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
                 Settlement::Deferred { claim, due, waiting } => {
-                    self.due.add(*due);
                     self.move_again(connection, identity, claim, Some((*due, waiting)))?
                 }
                 Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, None)?,
