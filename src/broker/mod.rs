@@ -16,7 +16,7 @@ use std::time::Duration;
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
-pub use redis::{RedisBroker, RedisOptions, RedisPost, Target};
+pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, Target};
 
 use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;

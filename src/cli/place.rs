@@ -2,9 +2,10 @@
 
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
-use crate::broker::Target;
-use crate::client::{Client, ClientError};
+use crate::broker::{BrokerError, Operator, RedisPost, Target};
+use crate::client::Client;
 use crate::config::{Config, RedisServer};
+use crate::protocol::keys::Keys;
 
 /// Where Redis is: as the configuration says, or as given.
 #[derive(clap::Args)]
@@ -22,8 +23,18 @@ pub(super) struct Place {
 impl Place {
     /// A client for it.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
+        self.open(|target, keys| Ok(Client::over(Box::new(RedisPost::connect(target, keys)?))))
+    }
+
+    /// An operator's side of it.
+    pub(super) fn operator(&self) -> Result<Operator, Failure> {
+        self.open(Operator::connect)
+    }
+
+    fn open<T>(&self, open: impl FnOnce(&Target, Keys) -> Result<T, BrokerError>) -> Result<T, Failure> {
         if let Some(url) = &self.redis {
-            return Ok(Client::connect_with(&Target::new(url, None, None)?, &self.prefix)?);
+            let target = Target::new(url, None, None)?;
+            return Ok(open(&target, Keys::new(&self.prefix, target.database()))?);
         }
         let config = Config::load(&self.config.config, std::env::vars_os());
         let redis =
@@ -33,11 +44,11 @@ impl Place {
             return Err(Failure::new(Exit::NoRedis, reason));
         }
         let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
-        Client::connect_with(&target, &redis.prefix).map_err(|error| match error {
-            ClientError::Redis(error) if !error.is_permanent && redis.server == RedisServer::Managed => {
-                Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"))
+        open(&target, Keys::new(&redis.prefix, target.database())).map_err(|error| {
+            if !error.is_permanent && redis.server == RedisServer::Managed {
+                return Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"));
             }
-            other => other.into(),
+            error.into()
         })
     }
 }

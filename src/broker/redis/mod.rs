@@ -10,6 +10,7 @@ mod health;
 mod held;
 mod lease;
 mod link;
+mod operator;
 mod post;
 mod publish;
 mod settle;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use redis::InfoDict;
 
 pub use link::Target;
+pub use operator::Operator;
 pub use post::RedisPost;
 
 use self::due::Due;
