@@ -6,18 +6,19 @@
 //! * Nothing here ends the loop but [`Stop`]: what cannot be read is answered and put on the dead list, an outage is
 //!   waited out.
 
+mod door;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
-
-use crate::broker::{Broker, Claim, Claimed, Content, Settlement, Source};
+use self::door::{BrokerDoor, Refused};
+use crate::broker::{Broker, Claim, Claimed, Content, Source};
 use crate::clock;
-use crate::dispatch::{Dispatcher, Door};
+use crate::dispatch::Dispatcher;
 use crate::outage::Retry;
 use crate::outbox::Mailing;
-use crate::protocol::codec::{Encoded, Unreadable, decode_request, with_id};
-use crate::protocol::{CallError, Request, RequestId};
+use crate::protocol::codec::{Unreadable, decode_request};
+use crate::protocol::{CallError, DeadLetter, Request, RequestId};
 use crate::thread::Stop;
 
 /// How long one claim may wait, and so how late a dead connection may be noticed.
@@ -29,9 +30,6 @@ const ROOM_PATIENCE: Duration = Duration::from_millis(100);
 /// How many requests are claimed in one round trip.
 const BATCH: usize = 128;
 
-/// How much of an unreadable element is kept on the dead list.
-const DEAD_BYTES: usize = 4096;
-
 /// Takes requests from one source.
 pub struct Intake {
     /// The source.
@@ -42,6 +40,8 @@ pub struct Intake {
     pub dispatcher: Arc<Dispatcher>,
     /// Where answers go.
     pub mailing: Mailing,
+    /// The name of this daemon.
+    pub node: Arc<str>,
     /// Requests with more bytes are refused.
     pub max_request: usize,
 }
@@ -72,13 +72,16 @@ impl Intake {
     }
 
     fn receive(&self, Claimed { claim, content, is_lost }: Claimed, now: u64) {
-        match self.read(&claim, &content, now) {
-            Ok(request) if is_lost => {
-                let reason = "it was running each time its daemon died".to_owned();
-                let id = request.reply.then_some(request.id);
-                self.refuse(claim, Unreadable { error: CallError::Lost, reason, id }, now);
+        let read = self.read(&claim, &content, now);
+        let body = match content {
+            Content::Body(_, body) => Some(body),
+            Content::Inline | Content::NoBody(_) => None,
+        };
+        match read {
+            Ok(request) => {
+                let door = self.door(claim, body, &request);
+                if is_lost { self.give_up(request, door) } else { self.send_on(request, door) }
             }
-            Ok(request) => self.send_on(claim, request),
             Err(unreadable) => self.refuse(claim, unreadable, now),
         }
     }
@@ -89,59 +92,61 @@ impl Intake {
             Content::Body(number, body) => (body.as_slice(), Some(*number)),
             Content::NoBody(number) => return Err(unreadable("there is no body for this number", Some(*number))),
         };
-        if json.len() > self.max_request {
+        // What we have put there ourselves was short enough when it came, and has grown a little.
+        if json.len() > self.max_request && self.source != Source::Delayed {
             let reason = format!("{} bytes are more than max_request = {}", json.len(), self.max_request);
             return Err(unreadable(reason, number));
         }
         decode_request(json, number, now)
     }
 
-    fn send_on(&self, claim: Claim, request: Request) {
-        let door = |claim, request: &Request| {
-            Box::new(BrokerDoor {
-                mailing: self.mailing.clone(),
-                claim,
-                id: request.reply.then(|| request.id.clone()),
-                was_told: false,
-                dead: None,
-            })
-        };
+    fn door(&self, claim: Claim, body: Option<Vec<u8>>, request: &Request) -> Box<BrokerDoor> {
+        Box::new(BrokerDoor {
+            mailing: self.mailing.clone(),
+            node: Arc::clone(&self.node),
+            claim,
+            body,
+            id: request.id.clone(),
+            is_told: request.reply,
+            was_told: false,
+            attempt: request.attempt,
+            first_at: request.first_at,
+        })
+    }
+
+    fn send_on(&self, request: Request, door: Box<BrokerDoor>) {
         match request.not_before {
             Some(due) if self.source != Source::Delayed => match self.dispatcher.admit(&request) {
                 // Accepted when it is due.
-                Ok(_) => {
-                    let is_inline = matches!(request.id, RequestId::Text(_));
-                    let named = is_inline.then(|| with_id(&claim.element, &request.id)).flatten();
-                    let waiting = named.map_or_else(|| Arc::clone(&claim.element), Arc::from);
-                    self.mailing.send(Settlement::Deferred { claim, due, waiting });
-                }
-                Err(refusal) => self.dispatcher.refuse(request.id.clone(), refusal, door(claim, &request)),
+                Ok(_) => door.defer(due),
+                Err(refusal) => self.dispatcher.refuse(request.id, refusal, door),
             },
-            _ => {
-                let door = door(claim, &request);
-                self.dispatcher.dispatch(request, door);
-            }
+            _ => self.dispatcher.dispatch(request, door),
         }
+    }
+
+    /// It was in flight each time its daemon died.
+    fn give_up(&self, request: Request, door: Box<BrokerDoor>) {
+        self.dispatcher.refuse(request.id, CallError::Lost, door);
     }
 
     fn refuse(&self, claim: Claim, unreadable: Unreadable, now: u64) {
         log::debug!("refused an element: {}", unreadable.reason);
-        let shown = &claim.element[..claim.element.len().min(DEAD_BYTES)];
-        let dead = json!({
-            "at": now,
-            "id": unreadable.id.as_ref().map(RequestId::to_string),
-            "element": String::from_utf8_lossy(shown),
-            "bytes": claim.element.len(),
-            "verdict": unreadable.error.verdict(),
-            "reason": unreadable.reason,
-        });
-        let door = BrokerDoor {
-            mailing: self.mailing.clone(),
-            claim,
-            id: unreadable.id.clone(),
-            was_told: false,
-            dead: Some(dead.to_string().into()),
+        let dead = DeadLetter {
+            at: now,
+            id: unreadable.id.as_ref().map(RequestId::to_string),
+            verdict: unreadable.error.verdict(),
+            message: unreadable.reason,
+            func: None,
+            attempts: 0,
+            node: self.node.to_string(),
+            first_at: None,
+            request: None,
+            element: None,
+            bytes: None,
         };
+        let dead = dead.with_element(&claim.element).to_json();
+        let door = Refused { mailing: self.mailing.clone(), claim, id: unreadable.id.clone(), dead };
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
     }
@@ -149,32 +154,4 @@ impl Intake {
 
 fn unreadable(reason: impl Into<String>, number: Option<u64>) -> Unreadable {
     Unreadable { error: CallError::BadCall, reason: reason.into(), id: number.map(RequestId::Number) }
-}
-
-/// Answers through the broker.
-struct BrokerDoor {
-    mailing: Mailing,
-    claim: Claim,
-    /// Whom to tell; `None` where nobody waits.
-    id: Option<RequestId>,
-    was_told: bool,
-    dead: Option<Box<str>>,
-}
-
-impl Door for BrokerDoor {
-    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
-        let answer = self.id.filter(|_| !self.was_told).map(|id| (id, answer));
-        self.mailing.send(Settlement::Answered { claim: self.claim, answer, dead: self.dead });
-    }
-
-    fn answer_early(&mut self, answer: Arc<Encoded>) {
-        if let Some(id) = &self.id {
-            self.was_told = true;
-            self.mailing.send(Settlement::AnsweredEarly { id: id.clone(), answer });
-        }
-    }
-
-    fn hand_back(self: Box<Self>) {
-        self.mailing.send(Settlement::HandedBack { claim: self.claim });
-    }
 }

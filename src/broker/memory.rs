@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Broker, BrokerError, Claim, Claimed, Content, Post, Result, Settlement, Source};
 use crate::clock;
-use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
+use crate::protocol::{RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -30,6 +30,7 @@ struct State {
     results: HashMap<RequestId, Stored>,
     listeners: HashSet<RequestId>,
     dead: VecDeque<Box<str>>,
+    verdicts: [u64; Verdict::ALL.len()],
     interruptions: u64,
     is_away: bool,
 }
@@ -78,6 +79,11 @@ impl Memory {
     /// The entries of the dead list, the oldest first.
     pub fn dead(&self) -> Vec<String> {
         self.state().dead.iter().map(|entry| entry.to_string()).collect()
+    }
+
+    /// How many requests ended with `verdict` so far.
+    pub fn count(&self, verdict: Verdict) -> u64 {
+        self.state().verdicts[verdict as usize]
     }
 
     /// The stored answer to `id`, waiting at most `patience` for it.
@@ -134,11 +140,15 @@ impl Broker for Memory {
             if let Some(claim) = settlement.claim() {
                 state.leave(claim);
             }
+            if settlement.body().is_some()
+                && let Some(claim) = settlement.claim()
+                && let Content::Body(number, _) = state.content(&claim.element)
+            {
+                state.bodies.remove(&number);
+            }
             match settlement {
-                Settlement::Answered { claim, dead, .. } => {
-                    if let Content::Body(number, _) | Content::NoBody(number) = state.content(&claim.element) {
-                        state.bodies.remove(&number);
-                    }
+                Settlement::Answered { dead, verdict, .. } => {
+                    state.verdicts[*verdict as usize] += 1;
                     state.dead.extend(dead.clone());
                     let excess = state.dead.len().saturating_sub(MOST_DEAD);
                     state.dead.drain(..excess);
@@ -181,6 +191,10 @@ impl Broker for Memory {
         self.0.changed.notify_all();
     }
 
+    fn node(&self) -> &str {
+        "memory"
+    }
+
     fn address(&self) -> String {
         "memory".to_owned()
     }
@@ -202,7 +216,8 @@ impl State {
         self.in_flight.extend(elements.iter().cloned());
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
-            Claimed { claim: Claim { source, element, body_key: None, epoch: 0 }, content, is_lost: false }
+            let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
+            Claimed { claim: Claim { source, element, body_key, epoch: 0 }, content, is_lost: false }
         });
         claimed.collect()
     }

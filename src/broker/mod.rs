@@ -18,8 +18,8 @@ pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, Target};
 
-use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
+use crate::protocol::{RequestId, Verdict};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -88,6 +88,8 @@ pub enum Settlement {
     Answered {
         /// The element.
         claim: Claim,
+        /// How it ended.
+        verdict: Verdict,
         /// Whom to tell what; `None` where nobody waits.
         answer: Option<(RequestId, Arc<Encoded>)>,
         /// An entry for the dead list, as JSON.
@@ -106,7 +108,8 @@ pub enum Settlement {
         claim: Claim,
         /// When it can be claimed from [`Source::Delayed`].
         due: u64,
-        /// What waits: the element, with an id where it had none. Two that are equal would be one.
+        /// What waits: the element, with an id where it had none, as two that are equal would be one. Or the request as it
+        /// runs again, and then its body goes.
         waiting: Arc<[u8]>,
     },
     /// It was not started and goes back to the head of where it came from.
@@ -124,6 +127,15 @@ impl Settlement {
             | Settlement::Deferred { claim, .. }
             | Settlement::HandedBack { claim } => Some(claim),
             Settlement::AnsweredEarly { .. } => None,
+        }
+    }
+
+    /// The key of the body that goes with it.
+    pub(crate) fn body(&self) -> Option<&str> {
+        match self {
+            Settlement::Answered { claim, .. } => claim.body_key.as_deref(),
+            Settlement::Deferred { claim, waiting, .. } if *waiting != claim.element => claim.body_key.as_deref(),
+            _ => None,
         }
     }
 
@@ -158,6 +170,9 @@ pub trait Broker: Send + Sync {
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);
+
+    /// The name of this daemon, which no other has or has had.
+    fn node(&self) -> &str;
 
     /// Where it is, for people; without secrets.
     fn address(&self) -> String;

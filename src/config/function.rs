@@ -12,7 +12,7 @@ use super::faults::Position;
 use super::rooms::MESSAGE_SIZE;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::functions::{BuiltinFunction, Terms};
+use crate::functions::{BuiltinFunction, Retries, Terms};
 
 /// `[functions.NAME]`: what can be called. Two are equal if they do the same, wherever they stand.
 #[derive(Debug, Clone)]
@@ -21,7 +21,8 @@ pub struct FunctionConfig {
     pub position: Option<Position>,
     /// What holds for it, whatever its body. Defaults: those of [`Terms`], or of the builtin.
     ///
-    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `sources` and `users`.
+    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `retries`, `backoff`,
+    /// `max_backoff`, `retry_for`, `sources` and `users`.
     pub terms: Terms,
     /// How it does its work.
     pub body: BodyConfig,
@@ -193,6 +194,10 @@ fn read_terms(section: &mut Section<'_>, terms: &mut Terms) {
     section.set("async", &mut terms.is_async, Value::switch);
     section.set_some("concurrency", &mut terms.concurrency, |value| value.number(1..=65536));
     section.set_some("rate", &mut terms.rate, Value::rate);
+    section.set("retries", &mut terms.retries.count, |value| value.number(0..=i64::from(Retries::MOST)));
+    section.set("backoff", &mut terms.retries.backoff, |value| value.duration(instant));
+    section.set("max_backoff", &mut terms.retries.max_backoff, |value| value.duration(instant));
+    section.set("retry_for", &mut terms.retries.retry_for, |value| value.duration(instant));
     section.set_some("sources", &mut terms.sources, Value::set);
     section.set_some("users", &mut terms.users, Value::set);
 }

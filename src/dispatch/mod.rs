@@ -8,6 +8,7 @@
 
 mod admission;
 mod cache;
+mod chance;
 mod deadlines;
 mod lanes;
 mod pool;
@@ -23,10 +24,12 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use admission::Admission;
+pub use chance::Again;
 pub use pool::{PoolSize, PoolStatus};
 pub use reply::Door;
 
 use self::cache::{Cache, Joined, Key, Waiter};
+use self::chance::Chance;
 use self::pool::{Job, Pool};
 use self::reply::Reply;
 use self::watchdog::Why;
@@ -68,7 +71,7 @@ impl Dispatcher {
 
     /// Sends `request` down the road; `door` gets the one answer.
     pub fn dispatch(&self, request: Request, door: Box<dyn Door>) {
-        let reply = Reply::to(self.ledger.accept(request.id.clone()), door);
+        let mut reply = Reply::to(self.ledger.accept(request.id.clone()), door);
         let function = match self.admit(&request) {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
@@ -80,7 +83,10 @@ impl Dispatcher {
         if !self.is_within_rate(&function) {
             return reply.answer(Err(CallError::Overload));
         }
-        if function.terms.is_async {
+        if let Some(chance) = Chance::of(&function, &request, clock::now) {
+            reply.give_chance(chance);
+        }
+        if function.terms.is_async && request.attempt == 0 {
             reply.answer_early(Ok(Value::from("")));
         }
         match function.terms.cache {

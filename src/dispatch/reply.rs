@@ -1,7 +1,10 @@
 //! The one answer that a caller gets.
 
-use std::sync::{Arc, Mutex, Weak};
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex, MutexGuard, Weak};
 
+use super::chance::{Again, Chance};
+use crate::clock;
 use crate::ledger::Entry;
 use crate::protocol::codec::{Encoded, encode_outcome};
 use crate::protocol::{CallError, Outcome};
@@ -14,6 +17,9 @@ pub trait Door: Send {
 
     /// The caller's answer, given before the function runs; [`Door::answer`] follows, for the record only.
     fn answer_early(&mut self, answer: Arc<Encoded>);
+
+    /// The call failed, and is to run again.
+    fn run_again(self: Box<Self>, again: Again, failure: Arc<Encoded>);
 
     /// The request was not run, and goes back to where it came from.
     fn hand_back(self: Box<Self>);
@@ -31,8 +37,8 @@ struct Slot(Mutex<Option<Open>>);
 
 /// What is told of the answer.
 enum Open {
-    /// A caller: the ledger and the door.
-    Caller(Entry, Box<dyn Door>),
+    /// A caller: the ledger, the door, and what follows on a failure.
+    Caller(Entry, Box<dyn Door>, Option<Chance>),
     /// Somebody inside, who tells callers in turn.
     Inside(Box<dyn FnOnce(Settled) + Send>),
 }
@@ -49,7 +55,14 @@ pub(super) enum Settled {
 impl Reply {
     /// The reply to the caller at `door`, on record as `entry`.
     pub(super) fn to(entry: Entry, door: Box<dyn Door>) -> Self {
-        Self::from(Open::Caller(entry, door))
+        Self::from(Open::Caller(entry, door, None))
+    }
+
+    /// Lets the caller's request run again if it fails.
+    pub(super) fn give_chance(&mut self, given: Chance) {
+        if let Some(Open::Caller(_, _, chance)) = self.0.open().as_mut() {
+            *chance = Some(given);
+        }
     }
 
     /// A reply that tells `inside`.
@@ -78,8 +91,7 @@ impl Reply {
 
     /// Gives the caller `outcome` now; what follows is only recorded.
     pub(super) fn answer_early(&self, outcome: Outcome) {
-        let mut open = self.0.0.lock().expect("nothing panics under this lock");
-        if let Some(Open::Caller(_, door)) = open.as_mut() {
+        if let Some(Open::Caller(_, door, _)) = self.0.open().as_mut() {
             door.answer_early(encode_outcome(outcome));
         }
     }
@@ -116,7 +128,11 @@ impl Slot {
     }
 
     fn take(&self) -> Option<Open> {
-        self.0.lock().expect("nothing panics under this lock").take()
+        self.open().take()
+    }
+
+    fn open(&self) -> MutexGuard<'_, Option<Open>> {
+        self.0.lock().expect("nothing panics under this lock")
     }
 }
 
@@ -130,16 +146,25 @@ impl Open {
     fn settle(self, settled: Settled) {
         match (self, settled) {
             // The door first: what is on record as answered is on its way.
-            (Open::Caller(entry, door), Settled::Answered(answer)) => {
+            (Open::Caller(entry, door, chance), Settled::Answered(answer)) => {
+                if let Some(again) = chance.and_then(|chance| chance.after(&answer, clock::now(), random())) {
+                    door.run_again(again, answer);
+                    return entry.withdraw();
+                }
                 let verdict = answer.verdict;
                 door.answer(answer);
                 entry.close(verdict);
             }
-            (Open::Caller(entry, door), Settled::HandedBack) => {
+            (Open::Caller(entry, door, _), Settled::HandedBack) => {
                 door.hand_back();
                 entry.withdraw();
             }
             (Open::Inside(inside), settled) => inside(settled),
         }
     }
+}
+
+/// A fresh hasher's keys are random, which is all the chance that is needed here.
+fn random() -> u64 {
+    RandomState::new().hash_one(())
 }

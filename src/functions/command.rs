@@ -108,6 +108,9 @@ fn variable(name: &str) -> String {
     "CERBAS_ARG_".chars().chain(safe).collect()
 }
 
+/// With this exit status a program says that to try again is pointless, as programs of the qmail tradition do.
+const NOT_AGAIN: i32 = 100;
+
 /// How long a program that has exited may hold its output open, through one that it started. What it wrote itself is
 /// read in any case.
 const LINGER: Duration = Duration::from_millis(100);
@@ -221,8 +224,11 @@ impl Talk {
                 Ok(value_of(without_line_break(&self.output)))
             }
             // What it says itself is the best text there is.
-            Some(status) if status.code().is_some() && !complaints.is_empty() => Err(CallError::Failed(complaints)),
-            Some(status) if status.code().is_some() => Err(CallError::Failed(ending(status))),
+            Some(status) if status.code().is_some() => {
+                let message = if complaints.is_empty() { ending(status) } else { complaints };
+                let is_final = status.code() == Some(NOT_AGAIN);
+                Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
+            }
             Some(status) if complaints.is_empty() => Err(CallError::Failed(format!("killed by {}", ending(status)))),
             Some(status) => Err(CallError::Failed(format!("killed by {}: {complaints}", ending(status)))),
             None => Err(CallError::Failed("how it ended is not known".to_owned())),

@@ -149,7 +149,7 @@ fn refused(status: StatusCode, mut answer: Response<Answer>) -> CallError {
     let number = status.as_u16();
     let location = answer.headers().get("location").map(|location| excerpt(location.as_bytes(), EXCERPT));
     if let Some(location) = location.filter(|_| status.is_redirection()) {
-        return CallError::Failed(format!("http {number}: redirects to {location}, which is not followed"));
+        return CallError::FailedForGood(format!("http {number}: redirects to {location}, which is not followed"));
     }
     let mut bytes = Vec::new();
     // The status says enough where the body breaks off.
@@ -158,7 +158,14 @@ fn refused(status: StatusCode, mut answer: Response<Answer>) -> CallError {
         empty if empty.is_empty() => status.canonical_reason().unwrap_or("no reason given").to_owned(),
         text => text,
     };
-    CallError::Failed(format!("http {number}: {text}"))
+    let message = format!("http {number}: {text}");
+    if is_pointless(status) { CallError::FailedForGood(message) } else { CallError::Failed(message) }
+}
+
+/// Whether the same request will be refused again: the client's errors (RFC 9110, 15.5), without those that speak of a time.
+fn is_pointless(status: StatusCode) -> bool {
+    let may_pass = [StatusCode::REQUEST_TIMEOUT, StatusCode::TOO_EARLY, StatusCode::TOO_MANY_REQUESTS];
+    status.is_client_error() && !may_pass.contains(&status)
 }
 
 /// `url` without user, password and query.

@@ -11,6 +11,7 @@ mod native;
 mod output;
 mod process;
 mod rate;
+mod retries;
 #[cfg(test)]
 mod testing;
 mod worker;
@@ -27,6 +28,7 @@ pub use native::{Native, NativeError};
 pub use process::{ProcessOptions, ResourceLimits, check_program};
 pub(crate) use rate::Bucket;
 pub use rate::Rate;
+pub use retries::Retries;
 pub use worker::{Worker, WorkerOptions};
 
 use crate::protocol::{Arguments, Outcome, Request};
@@ -60,6 +62,8 @@ pub struct Terms {
     pub concurrency: Option<usize>,
     /// How often it may be called in this process; calls beyond that are rejected.
     pub rate: Option<Rate>,
+    /// How failed calls are tried again.
+    pub retries: Retries,
     /// The programs that may call; `None`: all that `[auth]` lets in.
     pub sources: Option<HashSet<String>>,
     /// The users that may call; `None`: all that `[auth]` lets in.
@@ -80,6 +84,7 @@ impl Default for Terms {
             is_async: false,
             concurrency: None,
             rate: None,
+            retries: Retries::default(),
             sources: None,
             users: None,
         }

@@ -12,11 +12,27 @@ use crate::protocol::{Arguments, CallError, Outcome};
 
 /// Why a native function has no value: any text, made from it with `?` or `into()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct NativeError(String);
+pub struct NativeError {
+    message: String,
+    is_final: bool,
+}
+
+impl NativeError {
+    /// An error after which the call is not tried again, whatever `retries` say.
+    pub fn for_good(message: impl fmt::Display) -> Self {
+        NativeError { message: message.to_string(), is_final: true }
+    }
+}
+
+impl From<NativeError> for CallError {
+    fn from(NativeError { message, is_final }: NativeError) -> Self {
+        if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) }
+    }
+}
 
 impl<T: fmt::Display> From<T> for NativeError {
     fn from(error: T) -> Self {
-        NativeError(error.to_string())
+        NativeError { message: error.to_string(), is_final: false }
     }
 }
 
@@ -45,7 +61,7 @@ where
 {
     fn run(&self, call: &Call, args: Arguments) -> Outcome {
         let args = serde_json::from_value(Value::Object(args)).map_err(|_| CallError::InvalidArguments)?;
-        let value = (self.function)(call, args).map_err(|NativeError(message)| CallError::Failed(message))?;
+        let value = (self.function)(call, args)?;
         serde_json::to_value(value).map_err(|error| CallError::Failed(format!("the result is not JSON: {error}")))
     }
 

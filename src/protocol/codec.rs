@@ -35,6 +35,9 @@ struct Wire<'a> {
     expires: Option<u64>,
     sent_at: Option<u64>,
     reply: Option<bool>,
+    retries: Option<u32>,
+    attempt: Option<u32>,
+    first_at: Option<u64>,
 }
 
 /// Who waits, for a request that cannot be read otherwise.
@@ -96,6 +99,9 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         not_before,
         expires_at,
         reply: wire.reply.unwrap_or(true),
+        retries: wire.retries,
+        attempt: wire.attempt.unwrap_or(0),
+        first_at: wire.first_at,
     })
 }
 
@@ -111,6 +117,44 @@ pub fn with_id(json: &[u8], id: &RequestId) -> Option<Vec<u8>> {
         return None;
     }
     request.insert("id".to_owned(), Value::String(id.to_string()));
+    serde_json::to_vec(&request).ok()
+}
+
+/// What of a request is written anew when it is to run again.
+#[derive(Debug)]
+pub struct Rerun<'a> {
+    /// Its id; a numbered request has it inside from now on.
+    pub id: &'a RequestId,
+    /// Whether somebody still waits for its answer.
+    pub reply: bool,
+    /// How often it ran.
+    pub attempt: u32,
+    /// When it was taken first, in milliseconds since 1970.
+    pub first_at: u64,
+    /// After this it must not start, in milliseconds since 1970.
+    pub expires_at: Option<u64>,
+    /// What went wrong the last time.
+    pub last_error: &'a str,
+    /// Milliseconds since 1970.
+    pub now: u64,
+}
+
+/// The request in `json` as it waits for its next run, inline; `None` if it is no object.
+pub fn encode_rerun(json: &[u8], rerun: &Rerun<'_>) -> Option<Vec<u8>> {
+    let mut request: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    request.remove("delay");
+    let mut set = |name: &str, value: Value| request.insert(name.to_owned(), value);
+    set("id", Value::from(rerun.id.to_string()));
+    set("attempt", Value::from(rerun.attempt));
+    set("first_at", Value::from(rerun.first_at));
+    set("last_error", Value::from(rerun.last_error));
+    if !rerun.reply {
+        set("reply", Value::from(false));
+    }
+    if let Some(expires_at) = rerun.expires_at {
+        set("sent_at", Value::from(rerun.now));
+        set("expires", Value::from(expires_at.saturating_sub(rerun.now).max(1)));
+    }
     serde_json::to_vec(&request).ok()
 }
 
@@ -132,12 +176,16 @@ pub struct Encoded {
     pub json: Box<[u8]>,
     /// The same as MessagePack.
     pub msgpack: Box<[u8]>,
+    /// Whether the function said that to try again is pointless.
+    pub is_final: bool,
 }
 
 /// Writes `outcome` as the answer that clients read.
 pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
+    let is_final = matches!(outcome, Err(CallError::FailedForGood(_)));
     let answer = Answer::from(outcome);
     Arc::new(Encoded {
+        is_final,
         verdict: answer.verdict(),
         json: serde_json::to_vec(&answer).expect("an answer is JSON").into(),
         msgpack: to_msgpack(&answer),

@@ -9,6 +9,8 @@ use super::Verdict;
 pub enum CallError {
     /// The function failed; the text is its own.
     Failed(String),
+    /// The function failed, and says that to try again is pointless; the text is its own.
+    FailedForGood(String),
     /// The function ran past its time limit.
     TimedOut,
     /// It could not start before the client's `expires`.
@@ -35,7 +37,7 @@ impl CallError {
     /// The verdict that this error means.
     pub fn verdict(&self) -> Verdict {
         match self {
-            CallError::Failed(_) => Verdict::Error,
+            CallError::Failed(_) | CallError::FailedForGood(_) => Verdict::Error,
             CallError::TimedOut => Verdict::Timeout,
             CallError::Expired => Verdict::Expired,
             CallError::Cancelled => Verdict::Cancelled,
@@ -53,7 +55,7 @@ impl CallError {
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            CallError::Failed(message) => message,
+            CallError::Failed(message) | CallError::FailedForGood(message) => message,
             CallError::TimedOut => "timeout",
             CallError::Expired => "expired",
             CallError::Cancelled => "cancelled",

@@ -110,7 +110,12 @@ impl Keys {
         format!("{}-DELAYED", self.prefix)
     }
 
-    /// What could not be read.
+    /// How many requests ended with each verdict, over all daemons and times.
+    pub fn verdicts(&self) -> String {
+        format!("{}-VERDICTS", self.prefix)
+    }
+
+    /// What failed and nobody else would hear of.
     pub fn dead(&self) -> String {
         format!("{}-DEAD", self.prefix)
     }

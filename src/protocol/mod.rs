@@ -4,6 +4,7 @@
 //! nowhere else; `tests/protocol.rs` pins it.
 
 pub mod codec;
+mod dead;
 mod error;
 pub mod keys;
 
@@ -13,6 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+pub use dead::DeadLetter;
 pub use error::CallError;
 
 /// The arguments of a call, by name.
@@ -42,6 +44,12 @@ pub struct Request {
     pub expires_at: Option<u64>,
     /// Whether anybody waits for the answer.
     pub reply: bool,
+    /// How often it runs again when it fails; `None`: as its function says.
+    pub retries: Option<u32>,
+    /// How often it ran and failed.
+    pub attempt: u32,
+    /// When it was taken for its first run, in milliseconds since 1970; `None` before that.
+    pub first_at: Option<u64>,
 }
 
 impl Request {
@@ -57,6 +65,9 @@ impl Request {
             not_before: None,
             expires_at: None,
             reply: true,
+            retries: None,
+            attempt: 0,
+            first_at: None,
         }
     }
 

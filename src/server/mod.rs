@@ -212,9 +212,11 @@ impl Ended {
 impl Running {
     fn open_intakes(&mut self) -> Result<(), StartError> {
         let outbox = self.outbox.as_ref().expect("it is open until the end");
+        let node: Arc<str> = Arc::from(self.link.broker.node());
         for source in Source::ALL {
             let intake = Intake {
                 source,
+                node: Arc::clone(&node),
                 broker: Arc::clone(&self.link.broker),
                 dispatcher: Arc::clone(&self.dispatcher),
                 mailing: outbox.mailing(),

@@ -123,7 +123,7 @@ fn check_all_are_rejected(daemon: &Daemon, count: u64) {
         assert!(entry.len() < 40_000, "{} bytes of a dead element are kept", entry.len());
         let entry: Value = serde_json::from_str(&entry).expect("an entry is JSON");
         assert_eq!(entry["verdict"], "rejected");
-        assert!(entry["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{entry}");
+        assert!(entry["message"].as_str().is_some_and(|message| !message.is_empty()), "{entry}");
     }
     daemon.has_a_whole_pool_of(2);
     daemon.serves();

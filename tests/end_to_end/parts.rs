@@ -110,6 +110,10 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
+    fn node(&self) -> &str {
+        self.memory.node()
+    }
+
     fn address(&self) -> String {
         self.memory.address()
     }
@@ -141,6 +145,7 @@ impl Parts {
         for source in Source::ALL {
             let intake = Intake {
                 source,
+                node: Arc::from(broker.node()),
                 broker: Arc::clone(&broker),
                 dispatcher: Arc::clone(&parts.dispatcher),
                 mailing: parts.outbox.as_ref().expect("it is open").mailing(),

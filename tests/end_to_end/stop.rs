@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cerbas::broker::Memory;
-use cerbas::dispatch::{Dispatcher, Door, PoolSize, Rules};
+use cerbas::dispatch::{Again, Dispatcher, Door, PoolSize, Rules};
 use cerbas::functions::{Function, Functions, Native};
 use cerbas::ledger::Ledger;
 use cerbas::protocol::codec::Encoded;
@@ -148,6 +148,8 @@ impl Door for Witness {
     fn answer(self: Box<Self>, _: Arc<Encoded>) {}
 
     fn answer_early(&mut self, _: Arc<Encoded>) {}
+
+    fn run_again(self: Box<Self>, _: Again, _: Arc<Encoded>) {}
 
     fn hand_back(self: Box<Self>) {
         let _told = self.put_back.send(self.id.to_string());

@@ -36,8 +36,8 @@ fn what_cannot_be_read_is_answered_where_an_id_is_known_and_kept_with_the_reason
             (&json!(r#"{"id": "typed", "func": 1}"#), &json!("typed"), &rejected),
         ]
     );
-    assert!(dead.iter().all(|entry| entry["reason"].as_str().is_some_and(|reason| !reason.is_empty())), "{dead:?}");
-    assert_eq!(dead[0]["reason"], "there is no body for this number");
+    assert!(dead.iter().all(|entry| entry["message"].as_str().is_some_and(|message| !message.is_empty())), "{dead:?}");
+    assert_eq!(dead[0]["message"], "there is no body for this number");
 }
 
 #[test]

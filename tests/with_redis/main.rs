@@ -14,5 +14,6 @@ mod lost_connections;
 mod managed;
 mod outage;
 mod refusal;
+mod retries;
 mod stop;
 mod world;

@@ -227,9 +227,10 @@ impl Foreign {
         keys
     }
 
-    /// All keys but those of the daemon's lease.
+    /// All keys but those of the daemon's lease and the counts of verdicts.
     pub(super) fn keys_of_requests(&mut self) -> Vec<String> {
-        let is_of_lease = |key: &String| ["-NODES", "-NODE-", "-FENCE-"].iter().any(|part| key.contains(part));
+        let is_of_lease =
+            |key: &String| ["-NODES", "-NODE-", "-FENCE-", "-VERDICTS"].iter().any(|part| key.contains(part));
         self.keys("*").into_iter().filter(|key| !is_of_lease(key)).collect()
     }
 

@@ -162,6 +162,10 @@ impl Broker for RedisBroker {
         self.unblock_claims();
     }
 
+    fn node(&self) -> &str {
+        &self.options.node
+    }
+
     fn address(&self) -> String {
         self.options.target.address().to_owned()
     }

@@ -9,8 +9,8 @@ use super::link::exchange;
 use super::{RedisBroker, SettleLink, lock};
 use crate::broker::{Claim, Result, Settlement, Source};
 use crate::clock;
-use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
+use crate::protocol::{RequestId, Verdict};
 
 static ANSWER_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/answer_again.lua")));
 static MOVE_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/move_again.lua")));
@@ -88,13 +88,15 @@ impl RedisBroker {
     ) -> RedisResult<Ran> {
         let mut transaction = Transaction::new();
         let mut bodies = Vec::new();
+        let mut verdicts = [0u64; Verdict::ALL.len()];
         for settlement in batch {
             if let Some(claim) = settlement.claim() {
                 transaction.add("LREM").arg(&identity.in_flight[claim.source.place()]).arg(1).arg(&*claim.element);
             }
+            bodies.extend(settlement.body());
             match settlement {
-                Settlement::Answered { claim, dead, .. } => {
-                    bodies.extend(claim.body_key.as_deref());
+                Settlement::Answered { verdict, dead, .. } => {
+                    verdicts[*verdict as usize] += 1;
                     if let Some(dead) = dead {
                         self.bury(&mut transaction, dead);
                     }
@@ -111,6 +113,10 @@ impl RedisBroker {
         }
         if !bodies.is_empty() {
             transaction.add("DEL").arg(bodies);
+        }
+        for verdict in Verdict::ALL.into_iter().filter(|verdict| verdicts[*verdict as usize] > 0) {
+            let count = verdicts[verdict as usize];
+            transaction.add("HINCRBY").arg(self.options.keys.verdicts()).arg(verdict.as_str()).arg(count);
         }
         transaction.run(connection, identity)
     }
@@ -149,10 +155,9 @@ impl RedisBroker {
                     self.answer_again(connection, identity, Some(claim), settlement)?
                 }
                 Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
-                Settlement::Deferred { claim, due, waiting } => {
-                    self.move_again(connection, identity, claim, Some((*due, waiting)))?
+                Settlement::Deferred { claim, .. } | Settlement::HandedBack { claim } => {
+                    self.move_again(connection, identity, claim, settlement)?
                 }
-                Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, None)?,
             };
             if received == FENCED {
                 // Those before it are settled; a look at them finds that.
@@ -181,9 +186,13 @@ impl RedisBroker {
         let mut script = ANSWER_AGAIN.key(&identity.fence);
         script.key(&identity.in_flight[source.place()]);
         script.key(answer.map_or_else(String::new, |(id, _)| keys.result(id)));
-        script.key(claim.and_then(|claim| claim.body_key.as_deref()).unwrap_or_default());
+        script.key(settlement.body().unwrap_or_default()).key(keys.verdicts());
         script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
         script.arg(answer.map_or(&[][..], |(_, answer)| &*answer.json));
+        script.arg(match settlement {
+            Settlement::Answered { verdict, .. } => verdict.as_str(),
+            _ => "",
+        });
         if let Some((id, answer)) = answer {
             for (channel, is_msgpack) in keys.channels(id) {
                 script.arg(channel).arg(if is_msgpack { &*answer.msgpack } else { &*answer.json });
@@ -198,17 +207,24 @@ impl RedisBroker {
         connection: &mut Connection,
         identity: &Identity,
         claim: &Claim,
-        wait: Option<(u64, &[u8])>,
+        settlement: &Settlement,
     ) -> RedisResult<i64> {
         let keys = &self.options.keys;
         let mut script = MOVE_AGAIN.key(&identity.fence);
         script.key(&identity.in_flight[claim.source.place()]);
+        let wait = match (claim.source, settlement) {
+            (_, Settlement::Deferred { due, waiting, .. }) => Some((*due, waiting)),
+            (Source::Delayed, _) => Some((clock::now(), &claim.element)),
+            (Source::Queue(_), _) => None,
+        };
         match (claim.source, wait) {
-            (_, Some((due, waiting))) => script.key(keys.delayed()).arg(&*claim.element).arg(due).arg(waiting),
-            (Source::Delayed, None) => {
-                script.key(keys.delayed()).arg(&*claim.element).arg(clock::now()).arg(&*claim.element)
-            }
-            (Source::Queue(number), None) => script.key(&keys.queues()[number]).arg(&*claim.element).arg(""),
+            (Source::Queue(number), None) => script.key(&keys.queues()[number]),
+            _ => script.key(keys.delayed()),
+        };
+        script.key(settlement.body().unwrap_or_default()).arg(&*claim.element);
+        match wait {
+            Some((due, waiting)) => script.arg(due).arg(&**waiting),
+            None => script.arg(""),
         };
         script.invoke(connection)
     }

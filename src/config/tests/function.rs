@@ -15,6 +15,10 @@ fn a_function_is_built_from_its_configuration() {
         async = false
         concurrency = 2
         rate = "10/min"
+        retries = 5
+        backoff = "2s"
+        max_backoff = "1min"
+        retry_for = "1h"
         sources = ["web"]
         users = ["tom"]
         cwd = "work"
@@ -38,6 +42,12 @@ fn a_function_is_built_from_its_configuration() {
         is_async: false,
         concurrency: Some(2),
         rate: "10/min".parse().ok(),
+        retries: Retries {
+            count: 5,
+            backoff: Duration::from_secs(2),
+            max_backoff: Duration::from_mins(1),
+            retry_for: Duration::from_hours(1),
+        },
         sources: names(&["web"]),
         users: names(&["tom"]),
     };
@@ -119,7 +129,8 @@ fn keys_of_another_body_are_refused() {
             "cerbas.toml:3:1: functions.a.processes: belongs to worker, not to command",
             "cerbas.toml:4:1: functions.a.headers: belongs to http, not to command",
             "cerbas.toml:5:1: functions.a.process: unknown key, known are builtin, command, worker, http, cwd, user, nice, \
-             env, limits, max_output, params, timeout, cache, async, concurrency, rate, sources, users",
+             env, limits, max_output, params, timeout, cache, async, concurrency, rate, retries, backoff, max_backoff, \
+             retry_for, sources, users",
         ],
     );
     check(

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::functions::{BuiltinFunction, Terms};
+use crate::functions::{BuiltinFunction, Retries, Terms};
 
 /// What `text` comes to as `/etc/cerbas.toml`, without variables.
 #[track_caller]

@@ -60,6 +60,8 @@ struct Answer {
     status: Status,
     #[serde(default)]
     data: Value,
+    /// False: to try again is pointless.
+    retry: Option<bool>,
 }
 
 /// How much is read at once.
@@ -232,11 +234,15 @@ fn understand(line: &[u8], id: &str) -> Result<Outcome, String> {
     if answer.id != id {
         return Err(format!("worker answered another call: {}", excerpt(answer.id.as_bytes(), EXCERPT)));
     }
-    Ok(match (answer.status, answer.data) {
-        (Status::Ok, data) => Ok(data),
-        (Status::Error, Value::String(text)) => Err(CallError::Failed(text)),
-        (Status::Error, data) => Err(CallError::Failed(data.to_string())),
-    })
+    if answer.status == Status::Ok {
+        return Ok(Ok(answer.data));
+    }
+    let text = match answer.data {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let is_final = answer.retry == Some(false);
+    Ok(Err(if is_final { CallError::FailedForGood(text) } else { CallError::Failed(text) }))
 }
 
 fn is_later(error: &io::Error) -> bool {

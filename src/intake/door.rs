@@ -1,0 +1,154 @@
+//! The doors of requests that came from the broker: what is told goes back there, in one step with all that belongs to it.
+
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::broker::{Claim, Settlement};
+use crate::clock;
+use crate::dispatch::{Again, Door};
+use crate::outbox::Mailing;
+use crate::protocol::codec::{Encoded, Rerun, encode_rerun, with_id};
+use crate::protocol::{Answer, DeadLetter, RequestId, Verdict};
+
+/// How much of an error waits with a request that is tried again, in characters.
+const ERROR_LENGTH: usize = 1024;
+
+/// The door of a request that could be read.
+pub(super) struct BrokerDoor {
+    pub(super) mailing: Mailing,
+    /// The name of this daemon.
+    pub(super) node: Arc<str>,
+    pub(super) claim: Claim,
+    /// The request, where it is not the element itself.
+    pub(super) body: Option<Vec<u8>>,
+    pub(super) id: RequestId,
+    /// Whether somebody waits for the answer.
+    pub(super) is_told: bool,
+    /// Whether they were answered before it ran.
+    pub(super) was_told: bool,
+    /// How often it ran before.
+    pub(super) attempt: u32,
+    /// When it was taken for its first run, if there was one.
+    pub(super) first_at: Option<u64>,
+}
+
+impl BrokerDoor {
+    /// Lets it wait until `due`.
+    pub(super) fn defer(self: Box<Self>, due: u64) {
+        let is_inline = matches!(self.id, RequestId::Text(_));
+        let named = is_inline.then(|| with_id(&self.claim.element, &self.id)).flatten();
+        let waiting = named.map_or_else(|| Arc::clone(&self.claim.element), Arc::from);
+        self.mailing.send(Settlement::Deferred { claim: self.claim, due, waiting });
+    }
+
+    fn request(&self) -> &[u8] {
+        self.body.as_deref().unwrap_or(&self.claim.element)
+    }
+
+    fn waits(&self) -> bool {
+        self.is_told && !self.was_told
+    }
+
+    /// The entry of the dead list, for what failed and nobody would hear of otherwise: nobody waits for it, it was tried
+    /// several times, or it ended its daemons.
+    fn dead_letter(&self, answer: &Encoded) -> Option<Box<str>> {
+        let has_failed = matches!(answer.verdict, Verdict::Error | Verdict::Timeout | Verdict::Expired);
+        let is_lost = answer.verdict == Verdict::Lost;
+        if !is_lost && !(has_failed && (self.attempt > 0 || !self.waits())) {
+            return None;
+        }
+        let ran = u32::from(!matches!(answer.verdict, Verdict::Expired));
+        let letter = DeadLetter {
+            at: clock::now(),
+            id: Some(self.id.to_string()),
+            verdict: answer.verdict,
+            message: message_of(answer),
+            func: None,
+            attempts: self.attempt + ran,
+            node: self.node.to_string(),
+            first_at: self.first_at,
+            request: None,
+            element: None,
+            bytes: None,
+        };
+        Some(letter.with_request(self.request()).to_json())
+    }
+}
+
+impl Door for BrokerDoor {
+    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
+        let dead = self.dead_letter(&answer);
+        let verdict = answer.verdict;
+        let answer = self.waits().then(|| (self.id.clone(), answer));
+        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead });
+    }
+
+    fn answer_early(&mut self, answer: Arc<Encoded>) {
+        if self.is_told {
+            self.was_told = true;
+            self.mailing.send(Settlement::AnsweredEarly { id: self.id.clone(), answer });
+        }
+    }
+
+    fn run_again(self: Box<Self>, again: Again, failure: Arc<Encoded>) {
+        let last_error: String = message_of(&failure).chars().take(ERROR_LENGTH).collect();
+        let rerun = Rerun {
+            id: &self.id,
+            reply: self.waits(),
+            attempt: again.attempt,
+            first_at: again.first_at,
+            expires_at: again.expires_at,
+            last_error: &last_error,
+            now: clock::now(),
+        };
+        match encode_rerun(self.request(), &rerun) {
+            Some(waiting) => {
+                let waiting = Arc::from(waiting);
+                self.mailing.send(Settlement::Deferred { claim: self.claim, due: again.due, waiting });
+            }
+            // It was read once, so this does not happen; and if it did, its caller would be told.
+            None => self.answer(failure),
+        }
+    }
+
+    fn hand_back(self: Box<Self>) {
+        self.mailing.send(Settlement::HandedBack { claim: self.claim });
+    }
+}
+
+/// What an answer says, for people.
+fn message_of(answer: &Encoded) -> String {
+    match serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data) {
+        Ok(Value::String(text)) => text,
+        Ok(other) => other.to_string(),
+        Err(_) => answer.verdict.to_string(),
+    }
+}
+
+/// The door of an element that could not be read.
+pub(super) struct Refused {
+    pub(super) mailing: Mailing,
+    pub(super) claim: Claim,
+    /// Whom to tell, where that much could be read.
+    pub(super) id: Option<RequestId>,
+    pub(super) dead: Box<str>,
+}
+
+impl Door for Refused {
+    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
+        let verdict = answer.verdict;
+        let answer = self.id.map(|id| (id, answer));
+        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead: Some(self.dead) });
+    }
+
+    fn answer_early(&mut self, _: Arc<Encoded>) {}
+
+    fn run_again(self: Box<Self>, _: Again, failure: Arc<Encoded>) {
+        self.answer(failure);
+    }
+
+    fn hand_back(self: Box<Self>) {
+        self.mailing.send(Settlement::HandedBack { claim: self.claim });
+    }
+}
