@@ -22,6 +22,7 @@ pub mod dispatch;
 pub mod functions;
 pub mod outbox;
 pub mod ledger;
+mod control;
 mod heartbeat;
 // The house.
 pub mod cli;

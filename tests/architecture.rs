@@ -21,8 +21,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("broker", &["clock", "outage", "protocol", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "thread"]),
     ("heartbeat", &["broker", "outage", "thread"]),
+    ("control", &["broker", "dispatch", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "outage", "outbox", "protocol", "thread"]),
-    ("heartbeat", &["broker", "outage", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["functions", "protocol"]),
@@ -34,6 +34,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "client",
             "clock",
             "config",
+            "control",
             "dispatch",
             "error",
             "functions",

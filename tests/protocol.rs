@@ -271,7 +271,7 @@ fn null_is_the_same_as_a_missing_field() {
 
 #[test]
 fn unknown_fields_are_ignored_whatever_they_hold() {
-    check(r#"{"func": "f", "retries": 3, "chain": ["a"], "deadline": {"x": -1e400}, "FUNC": "g"}"#, request(|_| {}));
+    check(r#"{"func": "f", "priority": 3, "tags": ["a"], "trace": {"x": -1e400}, "FUNC": "g"}"#, request(|_| {}));
     check(r#"{"x": 1, "func": "f", "x": 2}"#, request(|_| {}));
 }
 

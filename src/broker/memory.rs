@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Broker, BrokerError, Claim, Claimed, Content, Post, Result, Settlement, Source};
+use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{RequestId, Verdict};
@@ -31,6 +31,7 @@ struct State {
     listeners: HashSet<RequestId>,
     dead: VecDeque<Box<str>>,
     verdicts: [u64; Verdict::ALL.len()],
+    messages: Vec<Message>,
     interruptions: u64,
     is_away: bool,
 }
@@ -69,6 +70,12 @@ impl Memory {
     /// The elements that wait in a queue, the next one first.
     pub fn queue(&self, queue: usize) -> Vec<Vec<u8>> {
         self.state().queues[queue].iter().map(|element| element.to_vec()).collect()
+    }
+
+    /// Tells the daemon something.
+    pub fn tell(&self, message: Message) {
+        self.state().messages.push(message);
+        self.0.changed.notify_all();
     }
 
     /// How many elements are claimed and not settled.
@@ -184,6 +191,15 @@ impl Broker for Memory {
 
     fn leave(&self) -> Result<()> {
         self.present().map(drop)
+    }
+
+    fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
+        let state = self.present()?;
+        let interruptions = state.interruptions;
+        let nothing = |state: &mut State| state.messages.is_empty() && state.interruptions == interruptions;
+        let waited = self.0.changed.wait_timeout_while(state, patience, nothing);
+        let mut state = waited.expect("nothing panics under this lock").0;
+        Ok(state.messages.drain(..).collect())
     }
 
     fn interrupt(&self) {

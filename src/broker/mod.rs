@@ -81,6 +81,13 @@ pub enum Content {
     NoBody(u64),
 }
 
+/// What somebody tells one daemon.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    /// The request is to be cancelled, if the daemon has it.
+    Cancel(RequestId),
+}
+
 /// Takes a claimed element out of the in-flight list, in one step with all that belongs to it.
 #[derive(Debug, Clone)]
 pub enum Settlement {
@@ -167,6 +174,9 @@ pub trait Broker: Send + Sync {
 
     /// This daemon ends: gives its lease up.
     fn leave(&self) -> Result<()>;
+
+    /// The next messages to this daemon, waiting at most `patience` for them.
+    fn listen(&self, patience: Duration) -> Result<Vec<Message>>;
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);

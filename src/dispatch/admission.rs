@@ -17,7 +17,8 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Refuses `request` where its source or user may not call `function`, or an argument is missing.
+    /// Refuses `request` where its source or user may not call `function`, an argument is missing, or
+    /// the function itself waits for the answer.
     pub(super) fn admit(&self, request: &Request, function: &Function) -> Result<(), CallError> {
         let terms = &function.terms;
         let source = request.source.as_deref();
@@ -33,6 +34,9 @@ impl Admission {
         }
         if terms.params.iter().any(|name| !request.args.contains_key(name)) {
             return Err(CallError::InvalidArguments);
+        }
+        if request.chain.contains(&request.func) {
+            return Err(CallError::Cycle(format!("{} -> {}", request.chain.join(" -> "), request.func)));
         }
         Ok(())
     }

@@ -13,7 +13,7 @@ use super::reply::{Reply, Settled};
 use super::watchdog::Watch;
 use crate::functions::Function;
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Arguments, Verdict};
+use crate::protocol::{Arguments, RequestId, Verdict};
 
 /// How much is kept at the most.
 const MAX_ENTRIES: usize = 10_000;
@@ -50,8 +50,28 @@ impl Hash for Key {
     }
 }
 
-/// Somebody who waits for a run, with the watch over their own, shorter time limit.
-pub(super) type Waiter = (Reply, Option<Watch>);
+/// Somebody who waits for a run.
+pub(super) struct Waiter {
+    /// Their request.
+    pub(super) id: RequestId,
+    /// How to tell them.
+    pub(super) reply: Reply,
+    /// Watches over their own time limit, where it is shorter than the function's.
+    pub(super) _watch: Option<Watch>,
+}
+
+/// Who has left a shared run.
+pub(super) enum Left {
+    /// Nobody with that id waits for one.
+    Nobody,
+    /// Somebody who is to be told.
+    One {
+        /// How.
+        reply: Reply,
+        /// The run, if nobody else waits for it.
+        run: Option<RequestId>,
+    },
+}
 
 /// What [`Cache::join`] found.
 pub(super) enum Joined {
@@ -59,8 +79,8 @@ pub(super) enum Joined {
     Answered,
     /// The same call runs already; the waiter is told with the others.
     Waiting,
-    /// Nobody runs it: the caller must, and then tell the cache with [`Cache::finish`].
-    First,
+    /// Nobody runs it: the caller must, under this name, and then tell the cache with [`Cache::finish`].
+    First(RequestId),
 }
 
 /// Values and runs by key.
@@ -71,12 +91,21 @@ pub(super) struct Cache(Mutex<Store>);
 struct Store {
     entries: HashMap<Key, Entry>,
     ends: Deadlines<Key>,
+    /// Counts the runs.
+    runs: u64,
     bytes: usize,
 }
 
 enum Entry {
-    Kept { answer: Arc<Encoded>, end: DueKey },
-    Running(Vec<Waiter>),
+    Kept {
+        answer: Arc<Encoded>,
+        end: DueKey,
+    },
+    Running {
+        /// Under what the run can be cancelled.
+        run: RequestId,
+        waiters: Vec<Waiter>,
+    },
 }
 
 impl Cache {
@@ -88,25 +117,51 @@ impl Cache {
             Some(Entry::Kept { answer, .. }) => {
                 let answer = Arc::clone(answer);
                 drop(store);
-                waiter.0.settle(Settled::Answered(answer));
+                waiter.reply.settle(Settled::Answered(answer));
                 Joined::Answered
             }
-            Some(Entry::Running(waiters)) => {
+            Some(Entry::Running { waiters, .. }) => {
                 waiters.push(waiter);
                 Joined::Waiting
             }
             None => {
-                store.entries.insert(key.clone(), Entry::Running(vec![waiter]));
-                Joined::First
+                store.runs += 1;
+                // No client's id has a space in it.
+                let run = RequestId::Text(format!("run {}", store.runs).into());
+                store.entries.insert(key.clone(), Entry::Running { run: run.clone(), waiters: vec![waiter] });
+                Joined::First(run)
             }
         }
     }
 
-    /// The run of `key` has ended: tells all who wait, and keeps a value for `ttl`.
-    pub(super) fn finish(&self, key: &Key, settled: Settled, ttl: Duration, now: Instant) {
+    /// The request `id` does not wait any more.
+    pub(super) fn leave(&self, id: &RequestId) -> Left {
         let mut store = self.store();
+        let found = store.entries.iter_mut().find_map(|(key, entry)| {
+            let Entry::Running { run, waiters } = entry else { return None };
+            let place = waiters.iter().position(|waiter| waiter.id == *id)?;
+            let waiter = waiters.remove(place);
+            Some((waiter, waiters.is_empty().then(|| (key.clone(), run.clone()))))
+        });
+        let Some((waiter, last)) = found else { return Left::Nobody };
+        let run = last.map(|(key, run)| {
+            // Whoever asks for the same from now on begins a run of their own.
+            store.entries.remove(&key);
+            run
+        });
+        drop(store);
+        Left::One { reply: waiter.reply, run }
+    }
+
+    /// The run of `key` called `run` has ended: tells all who wait, and keeps a value for `ttl`.
+    pub(super) fn finish(&self, key: &Key, run: &RequestId, settled: Settled, ttl: Duration, now: Instant) {
+        let mut store = self.store();
+        // One that all have left is nobody's, and another may run under its key.
+        if !matches!(store.entries.get(key), Some(Entry::Running { run: of_key, .. }) if of_key == run) {
+            return;
+        }
         let waiters = match store.entries.remove(key) {
-            Some(Entry::Running(waiters)) => waiters,
+            Some(Entry::Running { waiters, .. }) => waiters,
             _ => Vec::new(),
         };
         if let Settled::Answered(answer) = &settled
@@ -116,9 +171,8 @@ impl Cache {
         }
         drop(store);
         // The last one first: where all are handed back, each goes to the head of its queue.
-        for (reply, watch) in waiters.into_iter().rev() {
-            reply.settle(settled.clone());
-            drop(watch);
+        for waiter in waiters.into_iter().rev() {
+            waiter.reply.settle(settled.clone());
         }
     }
 
@@ -196,11 +250,17 @@ mod tests {
                 let _unheard = told.send(answer.verdict);
             }
         });
-        ((reply, None), answers)
+        (Waiter { id: RequestId::Number(1), reply, _watch: None }, answers)
     }
 
     fn settled(outcome: Outcome) -> Settled {
         Settled::Answered(encode_outcome(outcome))
+    }
+
+    #[track_caller]
+    fn begin(cache: &Cache, key: &Key, waiter: Waiter, now: Instant) -> RequestId {
+        let Joined::First(run) = cache.join(key, waiter, now) else { panic!("nobody runs it") };
+        run
     }
 
     #[test]
@@ -216,14 +276,14 @@ mod tests {
     fn a_value_is_kept_until_its_time_is_over() {
         let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
-        assert!(matches!(cache.join(&key, first, now), Joined::First));
-        cache.finish(&key, settled(Ok(json!(1))), TTL, now);
+        let run = begin(&cache, &key, first, now);
+        cache.finish(&key, &run, settled(Ok(json!(1))), TTL, now);
         assert_eq!(first_answer.try_recv(), Ok(Verdict::Ok));
 
         let (second, second_answer) = waiter();
         assert!(matches!(cache.join(&key, second, now + TTL / 2), Joined::Answered));
         assert_eq!(second_answer.try_recv(), Ok(Verdict::Ok));
-        assert!(matches!(cache.join(&key, waiter().0, now + TTL), Joined::First));
+        assert!(matches!(cache.join(&key, waiter().0, now + TTL), Joined::First(_)));
     }
 
     #[test]
@@ -231,11 +291,11 @@ mod tests {
         let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
         let (second, second_answer) = waiter();
-        assert!(matches!(cache.join(&key, first, now), Joined::First));
+        let run = begin(&cache, &key, first, now);
         assert!(matches!(cache.join(&key, second, now), Joined::Waiting));
-        cache.finish(&key, settled(Err(CallError::TimedOut)), TTL, now);
+        cache.finish(&key, &run, settled(Err(CallError::TimedOut)), TTL, now);
         assert_eq!((first_answer.try_recv(), second_answer.try_recv()), (Ok(Verdict::Timeout), Ok(Verdict::Timeout)));
-        assert!(matches!(cache.join(&key, waiter().0, now), Joined::First));
+        assert!(matches!(cache.join(&key, waiter().0, now), Joined::First(_)));
     }
 
     #[test]
@@ -243,17 +303,35 @@ mod tests {
         let (cache, now) = (Cache::default(), Instant::now());
         let run = |name: usize, value: &str| {
             let key = named(&name.to_string());
-            cache.join(&key, waiter().0, now);
-            cache.finish(&key, settled(Ok(json!(value))), TTL + Duration::from_millis(name as u64), now);
+            let run = begin(&cache, &key, waiter().0, now);
+            cache.finish(&key, &run, settled(Ok(json!(value))), TTL + Duration::from_millis(name as u64), now);
         };
         (0..=MAX_ENTRIES).for_each(|name| run(name, ""));
         assert_eq!(cache.store().entries.len(), MAX_ENTRIES);
         assert!(!cache.store().entries.contains_key(&named("0")));
 
         let large = "x".repeat(MAX_BYTES / 4);
-        (0..4).for_each(|name| run(MAX_ENTRIES + name, &large));
+        (1..5).for_each(|name| run(MAX_ENTRIES + name, &large));
         assert!(cache.store().bytes <= MAX_BYTES);
         run(0, &"x".repeat(MAX_BYTES));
         assert!(!cache.store().entries.contains_key(&named("0")), "what is larger than the whole cache is not kept");
+    }
+
+    #[test]
+    fn a_run_ends_when_the_last_one_has_left_and_the_next_caller_begins_another() {
+        let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
+        let of = |number: u64| Waiter { id: RequestId::Number(number), ..waiter().0 };
+        let run = begin(&cache, &key, of(1), now);
+        assert!(matches!(cache.join(&key, of(2), now), Joined::Waiting));
+        assert!(matches!(cache.leave(&RequestId::Number(1)), Left::One { run: None, .. }));
+        assert!(matches!(cache.leave(&RequestId::Number(1)), Left::Nobody));
+        assert!(matches!(cache.leave(&RequestId::Number(2)), Left::One { run: Some(left), .. } if left == run));
+
+        let (third, answer) = waiter();
+        let next = begin(&cache, &key, third, now);
+        cache.finish(&key, &run, settled(Err(CallError::Cancelled)), TTL, now);
+        assert_eq!(answer.try_recv().ok(), None, "the end of the first run is not that of the second");
+        cache.finish(&key, &next, settled(Ok(json!(1))), TTL, now);
+        assert_eq!(answer.try_recv(), Ok(Verdict::Ok));
     }
 }

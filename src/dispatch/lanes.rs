@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 
 use super::pool::Job;
 use crate::functions::Function;
+use crate::protocol::RequestId;
 
 /// The functions that have a `concurrency` and are called at this moment.
 #[derive(Default)]
@@ -52,6 +53,16 @@ impl Lanes {
             self.lanes.remove(&function.name);
         }
         next
+    }
+
+    /// Takes out the job `tag`, if it is parked.
+    pub(super) fn take_out(&mut self, tag: &RequestId) -> Option<Job> {
+        let job = self.lanes.values_mut().find_map(|lane| {
+            let place = lane.parked.iter().position(|job| job.tag() == tag)?;
+            lane.parked.remove(place)
+        })?;
+        self.parked -= 1;
+        Some(job)
     }
 
     /// How many jobs are parked.
@@ -103,6 +114,7 @@ mod tests {
             request: Request::new(RequestId::Number(1), "f", Arguments::new()),
             time_limit: function.terms.timeout,
             reply: Reply::inside(drop),
+            tag: None,
             number: 0,
         }
     }

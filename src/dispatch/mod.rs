@@ -28,7 +28,7 @@ pub use chance::Again;
 pub use pool::{PoolSize, PoolStatus};
 pub use reply::Door;
 
-use self::cache::{Cache, Joined, Key, Waiter};
+use self::cache::{Cache, Joined, Key, Left, Waiter};
 use self::chance::Chance;
 use self::pool::{Job, Pool};
 use self::reply::Reply;
@@ -93,7 +93,23 @@ impl Dispatcher {
             Some(ttl) => self.share(function, request, reply, ttl),
             None => {
                 let time_limit = function.time_limit(&request);
-                self.pool.submit(Job { function, request, time_limit, reply, number: 0 });
+                self.pool.submit(Job { function, request, time_limit, reply, tag: None, number: 0 });
+            }
+        }
+    }
+
+    /// Ends the call of the request `id`, be it running or not: its caller gets `cancelled` at once, commands are killed,
+    /// native functions are told. Tells whether there is such a call.
+    pub fn cancel(&self, id: &RequestId) -> bool {
+        match self.cache.leave(id) {
+            Left::Nobody => self.pool.cancel(id),
+            Left::One { reply, run } => {
+                reply.answer(Err(CallError::Cancelled));
+                // A run that nobody waits for any more ends, too.
+                if let Some(run) = run {
+                    self.pool.cancel(&run);
+                }
+                true
             }
         }
     }
@@ -160,12 +176,12 @@ impl Dispatcher {
         let waiter = self.watch_waiter(&function, &request, reply, now);
         match self.cache.join(&key, waiter, now) {
             Joined::Answered | Joined::Waiting => {}
-            Joined::First => {
-                let cache = Arc::clone(&self.cache);
-                let reply = Reply::inside(move |settled| cache.finish(&key, settled, ttl, Instant::now()));
+            Joined::First(run) => {
+                let (cache, name) = (Arc::clone(&self.cache), run.clone());
+                let reply = Reply::inside(move |settled| cache.finish(&key, &name, settled, ttl, Instant::now()));
                 let request = Request { expires_at: None, ..request };
                 let time_limit = function.terms.timeout;
-                self.pool.submit(Job { function, request, time_limit, reply, number: 0 });
+                self.pool.submit(Job { function, request, time_limit, reply, tag: Some(run), number: 0 });
             }
         }
     }
@@ -175,11 +191,12 @@ impl Dispatcher {
         let own_limit = request.timeout.filter(|limit| *limit < function.terms.timeout);
         let watch = own_limit.map(|limit| {
             let rival = reply.rival();
-            self.pool.watchdog().watch(deadlines::after(now, limit), move |why| match why {
+            self.pool.watchdog().watch(deadlines::after(now, limit), None, move |why| match why {
                 Why::Deadline => rival.answer(Err(CallError::TimedOut)),
+                Why::Cancelled => rival.answer(Err(CallError::Cancelled)),
                 Why::GivenUp => rival.hand_back(),
             })
         });
-        (reply, watch)
+        Waiter { id: request.id.clone(), reply, _watch: watch }
     }
 }

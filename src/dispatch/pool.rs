@@ -25,7 +25,7 @@ use super::reply::{Reply, Settled};
 use super::watchdog::{Watchdog, Why};
 use crate::clock;
 use crate::functions::{Call, CancelToken, Function};
-use crate::protocol::{CallError, Outcome, Request};
+use crate::protocol::{CallError, Outcome, Request, RequestId};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -43,8 +43,17 @@ pub(super) struct Job {
     pub(super) time_limit: Duration,
     /// Whom to tell.
     pub(super) reply: Reply,
+    /// Under what it can be cancelled, where that is not the id of the request.
+    pub(super) tag: Option<RequestId>,
     /// The pool counts the jobs that it gets.
     pub(super) number: u64,
+}
+
+impl Job {
+    /// Under what it can be cancelled.
+    pub(super) fn tag(&self) -> &RequestId {
+        self.tag.as_ref().unwrap_or(&self.request.id)
+    }
 }
 
 /// How many workers there are, and how many may be stuck.
@@ -164,6 +173,16 @@ impl Pool {
         }
     }
 
+    /// Ends the call `tag`, be it running or not; tells whether there is one.
+    pub(super) fn cancel(&self, tag: &RequestId) -> bool {
+        let unstarted = self.shared.take_out(tag);
+        let was_unstarted = unstarted.is_some();
+        if let Some(job) = unstarted {
+            job.reply.answer(Err(CallError::Cancelled));
+        }
+        was_unstarted || self.shared.watchdog.cancel(tag)
+    }
+
     pub(super) fn status(&self) -> PoolStatus {
         let state = self.shared.state();
         PoolStatus {
@@ -242,6 +261,19 @@ impl Shared {
         self.state.lock().expect("nothing panics under this lock")
     }
 
+    /// Takes out the job `tag`, if it has not started.
+    fn take_out(&self, tag: &RequestId) -> Option<Job> {
+        let mut state = self.state();
+        if let Some(parked) = state.lanes.take_out(tag) {
+            return Some(parked);
+        }
+        let place = state.jobs.iter().position(|job| job.tag() == tag)?;
+        let job = state.jobs.remove(place)?;
+        state.leave_lane(&job.function);
+        self.wake_one(&mut state);
+        Some(job)
+    }
+
     /// Starts one more worker, which is on duty already.
     fn hire(self: &Arc<Self>) -> io::Result<()> {
         let shared = Arc::clone(self);
@@ -290,7 +322,7 @@ impl Shared {
 
     /// Runs one job to its end; tells whether that came after its deadline.
     fn run(self: &Arc<Self>, job: Job) -> bool {
-        let Job { function, request, time_limit, reply, .. } = job;
+        let Job { function, request, time_limit, reply, tag, .. } = job;
         if request.is_expired(clock::now) {
             reply.answer(Err(CallError::Expired));
             return false;
@@ -305,13 +337,15 @@ impl Shared {
             cancel: CancelToken::default(),
         };
         let has_ended = Arc::new(AtomicBool::new(false));
-        let watch = self.watchdog.watch(call.deadline, {
+        let tag = tag.unwrap_or_else(|| call.id.clone());
+        let watch = self.watchdog.watch(call.deadline, Some(tag), {
             let (shared, function) = (Arc::clone(self), Arc::clone(&function));
             let (rival, cancel, has_ended) = (reply.rival(), call.cancel.clone(), Arc::clone(&has_ended));
             move |why| {
                 let Some(is_to_be_replaced) = shared.set_aside(&function, &has_ended) else { return };
                 match why {
                     Why::Deadline => rival.answer(Err(CallError::TimedOut)),
+                    Why::Cancelled => rival.answer(Err(CallError::Cancelled)),
                     Why::GivenUp => rival.hand_back(),
                 }
                 cancel.cancel();

@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::deadlines::{Deadlines, Key};
+use crate::protocol::RequestId;
 use crate::thread::Joined;
 
 /// Why a watched call must end.
@@ -17,10 +18,16 @@ pub(super) enum Why {
     Deadline,
     /// The daemon stops and has waited long enough.
     GivenUp,
+    /// Somebody has cancelled it.
+    Cancelled,
 }
 
 /// What is done at a deadline. It must be short and must not block.
-type Alarm = Box<dyn FnOnce(Why) + Send>;
+struct Alarm {
+    /// Under what the call can be cancelled.
+    tag: Option<RequestId>,
+    raise: Box<dyn FnOnce(Why) + Send>,
+}
 
 /// Watches deadlines on a thread of its own.
 pub(super) struct Watchdog {
@@ -54,10 +61,15 @@ impl Watchdog {
         Ok(Watchdog { shared, _thread: thread })
     }
 
-    /// Raises `alarm` at `deadline`, unless the returned watch is dropped before.
-    pub(super) fn watch(&self, deadline: Instant, alarm: impl FnOnce(Why) + Send + 'static) -> Watch {
+    /// Raises `alarm` at `deadline`, or when the call `tag` is cancelled, unless the returned watch is dropped before.
+    pub(super) fn watch(
+        &self,
+        deadline: Instant,
+        tag: Option<RequestId>,
+        alarm: impl FnOnce(Why) + Send + 'static,
+    ) -> Watch {
         let mut state = self.shared.state();
-        let key = state.alarms.add(deadline, Box::new(alarm));
+        let key = state.alarms.add(deadline, Alarm { tag, raise: Box::new(alarm) });
         if state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
             // Said for the thread, so that the next call does not wake it again before it has run.
             state.wakes_at = Some(deadline);
@@ -71,8 +83,18 @@ impl Watchdog {
         let alarms = self.shared.state().alarms.take_all();
         // The last one first: each call goes to the head of its queue.
         for alarm in alarms.into_iter().rev() {
-            alarm(Why::GivenUp);
+            (alarm.raise)(Why::GivenUp);
         }
+    }
+
+    /// Raises the alarm of the call `tag` now; tells whether there is one.
+    pub(super) fn cancel(&self, tag: &RequestId) -> bool {
+        let alarm = self.shared.state().alarms.take_where(|alarm| alarm.tag.as_ref() == Some(tag));
+        let is_there = alarm.is_some();
+        if let Some(alarm) = alarm {
+            (alarm.raise)(Why::Cancelled);
+        }
+        is_there
     }
 }
 
@@ -95,7 +117,7 @@ impl Shared {
             if let Some(alarm) = state.alarms.take_due(now) {
                 // No alarm under the lock: it answers callers and kills processes.
                 drop(state);
-                alarm(Why::Deadline);
+                (alarm.raise)(Why::Deadline);
                 state = self.state();
                 continue;
             }

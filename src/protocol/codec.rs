@@ -7,7 +7,13 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Answer, Arguments, CallError, MAX_DELAY, Outcome, Request, RequestId, Verdict};
+use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Verdict};
+
+/// The longest `unique` key and name of a node, in bytes.
+const MAX_NAME: usize = 256;
+
+/// So many calls may wait for each other.
+const MAX_CHAIN: usize = 32;
 
 /// Why bytes are no request: the text for the client, the reason for the operator, and whom to tell.
 #[derive(Debug, Clone, PartialEq)]
@@ -38,6 +44,13 @@ struct Wire<'a> {
     retries: Option<u32>,
     attempt: Option<u32>,
     first_at: Option<u64>,
+    #[serde(borrow)]
+    unique: Option<Cow<'a, str>>,
+    on_duplicate: Option<OnDuplicate>,
+    #[serde(borrow)]
+    node: Option<Cow<'a, str>>,
+    deadline: Option<u64>,
+    chain: Option<Vec<String>>,
 }
 
 /// Who waits, for a request that cannot be read otherwise.
@@ -89,6 +102,22 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
     let not_before = (delay > 0).then(|| sent_at.unwrap_or(now) + delay);
     // Without `sent_at` a delayed request is read a second time when it is due, and `expires` counts from there.
     let expires_at = expires.map(|expires| sent_at.map_or(now, |sent_at| sent_at + delay).saturating_add(expires));
+    let expires_at = match (expires_at, wire.deadline) {
+        (Some(expires_at), Some(deadline)) => Some(expires_at.min(deadline)),
+        (expires_at, deadline) => expires_at.or(deadline),
+    };
+    let short_text = |name: &str, text: Option<Cow<'_, str>>| match text {
+        Some(text) if text.is_empty() || text.len() > MAX_NAME || text.chars().any(char::is_control) => {
+            Err(bad_call(format!("{name}: must be 1 to {MAX_NAME} bytes without control characters")))
+        }
+        text => Ok(text.map(|text| text.into())),
+    };
+    let unique = short_text("unique", wire.unique)?;
+    let node = short_text("node", wire.node)?;
+    let chain = wire.chain.unwrap_or_default();
+    if chain.len() > MAX_CHAIN {
+        return Err(bad_call(format!("chain: {} calls wait for each other, at most {MAX_CHAIN} may", chain.len())));
+    }
     Ok(Request {
         id,
         func,
@@ -102,6 +131,11 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         retries: wire.retries,
         attempt: wire.attempt.unwrap_or(0),
         first_at: wire.first_at,
+        unique,
+        on_duplicate: wire.on_duplicate,
+        node,
+        deadline: wire.deadline,
+        chain,
     })
 }
 

@@ -29,6 +29,12 @@ pub enum CallError {
     InvalidUser,
     /// Too much is waiting already.
     Overload,
+    /// Another request with the same `unique` key waits or runs.
+    Duplicate,
+    /// No living daemon has the name that the request asks for.
+    NoSuchNode,
+    /// A function that waits for this call would be called again; the text shows the chain of calls.
+    Cycle(String),
     /// No answer could be made: a panic in cerbas itself, or a daemon that died.
     Lost,
 }
@@ -46,7 +52,10 @@ impl CallError {
             | CallError::InvalidArguments
             | CallError::InvalidSource
             | CallError::InvalidUser
-            | CallError::Overload => Verdict::Rejected,
+            | CallError::Overload
+            | CallError::Duplicate
+            | CallError::NoSuchNode
+            | CallError::Cycle(_) => Verdict::Rejected,
             CallError::Lost => Verdict::Lost,
         }
     }
@@ -65,6 +74,9 @@ impl fmt::Display for CallError {
             CallError::InvalidSource => "cerbas authorization - invalid source",
             CallError::InvalidUser => "cerbas authorization - invalid user",
             CallError::Overload => "overload",
+            CallError::Duplicate => "duplicate",
+            CallError::NoSuchNode => "no such node",
+            CallError::Cycle(chain) => return write!(f, "cycle: {chain}"),
             CallError::Lost => "lost",
         })
     }

@@ -105,6 +105,11 @@ impl Keys {
         format!("{}-DELIVERIES-", self.prefix)
     }
 
+    /// Messages to a node.
+    pub fn control(&self, node: &str) -> String {
+        format!("{}-CONTROL-{node}", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)

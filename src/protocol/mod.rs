@@ -50,6 +50,29 @@ pub struct Request {
     pub attempt: u32,
     /// When it was taken for its first run, in milliseconds since 1970; `None` before that.
     pub first_at: Option<u64>,
+    /// While one with this key waits or runs, no other does.
+    pub unique: Option<Box<str>>,
+    /// What happens to the second one; `None`: as its function says.
+    pub on_duplicate: Option<OnDuplicate>,
+    /// The daemon that is to run it, by its name or its id; [`EVERYWHERE`]: all of them.
+    pub node: Option<Box<str>>,
+    /// Milliseconds since 1970 at which whoever waits has no more use for the answer.
+    pub deadline: Option<u64>,
+    /// The functions that wait for it, the first one first.
+    pub chain: Vec<String>,
+}
+
+/// The `node` of a request that is for all daemons.
+pub const EVERYWHERE: &str = "*";
+
+/// What happens when a request comes whose `unique` key another one holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnDuplicate {
+    /// It is rejected.
+    Reject,
+    /// It takes the place of the other, which is cancelled.
+    Replace,
 }
 
 impl Request {
@@ -68,6 +91,11 @@ impl Request {
             retries: None,
             attempt: 0,
             first_at: None,
+            unique: None,
+            on_duplicate: None,
+            node: None,
+            deadline: None,
+            chain: Vec::new(),
         }
     }
 
@@ -95,6 +123,14 @@ impl RequestId {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.:-".contains(&byte);
         let fits = !text.is_empty() && text.len() <= Self::MAX_LENGTH && text.bytes().all(allowed);
         fits.then(|| RequestId::Text(text.into()))
+    }
+
+    /// The id that is written as `text`. Ten digits or more are the number that they say: both have the same names of keys
+    /// and channels.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        let number = is_number.then(|| text.parse().ok()).flatten().map(RequestId::Number);
+        number.filter(|number| number.to_string() == text).or_else(|| Self::from_text(text))
     }
 
     /// An id that nobody else has.

@@ -16,6 +16,7 @@ use self::shelf::FunctionShelf;
 use crate::broker::{Broker, Memory, RedisPost, Source};
 use crate::client::{Client, ClientError};
 use crate::config::Config;
+use crate::control;
 use crate::dispatch::{Dispatcher, PoolSize, PoolStatus};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
@@ -133,12 +134,20 @@ impl Server {
         let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
         let outbox = Outbox::start(Arc::clone(&link.broker))?;
         let stop = Stop::new();
+        let control = Loop::start("control", {
+            let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
+            move |stop| control::run(&*broker, &dispatcher, stop)
+        })?;
         let mut running = Running {
             intakes: Vec::new(),
             stop,
             dispatcher,
             outbox: Some(outbox),
-            heartbeat: Heartbeat::start(Arc::clone(&link.broker), self.config.server.lease)?,
+            control,
+            heartbeat: Loop::start("heartbeat", {
+                let (broker, lease) = (Arc::clone(&link.broker), self.config.server.lease);
+                move |stop| heartbeat::run(&*broker, lease, stop)
+            })?,
             link,
             halted,
             functions,
@@ -155,9 +164,10 @@ pub struct Running {
     // The fields are in the order in which they are closed.
     intakes: Vec<Joined>,
     stop: Stop,
+    control: Loop,
     dispatcher: Arc<Dispatcher>,
     outbox: Option<Outbox>,
-    heartbeat: Heartbeat,
+    heartbeat: Loop,
     link: Connection,
     halted: Receiver<()>,
     functions: FunctionShelf,
@@ -165,20 +175,20 @@ pub struct Running {
     config: Config,
 }
 
-/// The thread that keeps the lease.
-struct Heartbeat {
+/// A thread that runs until it is ended.
+struct Loop {
     stop: Stop,
     thread: Option<Joined>,
 }
 
-impl Heartbeat {
-    fn start(broker: Arc<dyn Broker>, lease: Duration) -> Result<Self, StartError> {
+impl Loop {
+    fn start(name: &str, run: impl FnOnce(&Stop) + Send + 'static) -> Result<Self, StartError> {
         let stop = Stop::new();
-        let thread = Joined::spawn("heartbeat", {
+        let thread = Joined::spawn(name, {
             let stop = stop.clone();
-            move || heartbeat::run(&*broker, lease, &stop)
+            move || run(&stop)
         })?;
-        Ok(Heartbeat { stop, thread: Some(thread) })
+        Ok(Loop { stop, thread: Some(thread) })
     }
 
     fn end(&mut self) {
@@ -187,7 +197,7 @@ impl Heartbeat {
     }
 }
 
-impl Drop for Heartbeat {
+impl Drop for Loop {
     fn drop(&mut self) {
         self.end();
     }
@@ -301,21 +311,10 @@ impl Running {
         // A century is as long as a daemon can be asked to wait.
         let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 24 * 60 * 60));
         self.stop.ask();
-        // Beside the rest, as a Redis that hangs must not hold up the end; and again until it is heard, as a claim may start
-        // just after it.
-        let have_ended = Stop::new();
-        let _interrupting = Joined::spawn("interrupt", {
-            let (broker, have_ended) = (Arc::clone(&self.link.broker), have_ended.clone());
-            move || loop {
-                broker.interrupt();
-                if have_ended.wait(Duration::from_millis(50)) {
-                    return;
-                }
-            }
-        });
-        self.intakes.clear();
-        have_ended.ask();
+        let broker = Arc::clone(&self.link.broker);
+        interrupting(&broker, || self.intakes.clear());
         let given_up = self.dispatcher.close(deadline);
+        interrupting(&broker, || self.control.end());
         let flushed_by = deadline.max(Instant::now() + FLUSH);
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
         // Last: until here nobody else may take over what is still being answered.
@@ -334,6 +333,24 @@ impl Running {
         log::info!("stopped: {} requests accepted, {} in flight", balance.accepted, balance.in_flight);
         ended
     }
+}
+
+/// Does `work`, which waits for threads that may wait in Redis, and wakes them meanwhile.
+fn interrupting(broker: &Arc<dyn Broker>, work: impl FnOnce()) {
+    let have_ended = Stop::new();
+    // Beside the work, as a Redis that hangs must not hold up the end; and again until it is heard, as a wait may start
+    // just after it.
+    let _interrupting = Joined::spawn("interrupt", {
+        let (broker, have_ended) = (Arc::clone(broker), have_ended.clone());
+        move || loop {
+            broker.interrupt();
+            if have_ended.wait(Duration::from_millis(50)) {
+                return;
+            }
+        }
+    });
+    work();
+    have_ended.ask();
 }
 
 impl Drop for Running {

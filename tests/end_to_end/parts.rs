@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cerbas::broker::{Broker, Claimed, Memory, Post, Result, Settlement, Source};
+use cerbas::broker::{Broker, Claimed, Memory, Message, Post, Result, Settlement, Source};
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
 use cerbas::intake::Intake;
@@ -104,6 +104,10 @@ impl Broker for Recorder {
 
     fn leave(&self) -> Result<()> {
         self.memory.leave()
+    }
+
+    fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
+        self.memory.listen(patience)
     }
 
     fn interrupt(&self) {

@@ -4,6 +4,7 @@
 //! What needs no Redis belongs to `tests/end_to_end`, what needs the program as a user starts it to `tests/command_line`.
 
 mod bounded_keys;
+mod cancel;
 mod client;
 mod crash;
 mod dead_list;

@@ -139,11 +139,12 @@ impl RedisBroker {
         Ok(claimed.collect())
     }
 
-    /// Ends the claims that wait in Redis.
+    /// Ends the claims that wait in Redis, and the wait for messages.
     pub(super) fn unblock_claims(&self) {
         let blocked = *lock(&self.blocked);
+        let listener = *lock(&self.listener);
         let Ok(mut connection) = self.options.target.connect("cerbas-interrupt") else { return };
-        for id in blocked.into_iter().flatten() {
+        for id in blocked.into_iter().flatten().chain(listener) {
             // One that does not wait is not woken, which is as well.
             let _: RedisResult<i64> = cmd("CLIENT").arg("UNBLOCK").arg(id).query(&mut connection);
         }

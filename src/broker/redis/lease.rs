@@ -38,6 +38,11 @@ impl Identity {
         let name = if epoch == 0 { node.to_owned() } else { format!("{node}.{epoch}") };
         Identity { epoch, in_flight: keys.in_flight(&name), lease: keys.lease(&name), fence: keys.fence(&name), name }
     }
+
+    /// What the daemon is called.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 impl RedisBroker {

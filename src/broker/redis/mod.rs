@@ -10,6 +10,7 @@ mod health;
 mod held;
 mod lease;
 mod link;
+mod listen;
 mod operator;
 mod post;
 mod publish;
@@ -29,7 +30,7 @@ use self::health::{Health, Role};
 use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
-use super::{Broker, BrokerError, Claimed, Result, Settlement, Source};
+use super::{Broker, BrokerError, Claimed, Message, Result, Settlement, Source};
 use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
 
@@ -65,6 +66,9 @@ pub struct RedisBroker {
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
     beating: Mutex<Link>,
+    listening: Mutex<Link>,
+    /// The connection that waits for messages, for [`Broker::interrupt`].
+    listener: Mutex<Option<i64>>,
     /// What must not run again; the next claims give it out.
     lost: Mutex<Vec<Claimed>>,
     fenced: Fenced,
@@ -100,6 +104,8 @@ impl RedisBroker {
             settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
+            listening: Mutex::new(link("control")),
+            listener: Mutex::default(),
             lost: Mutex::default(),
             fenced: Fenced::default(),
             blocked: Mutex::default(),
@@ -155,6 +161,10 @@ impl Broker for RedisBroker {
 
     fn leave(&self) -> Result<()> {
         self.end_lease()
+    }
+
+    fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
+        self.listen_for(patience)
     }
 
     fn interrupt(&self) {

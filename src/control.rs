@@ -1,0 +1,36 @@
+//! The thread that does what this daemon is told from outside: today to cancel a request.
+
+use std::time::Duration;
+
+use crate::broker::{Broker, Message};
+use crate::dispatch::Dispatcher;
+use crate::outage::Retry;
+use crate::thread::Stop;
+
+/// How long one wait for messages may take, and so how late a dead connection may be noticed.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The loop; it ends when `stop` is asked for.
+pub(crate) fn run(broker: &dyn Broker, dispatcher: &Dispatcher, stop: &Stop) {
+    let mut retry = Retry::default();
+    while !stop.is_asked() {
+        match broker.listen(PATIENCE) {
+            Ok(messages) => {
+                retry.succeeded();
+                messages.into_iter().for_each(|message| obey(dispatcher, message));
+            }
+            // The other connections say why.
+            Err(_) => drop(retry.pause(stop)),
+        }
+    }
+}
+
+fn obey(dispatcher: &Dispatcher, message: Message) {
+    match message {
+        Message::Cancel(id) => {
+            // One that has ended meanwhile needs nothing: it has its verdict.
+            let was_here = dispatcher.cancel(&id);
+            log::info!("{id}: asked to cancel it{}", if was_here { "" } else { ", but it is not here" });
+        }
+    }
+}
