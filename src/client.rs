@@ -31,6 +31,10 @@ pub struct Client {
     patience: Duration,
     time_limit: Option<Duration>,
     delay: Option<Duration>,
+    node: Option<String>,
+    retries: Option<u32>,
+    unique: Option<(String, bool)>,
+    chain: Vec<String>,
 }
 
 impl Client {
@@ -47,7 +51,23 @@ impl Client {
 
     /// A client that sends over `post`.
     pub fn over(post: Box<dyn Post>) -> Self {
-        Client { post, user: None, source: None, patience: DEFAULT_PATIENCE, time_limit: None, delay: None }
+        Client {
+            post,
+            user: None,
+            source: None,
+            patience: DEFAULT_PATIENCE,
+            time_limit: None,
+            delay: None,
+            node: None,
+            retries: None,
+            unique: None,
+            chain: Vec::new(),
+        }
+    }
+
+    /// The connection that it sends over.
+    pub(crate) fn into_post(self) -> Box<dyn Post> {
+        self.post
     }
 
     /// Asks on behalf of `user`.
@@ -73,6 +93,28 @@ impl Client {
     /// Lets the function start only after `delay`. Default: at once.
     pub fn delay(self, delay: Duration) -> Self {
         Client { delay: Some(delay), ..self }
+    }
+
+    /// Lets the daemon run it that has this name or id; `*`: all of them, and the value has the answer of each under its name.
+    /// Default: whichever is free.
+    pub fn node(self, node: impl Into<String>) -> Self {
+        Client { node: Some(node.into()), ..self }
+    }
+
+    /// Lets a request that fails run `count` times more. Default: as its function says.
+    pub fn retries(self, count: u32) -> Self {
+        Client { retries: Some(count), ..self }
+    }
+
+    /// A request is rejected while another with this key waits or runs; with `replaces` it takes the place of that one, which is
+    /// cancelled.
+    pub fn unique(self, key: impl Into<String>, replaces: bool) -> Self {
+        Client { unique: Some((key.into(), replaces)), ..self }
+    }
+
+    /// Says which functions wait for the answer.
+    pub(crate) fn chain(self, chain: Vec<String>) -> Self {
+        Client { chain, ..self }
     }
 
     /// Calls `func` with `args`, which must become a JSON object, and waits for its value.
@@ -124,6 +166,16 @@ impl Client {
         set("source", self.source.clone().map(Value::from));
         set("timeout", self.time_limit.map(milliseconds));
         set("delay", self.delay.map(milliseconds));
+        set("node", self.node.clone().map(Value::from));
+        set("retries", self.retries.map(Value::from));
+        if let Some((key, replaces)) = &self.unique {
+            set("unique", Some(Value::from(key.clone())));
+            set("on_duplicate", Some(Value::from(if *replaces { "replace" } else { "reject" })));
+        }
+        if !self.chain.is_empty() {
+            set("chain", Some(Value::from(self.chain.clone())));
+            set("deadline", Some(Value::from(clock::now().saturating_add(self.patience.as_millis() as u64))));
+        }
         if reply {
             // Nobody waits longer, so it need not start later.
             set("expires", Some(milliseconds(self.patience)));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::codec::Encoded;
-use crate::protocol::{RequestId, Verdict};
+use crate::protocol::{Member, RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -205,6 +205,10 @@ impl Broker for Memory {
     fn interrupt(&self) {
         self.state().interruptions += 1;
         self.0.changed.notify_all();
+    }
+
+    fn members(&self) -> Result<Vec<Member>> {
+        self.present().map(|_| vec![Member { node: self.node().to_owned(), name: self.node().to_owned() }])
     }
 
     fn node(&self) -> &str {

@@ -19,7 +19,7 @@ pub use memory::Memory;
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, Target};
 
 use crate::protocol::codec::Encoded;
-use crate::protocol::{RequestId, Verdict};
+use crate::protocol::{Member, RequestId, Verdict};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -180,6 +180,9 @@ pub trait Broker: Send + Sync {
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);
+
+    /// All daemons that live.
+    fn members(&self) -> Result<Vec<Member>>;
 
     /// The name of this daemon, which no other has or has had.
     fn node(&self) -> &str;

@@ -34,9 +34,9 @@ use self::pool::{Job, Pool};
 use self::reply::Reply;
 use self::watchdog::Why;
 use crate::clock;
-use crate::functions::{Bucket, Function, Functions};
+use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::Ledger;
-use crate::protocol::{CallError, Request, RequestId};
+use crate::protocol::{CallError, EVERYWHERE, Request, RequestId};
 
 /// What can be called, and by whom. Replaced as a whole at a reload.
 #[derive(Default)]
@@ -69,6 +69,11 @@ impl Dispatcher {
         })
     }
 
+    /// From now on functions reach others through `caller`.
+    pub fn connect(&self, caller: Arc<dyn Caller>) {
+        self.pool.connect(caller);
+    }
+
     /// Sends `request` down the road; `door` gets the one answer.
     pub fn dispatch(&self, request: Request, door: Box<dyn Door>) {
         let mut reply = Reply::to(self.ledger.accept(request.id.clone()), door);
@@ -83,6 +88,7 @@ impl Dispatcher {
         if !self.is_within_rate(&function) {
             return reply.answer(Err(CallError::Overload));
         }
+        let function = if request.node.as_deref() == Some(EVERYWHERE) { everywhere(&function) } else { function };
         if let Some(chance) = Chance::of(&function, &request, clock::now) {
             reply.give_chance(chance);
         }
@@ -179,7 +185,7 @@ impl Dispatcher {
             Joined::First(run) => {
                 let (cache, name) = (Arc::clone(&self.cache), run.clone());
                 let reply = Reply::inside(move |settled| cache.finish(&key, &name, settled, ttl, Instant::now()));
-                let request = Request { expires_at: None, ..request };
+                let request = Request { expires_at: None, deadline: None, ..request };
                 let time_limit = function.terms.timeout;
                 self.pool.submit(Job { function, request, time_limit, reply, tag: Some(run), number: 0 });
             }
@@ -188,7 +194,9 @@ impl Dispatcher {
 
     /// A caller who waits for a shared run keeps their own time limit, where it is shorter than the function's.
     fn watch_waiter(&self, function: &Function, request: &Request, reply: Reply, now: Instant) -> Waiter {
-        let own_limit = request.timeout.filter(|limit| *limit < function.terms.timeout);
+        let left = request.deadline.map(|deadline| Duration::from_millis(deadline.saturating_sub(clock::now())));
+        let own_limit = [request.timeout, left].into_iter().flatten().min();
+        let own_limit = own_limit.filter(|limit| *limit < function.terms.timeout);
         let watch = own_limit.map(|limit| {
             let rival = reply.rival();
             self.pool.watchdog().watch(deadlines::after(now, limit), None, move |why| match why {
@@ -199,4 +207,10 @@ impl Dispatcher {
         });
         Waiter { id: request.id.clone(), reply, _watch: watch }
     }
+}
+
+/// The function that asks all nodes to run `function`; what holds for it holds there.
+fn everywhere(function: &Function) -> Arc<Function> {
+    let terms = Terms { timeout: function.terms.timeout, ..Terms::default() };
+    Arc::new(Function { name: function.name.clone(), terms, body: Box::new(Everywhere) })
 }

@@ -14,7 +14,7 @@ use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -24,8 +24,8 @@ use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
 use super::watchdog::{Watchdog, Why};
 use crate::clock;
-use crate::functions::{Call, CancelToken, Function};
-use crate::protocol::{CallError, Outcome, Request, RequestId};
+use crate::functions::{Call, Caller, CancelToken, Function, Onward, Way};
+use crate::protocol::{CallError, Member, Outcome, Request, RequestId};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -83,7 +83,11 @@ pub(super) struct Pool {
 }
 
 struct Shared {
+    /// Itself, for threads that it starts.
+    me: Weak<Shared>,
     size: PoolSize,
+    /// How functions reach others.
+    caller: OnceLock<Arc<dyn Caller>>,
     state: Mutex<State>,
     /// There is a job, or the pool is closed.
     work: Condvar,
@@ -101,6 +105,8 @@ struct State {
     /// Workers on duty that run a job.
     running: usize,
     stuck: usize,
+    /// Workers more than there should be, as many are held by functions that wait for others.
+    lent: usize,
     is_waking: bool,
     doors: usize,
     prefetch: Prefetch,
@@ -117,23 +123,32 @@ impl Pool {
             idle: 0,
             running: 0,
             stuck: 0,
+            lent: 0,
             is_waking: false,
             doors: 0,
             prefetch: Prefetch::new(Instant::now()),
             is_closed: false,
         };
-        let shared = Arc::new(Shared {
+        let watchdog = Watchdog::start()?;
+        let shared = Arc::new_cyclic(|me| Shared {
+            me: Weak::clone(me),
             size,
+            caller: OnceLock::new(),
             state: Mutex::new(state),
             work: Condvar::new(),
             room: Condvar::new(),
-            watchdog: Watchdog::start()?,
+            watchdog,
         });
         for _ in 0..size.workers {
             shared.state().on_duty += 1;
             shared.hire()?;
         }
         Ok(Pool { shared })
+    }
+
+    /// From now on functions reach others through `caller`.
+    pub(super) fn connect(&self, caller: Arc<dyn Caller>) {
+        let _first_one_stays = self.shared.caller.set(caller);
     }
 
     /// The deadlines of running jobs; others may be watched, too.
@@ -241,7 +256,7 @@ impl State {
     /// A late worker's function has returned; tells whether the pool lacks a worker, so that it goes on.
     fn come_back(&mut self, size: PoolSize) -> bool {
         self.stuck -= 1;
-        let is_needed = self.on_duty < size.workers && !self.is_closed;
+        let is_needed = self.on_duty < size.workers + self.lent && !self.is_closed;
         if is_needed {
             self.on_duty += 1;
         }
@@ -306,7 +321,7 @@ impl Shared {
                     state.prefetch.count();
                     state.leave_lane(&function);
                 }
-            } else if state.is_closed {
+            } else if state.is_closed || state.on_duty > self.size.workers + state.lent {
                 state.on_duty -= 1;
                 self.room.notify_all();
                 return;
@@ -327,6 +342,8 @@ impl Shared {
             reply.answer(Err(CallError::Expired));
             return false;
         }
+        let left = |deadline: u64| Duration::from_millis(deadline.saturating_sub(clock::now()));
+        let time_limit = request.deadline.map_or(time_limit, |deadline| time_limit.min(left(deadline)));
         let call = Call {
             id: request.id,
             func: request.func,
@@ -334,6 +351,9 @@ impl Shared {
             source: request.source,
             timeout: time_limit,
             deadline: after(Instant::now(), time_limit),
+            deadline_at: clock::now().saturating_add(u64::try_from(time_limit.as_millis()).unwrap_or(u64::MAX)),
+            chain: request.chain,
+            way: Way(self.caller.get().is_some().then(|| Arc::clone(self) as Arc<dyn Caller>)),
             cancel: CancelToken::default(),
         };
         let has_ended = Arc::new(AtomicBool::new(false));
@@ -421,6 +441,44 @@ impl Shared {
             let Some(pause) = deadline.checked_duration_since(Instant::now()) else { return };
             state = self.room.wait_timeout(state, pause).expect("nothing panics under this lock").0;
         }
+    }
+}
+
+/// A function that waits for another holds its worker; meanwhile there is one more, or functions that call each other
+/// could hold all workers and wait for ever.
+impl Caller for Shared {
+    fn call(&self, call: Onward) -> Outcome {
+        let caller = self.caller.get().ok_or(CallError::Lost)?;
+        let is_lent = self.lend();
+        let outcome = caller.call(call);
+        if is_lent {
+            self.state().lent -= 1;
+        }
+        outcome
+    }
+
+    fn nodes(&self) -> Result<Vec<Member>, String> {
+        self.caller.get().ok_or_else(|| "there is no way to others".to_owned())?.nodes()
+    }
+}
+
+impl Shared {
+    /// Starts one more worker; tells whether it did. As many as may be stuck can be lent.
+    fn lend(&self) -> bool {
+        let mut state = self.state();
+        if state.is_closed || state.lent >= self.size.max_stuck {
+            return false;
+        }
+        state.lent += 1;
+        state.on_duty += 1;
+        drop(state);
+        let hired = self.me.upgrade().map(|shared| shared.hire());
+        let is_lent = matches!(hired, Some(Ok(())));
+        if !is_lent {
+            // Without it the call goes on as well, only maybe later.
+            self.state().lent -= 1;
+        }
+        is_lent
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use super::Way;
 use crate::protocol::{Arguments, RequestId};
 
 /// What a function is told about the call it serves, besides the arguments.
@@ -23,6 +24,12 @@ pub struct Call {
     pub timeout: Duration,
     /// When that time is over.
     pub deadline: Instant,
+    /// The same in milliseconds since 1970, for programs elsewhere.
+    pub deadline_at: u64,
+    /// The functions that wait for this call, the first one first.
+    pub chain: Vec<String>,
+    /// How to call others.
+    pub way: Way,
     /// Tells that the caller has been answered already, and nobody wants the result.
     pub cancel: CancelToken,
 }
@@ -49,6 +56,8 @@ impl Call {
             user: Option<&'a str>,
             source: Option<&'a str>,
             timeout: u128,
+            deadline: u64,
+            chain: Vec<String>,
         }
         let line = Line {
             id: self.id.to_string(),
@@ -57,6 +66,8 @@ impl Call {
             user: self.user.as_deref(),
             source: self.source.as_deref(),
             timeout: self.timeout.as_millis(),
+            deadline: self.deadline_at,
+            chain: self.chain_onward(),
         };
         serde_json::to_vec(&line).expect("a call is JSON")
     }

@@ -83,6 +83,8 @@ fn environment(call: &Call, args: Arguments) -> Vec<(String, String)> {
         ("CERBAS_USER", call.user.clone()),
         ("CERBAS_SOURCE", call.source.clone()),
         ("CERBAS_TIMEOUT", Some(call.timeout.as_millis().to_string())),
+        ("CERBAS_DEADLINE", Some(call.deadline_at.to_string())),
+        ("CERBAS_CHAIN", serde_json::to_string(&call.chain_onward()).ok()),
     ];
     let head = head.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
     let args = args.into_iter().map(|(name, value)| {
@@ -294,7 +296,8 @@ mod tests {
         let args = arguments(json!({"width": 80, "file-name": "a b", "größe": null, "list": [1, "x"]}));
         let script = "env | grep '^CERBAS' | sort";
         let expected = "CERBAS_ARG_FILE_NAME=a b\nCERBAS_ARG_GR__E=null\nCERBAS_ARG_LIST=[1,\"x\"]\n\
-                        CERBAS_ARG_WIDTH=80\nCERBAS_FUNC=test\nCERBAS_ID=test-1\nCERBAS_TIMEOUT=30000\nCERBAS_USER=peter";
+                        CERBAS_ARG_WIDTH=80\nCERBAS_CHAIN=[\"first\",\"test\"]\n\
+                        CERBAS_DEADLINE=1700000000000\nCERBAS_FUNC=test\nCERBAS_ID=test-1\nCERBAS_TIMEOUT=30000\nCERBAS_USER=peter";
         let command = Command::new(CommandOptions {
             argv: shell(script, &[]),
             process: ProcessOptions { env: [("LC_ALL".into(), "C".into())].into(), ..Default::default() },

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::{Call, CancelToken};
+use super::{Call, CancelToken, Way};
 use crate::protocol::{Arguments, RequestId};
 
 /// A call of `test` that has `timeout`.
@@ -20,6 +20,9 @@ pub(super) fn call_within(timeout: Duration) -> Call {
         source: None,
         timeout,
         deadline: Instant::now() + timeout,
+        deadline_at: 1_700_000_000_000,
+        chain: vec!["first".to_owned()],
+        way: Way::default(),
         cancel: CancelToken::default(),
     }
 }

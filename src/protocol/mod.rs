@@ -149,6 +149,16 @@ impl fmt::Display for RequestId {
     }
 }
 
+/// A daemon that lives.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Member {
+    /// Its id, which no other has or has had.
+    pub node: String,
+    /// What its operator calls it; several may have the same name.
+    #[serde(default)]
+    pub name: String,
+}
+
 /// What a call came to: the value of the function, or why there is none.
 pub type Outcome = Result<Value, CallError>;
 

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::broker::{Broker, ManagedRedis, Memory, RedisBroker, RedisOptions, Target};
+use crate::broker::{Broker, ManagedRedis, Memory, Post, RedisBroker, RedisOptions, RedisPost, Target};
+use crate::client::ClientError;
 use crate::config::{Config, RedisServer};
 use crate::error::StartError;
 use crate::protocol::keys::Keys;
@@ -16,6 +17,7 @@ pub(super) struct Connection {
     _managed: Option<ManagedRedis>,
 }
 
+#[derive(Clone)]
 pub(super) enum Kind {
     Memory(Memory),
     Redis(Target),
@@ -49,6 +51,20 @@ impl Connection {
             Ok(()) | Err(_) => {}
         }
         Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(target), _managed: managed })
+    }
+}
+
+impl Connection {
+    /// Opens a client's side of the same broker.
+    pub(super) fn opener(
+        &self,
+        config: &Config,
+    ) -> impl Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync + 'static {
+        let (kind, prefix) = (self.kind.clone(), config.redis.prefix.clone());
+        move || match &kind {
+            Kind::Memory(memory) => Ok(Box::new(memory.clone())),
+            Kind::Redis(target) => Ok(Box::new(RedisPost::connect(target, Keys::new(&prefix, target.database()))?)),
+        }
     }
 }
 

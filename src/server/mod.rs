@@ -1,6 +1,7 @@
 //! Puts the house together: opens the rooms in order, and closes them in the other order.
 
 mod connection;
+mod onward;
 mod shelf;
 
 use std::path::Path;
@@ -12,8 +13,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::connection::{Connection, Kind};
+use self::onward::Exchange;
 use self::shelf::FunctionShelf;
-use crate::broker::{Broker, Memory, RedisPost, Source};
+use crate::broker::{Broker, Memory, Source};
 use crate::client::{Client, ClientError};
 use crate::config::Config;
 use crate::control;
@@ -24,7 +26,6 @@ use crate::heartbeat;
 use crate::intake::Intake;
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
-use crate::protocol::keys::Keys;
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
 
@@ -132,6 +133,7 @@ impl Server {
         let server = &self.config.server;
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
         let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
+        dispatcher.connect(Arc::new(Exchange::new(Arc::clone(&link.broker), link.opener(&self.config))));
         let outbox = Outbox::start(Arc::clone(&link.broker))?;
         let stop = Stop::new();
         let control = Loop::start("control", {
@@ -244,13 +246,7 @@ impl Running {
 
     /// A client of this daemon.
     pub fn client(&self) -> Result<Client, ClientError> {
-        match &self.link.kind {
-            Kind::Memory(memory) => Ok(Client::over(Box::new(memory.clone()))),
-            Kind::Redis(target) => {
-                let keys = Keys::new(&self.config.redis.prefix, target.database());
-                Ok(Client::over(Box::new(RedisPost::connect(target, keys)?)))
-            }
-        }
+        self.link.opener(&self.config)().map(Client::over)
     }
 
     /// The account of all requests.

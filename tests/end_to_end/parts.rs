@@ -11,7 +11,7 @@ use cerbas::functions::Functions;
 use cerbas::intake::Intake;
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
-use cerbas::protocol::{RequestId, Verdict};
+use cerbas::protocol::{Member, RequestId, Verdict};
 use cerbas::thread::{Joined, Stop};
 
 use crate::support::PATIENCE;
@@ -112,6 +112,10 @@ impl Broker for Recorder {
 
     fn interrupt(&self) {
         self.memory.interrupt();
+    }
+
+    fn members(&self) -> Result<Vec<Member>> {
+        self.memory.members()
     }
 
     fn node(&self) -> &str {

@@ -11,6 +11,7 @@ mod held;
 mod lease;
 mod link;
 mod listen;
+mod members;
 mod operator;
 mod post;
 mod publish;
@@ -31,8 +32,8 @@ use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
 use super::{Broker, BrokerError, Claimed, Message, Result, Settlement, Source};
-use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
+use crate::protocol::{Member, RequestId};
 
 /// The first Redis that has LMOVE and BLMOVE.
 const OLDEST: (u32, u32) = (6, 2);
@@ -66,6 +67,7 @@ pub struct RedisBroker {
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
     beating: Mutex<Link>,
+    asking: Mutex<Link>,
     listening: Mutex<Link>,
     /// The connection that waits for messages, for [`Broker::interrupt`].
     listener: Mutex<Option<i64>>,
@@ -104,6 +106,7 @@ impl RedisBroker {
             settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
+            asking: Mutex::new(link("ask")),
             listening: Mutex::new(link("control")),
             listener: Mutex::default(),
             lost: Mutex::default(),
@@ -170,6 +173,10 @@ impl Broker for RedisBroker {
     fn interrupt(&self) {
         self.due.interrupt();
         self.unblock_claims();
+    }
+
+    fn members(&self) -> Result<Vec<Member>> {
+        self.living()
     }
 
     fn node(&self) -> &str {

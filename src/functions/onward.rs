@@ -1,0 +1,89 @@
+//! Calls that functions make: of other functions, on whichever node.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::{Call, NativeError};
+use crate::protocol::{Arguments, Member, Outcome};
+
+/// A call that a function makes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Onward {
+    /// The function to call.
+    pub func: String,
+    /// Its arguments.
+    pub args: Arguments,
+    /// The node that is to run it; `None`: whichever is free.
+    pub node: Option<String>,
+    /// Who asks: whoever asked for the call that makes this one.
+    pub user: Option<String>,
+    /// The program that asks, likewise.
+    pub source: Option<String>,
+    /// The functions that wait for it, the first one first.
+    pub chain: Vec<String>,
+    /// How long its answer is waited for.
+    pub patience: Duration,
+}
+
+/// How functions reach others.
+pub trait Caller: Send + Sync {
+    /// Sends `call` and waits for what it comes to.
+    fn call(&self, call: Onward) -> Outcome;
+
+    /// All nodes that live.
+    fn nodes(&self) -> Result<Vec<Member>, String>;
+}
+
+/// A way to others, where there is one.
+#[derive(Clone, Default)]
+pub struct Way(pub Option<Arc<dyn Caller>>);
+
+impl fmt::Debug for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Way").field(&self.0.is_some()).finish()
+    }
+}
+
+impl Call {
+    /// Calls the function `func` with `args`, which must become a JSON object, on whichever node is free, and waits for its
+    /// value, at most as long as this call may still run.
+    ///
+    /// It is asked for by the same user and source. A function that waits for this call already is not called again: that
+    /// is answered at once with the chain of calls.
+    pub fn call(&self, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
+        self.call_at(None, func, args)
+    }
+
+    /// The same on the node that has this name or id.
+    pub fn call_on(&self, node: &str, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
+        self.call_at(Some(node), func, args)
+    }
+
+    fn call_at(&self, node: Option<&str>, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
+        let args = match serde_json::to_value(args)? {
+            Value::Object(args) => args,
+            Value::Null => Arguments::new(),
+            other => return Err(NativeError::from(format!("{func}: arguments must be an object, not {other}"))),
+        };
+        let caller = self.way.0.as_deref().ok_or_else(|| NativeError::from("functions cannot call others here"))?;
+        let onward = Onward {
+            func: func.to_owned(),
+            args,
+            node: node.map(str::to_owned),
+            user: self.user.clone(),
+            source: self.source.clone(),
+            chain: self.chain_onward(),
+            patience: self.remaining(),
+        };
+        caller.call(onward).map_err(|error| NativeError::from(format!("{func}: {error}")))
+    }
+
+    /// The functions that wait for what this call calls.
+    pub(super) fn chain_onward(&self) -> Vec<String> {
+        self.chain.iter().chain([&self.func]).cloned().collect()
+    }
+}

@@ -1,0 +1,84 @@
+//! How functions of this daemon reach others: through the broker, as any client does.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::broker::{Broker, Post};
+use crate::client::{Client, ClientError};
+use crate::functions::{Caller, Onward};
+use crate::protocol::{Answer, CallError, Member, Outcome, Status, Verdict};
+
+/// Opens a connection to send over.
+type Open = Box<dyn Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync>;
+
+/// So many connections are kept for the next calls.
+const MOST_IDLE: usize = 16;
+
+/// Sends calls of functions over connections that are used again.
+pub(super) struct Exchange {
+    open: Open,
+    idle: Mutex<Vec<Box<dyn Post>>>,
+    broker: Arc<dyn Broker>,
+}
+
+impl Exchange {
+    /// Calls go over connections that `open` opens.
+    pub(super) fn new(
+        broker: Arc<dyn Broker>,
+        open: impl Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync + 'static,
+    ) -> Self {
+        Exchange { open: Box::new(open), idle: Mutex::default(), broker }
+    }
+
+    fn take(&self) -> Result<Box<dyn Post>, ClientError> {
+        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        kept.map_or_else(|| (self.open)(), Ok)
+    }
+
+    fn keep(&self, post: Box<dyn Post>) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        if idle.len() < MOST_IDLE {
+            idle.push(post);
+        }
+    }
+}
+
+impl Caller for Exchange {
+    fn call(&self, call: Onward) -> Outcome {
+        let failed = |error: ClientError| CallError::Failed(error.to_string());
+        let mut client = Client::over(self.take().map_err(failed)?).patience(call.patience).chain(call.chain);
+        if let Some(user) = call.user {
+            client = client.user(user);
+        }
+        if let Some(source) = call.source {
+            client = client.source(source);
+        }
+        if let Some(node) = call.node {
+            client = client.node(node);
+        }
+        let answer = client.ask(&call.func, call.args);
+        self.keep(client.into_post());
+        match answer {
+            Ok(answer) => outcome_of(answer),
+            Err(ClientError::NoAnswer { .. }) => Err(CallError::TimedOut),
+            Err(error) => Err(failed(error)),
+        }
+    }
+
+    fn nodes(&self) -> Result<Vec<Member>, String> {
+        self.broker.members().map_err(|error| error.to_string())
+    }
+}
+
+fn outcome_of(answer: Answer) -> Outcome {
+    if answer.status == Status::Ok {
+        return Ok(answer.data);
+    }
+    let text = answer.data.as_str().map_or_else(|| answer.data.to_string(), str::to_owned);
+    Err(match answer.verdict() {
+        Verdict::Timeout => CallError::TimedOut,
+        Verdict::Expired => CallError::Expired,
+        Verdict::Cancelled => CallError::Cancelled,
+        Verdict::Lost => CallError::Lost,
+        Verdict::Ok | Verdict::Error | Verdict::Rejected => CallError::Failed(text),
+    })
+}
