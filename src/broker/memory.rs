@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 
 use super::{Broker, BrokerError, Claim, Claimed, Content, Post, Result, Settlement, Source};
 use crate::clock;
-use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
+use crate::protocol::{Node, NodeStatus, RequestId};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -17,6 +17,7 @@ pub struct Memory(Arc<Shared>);
 
 struct Shared {
     result_ttl: Duration,
+    started: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -32,6 +33,8 @@ struct State {
     dead: VecDeque<Box<str>>,
     interruptions: u64,
     is_away: bool,
+    /// What the daemon last said of itself, and when.
+    told: Option<(u64, NodeStatus)>,
 }
 
 struct Stored {
@@ -45,7 +48,8 @@ const MOST_DEAD: usize = 1000;
 impl Memory {
     /// An empty broker that keeps answers for `result_ttl`.
     pub fn new(result_ttl: Duration) -> Self {
-        Memory(Arc::new(Shared { result_ttl, state: Mutex::default(), changed: Condvar::new() }))
+        let (started, state) = (clock::now(), Mutex::default());
+        Memory(Arc::new(Shared { result_ttl, started, state, changed: Condvar::new() }))
     }
 
     /// From now on every verb fails, until it is told otherwise.
@@ -168,12 +172,16 @@ impl Broker for Memory {
         self.present().map(|_| Vec::new())
     }
 
+    fn tell(&self, about: NodeStatus) {
+        self.state().told = Some((clock::now(), about));
+    }
+
     fn heartbeat(&self) -> Result<()> {
         self.present().map(drop)
     }
 
     fn leave(&self) -> Result<()> {
-        self.present().map(drop)
+        self.present().map(|mut state| state.told = None)
     }
 
     fn interrupt(&self) {
@@ -253,5 +261,20 @@ impl Post for Memory {
         let queue = &mut state.queues[0];
         let place = queue.iter().position(|waiting| **waiting == *element);
         Ok(place.and_then(|place| queue.remove(place)).is_some())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<Node>> {
+        let told = self.present()?.told.clone();
+        let node = told.map(|(at, status)| Node {
+            node: self.address(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.0.started,
+            at,
+            fenced: 0,
+            status,
+        });
+        Ok(node.into_iter().collect())
     }
 }

@@ -16,10 +16,10 @@ use std::time::Duration;
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
-pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, Target};
+pub use redis::{Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Target};
 
-use crate::protocol::RequestId;
 use crate::protocol::codec::Encoded;
+use crate::protocol::{Node, NodeStatus, RequestId};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -150,6 +150,9 @@ pub trait Broker: Send + Sync {
     /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
 
+    /// What this daemon says of itself from now on, whenever its lease is renewed.
+    fn tell(&self, about: NodeStatus);
+
     /// Renews this daemon's lease, and takes back what dead daemons have left in flight.
     fn heartbeat(&self) -> Result<()>;
 
@@ -173,4 +176,7 @@ pub trait Post: Send {
 
     /// Ends listening for `id` and takes `element` back out of the queue; tells whether it was still there, that is: no daemon has taken it.
     fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool>;
+
+    /// All daemons that live, by their names.
+    fn nodes(&mut self) -> Result<Vec<Node>>;
 }

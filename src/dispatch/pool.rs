@@ -22,10 +22,11 @@ use super::deadlines::after;
 use super::lanes::Lanes;
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
+use super::running::RunningCalls;
 use super::watchdog::{Watchdog, Why};
 use crate::clock;
 use crate::functions::{Call, CancelToken, Function};
-use crate::protocol::{CallError, Outcome, Request};
+use crate::protocol::{CallError, Outcome, Request, RunningCall};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -81,6 +82,7 @@ struct Shared {
     /// There is room, or a worker has left.
     room: Condvar,
     watchdog: Watchdog,
+    calls: RunningCalls,
 }
 
 struct State {
@@ -119,6 +121,7 @@ impl Pool {
             work: Condvar::new(),
             room: Condvar::new(),
             watchdog: Watchdog::start()?,
+            calls: RunningCalls::default(),
         });
         for _ in 0..size.workers {
             shared.state().on_duty += 1;
@@ -172,6 +175,10 @@ impl Pool {
             stuck: state.stuck,
             waiting: state.jobs.len() + state.lanes.parked(),
         }
+    }
+
+    pub(super) fn running(&self) -> Vec<RunningCall> {
+        self.shared.calls.look()
     }
 
     /// Takes no more jobs, hands back what has not started, and waits until `deadline` for what runs. What still runs then is
@@ -295,15 +302,17 @@ impl Shared {
             reply.answer(Err(CallError::Expired));
             return false;
         }
-        let call = Call {
+        let start = Instant::now();
+        let call = Arc::new(Call {
             id: request.id,
             func: request.func,
             user: request.user,
             source: request.source,
             timeout: time_limit,
-            deadline: after(Instant::now(), time_limit),
+            deadline: after(start, time_limit),
             cancel: CancelToken::default(),
-        };
+        });
+        let _noted = self.calls.note(&call, start);
         let has_ended = Arc::new(AtomicBool::new(false));
         let watch = self.watchdog.watch(call.deadline, {
             let (shared, function) = (Arc::clone(self), Arc::clone(&function));

@@ -3,9 +3,11 @@
 //! Everything here is pure: no I/O, no clock, no other part of cerbas. What other programs rely on is decided here and
 //! nowhere else; `tests/protocol.rs` pins it.
 
+pub mod age;
 pub mod codec;
 mod error;
 pub mod keys;
+mod node;
 
 use std::fmt;
 use std::time::Duration;
@@ -14,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 pub use error::CallError;
+pub use node::{MOST_RUNNING, Node, NodeStatus, RunningCall};
 
 /// The arguments of a call, by name.
 pub type Arguments = Map<String, Value>;

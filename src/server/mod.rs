@@ -1,5 +1,6 @@
 //! Puts the house together: opens the rooms in order, and closes them in the other order.
 
+mod about;
 mod connection;
 mod shelf;
 
@@ -11,6 +12,7 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::about::About;
 use self::connection::{Connection, Kind};
 use self::shelf::FunctionShelf;
 use crate::broker::{Broker, Memory, RedisPost, Source};
@@ -23,6 +25,7 @@ use crate::heartbeat;
 use crate::intake::Intake;
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
+use crate::protocol::Node;
 use crate::protocol::keys::Keys;
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
@@ -133,12 +136,15 @@ impl Server {
         let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
         let outbox = Outbox::start(Arc::clone(&link.broker))?;
         let stop = Stop::new();
+        let about = About::new(&self.config.server, &dispatcher);
+        // Before the first claim, which may come before the first heartbeat and takes a lease as well.
+        link.broker.tell(about.look());
         let mut running = Running {
             intakes: Vec::new(),
             stop,
             dispatcher,
             outbox: Some(outbox),
-            heartbeat: Heartbeat::start(Arc::clone(&link.broker), self.config.server.lease)?,
+            heartbeat: Heartbeat::start(Arc::clone(&link.broker), self.config.server.lease, about)?,
             link,
             halted,
             functions,
@@ -172,11 +178,11 @@ struct Heartbeat {
 }
 
 impl Heartbeat {
-    fn start(broker: Arc<dyn Broker>, lease: Duration) -> Result<Self, StartError> {
+    fn start(broker: Arc<dyn Broker>, lease: Duration, about: About) -> Result<Self, StartError> {
         let stop = Stop::new();
         let thread = Joined::spawn("heartbeat", {
             let stop = stop.clone();
-            move || heartbeat::run(&*broker, lease, &stop)
+            move || heartbeat::run(&*broker, lease, || about.look(), &stop)
         })?;
         Ok(Heartbeat { stop, thread: Some(thread) })
     }
@@ -239,6 +245,11 @@ impl Running {
                 Ok(Client::over(Box::new(RedisPost::connect(target, keys)?)))
             }
         }
+    }
+
+    /// All daemons that live and share this one's Redis, itself among them as soon as it has a lease.
+    pub fn nodes(&self) -> Result<Vec<Node>, ClientError> {
+        self.client()?.nodes()
     }
 
     /// The account of all requests.

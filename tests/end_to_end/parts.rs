@@ -11,7 +11,7 @@ use cerbas::functions::Functions;
 use cerbas::intake::Intake;
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
-use cerbas::protocol::{RequestId, Verdict};
+use cerbas::protocol::{NodeStatus, RequestId, Verdict};
 use cerbas::thread::{Joined, Stop};
 
 use crate::support::PATIENCE;
@@ -96,6 +96,10 @@ impl Broker for Recorder {
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
         self.memory.publish_again(ids)
+    }
+
+    fn tell(&self, about: NodeStatus) {
+        self.memory.tell(about);
     }
 
     fn heartbeat(&self) -> Result<()> {

@@ -21,7 +21,7 @@ use std::time::Duration;
 use redis::InfoDict;
 
 pub use link::Target;
-pub use operator::Operator;
+pub use operator::{Member, Operator, Overview, QueueLook};
 pub use post::RedisPost;
 
 use self::due::Due;
@@ -30,8 +30,9 @@ use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
 use super::{Broker, BrokerError, Claimed, Result, Settlement, Source};
-use crate::protocol::RequestId;
+use crate::clock;
 use crate::protocol::keys::Keys;
+use crate::protocol::{NodeStatus, RequestId};
 
 /// The first Redis that has LMOVE and BLMOVE.
 const OLDEST: (u32, u32) = (6, 2);
@@ -68,6 +69,10 @@ pub struct RedisBroker {
     /// What must not run again; the next claims give it out.
     lost: Mutex<Vec<Claimed>>,
     fenced: Fenced,
+    /// When this broker was made, in milliseconds since 1970.
+    started: u64,
+    /// What the daemon last said of itself.
+    told: Mutex<NodeStatus>,
     /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
     blocked: Mutex<[Option<i64>; Source::ALL.len()]>,
 }
@@ -102,6 +107,8 @@ impl RedisBroker {
             beating: Mutex::new(link("heartbeat")),
             lost: Mutex::default(),
             fenced: Fenced::default(),
+            started: clock::now(),
+            told: Mutex::default(),
             blocked: Mutex::default(),
             options,
         }
@@ -143,6 +150,10 @@ impl Broker for RedisBroker {
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
         self.publish_stored(ids)
+    }
+
+    fn tell(&self, about: NodeStatus) {
+        *lock(&self.told) = about;
     }
 
     fn heartbeat(&self) -> Result<()> {

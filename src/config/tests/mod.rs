@@ -139,6 +139,7 @@ fn everything_can_be_set() {
         extra_channels: vec!["{prefix}-RESPONSE-{id}".to_owned()],
     };
     let server = ServerConfig {
+        name: Some("web-1.example".to_owned()),
         workers: 1000,
         state_dir: PathBuf::from("/var/lib/cerbas"),
         shutdown_timeout: Duration::from_secs(90),

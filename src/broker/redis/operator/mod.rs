@@ -1,7 +1,12 @@
 //! An operator's side of Redis: what the commands of an operator look at and change there.
 
+mod nodes;
+mod queues;
+
 use redis::{Connection, RedisResult};
 
+pub use self::nodes::Member;
+pub use self::queues::{Overview, QueueLook};
 use super::Target;
 use super::link::Link;
 use crate::broker::Result;
