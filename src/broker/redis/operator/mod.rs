@@ -26,6 +26,11 @@ impl Operator {
         Ok(operator)
     }
 
+    /// Where Redis is, without secrets.
+    pub fn address(&self) -> &str {
+        self.link.address()
+    }
+
     /// Does `work` on the connection.
     fn ask<T>(&mut self, work: impl FnOnce(&mut Connection, &Keys) -> RedisResult<T>) -> Result<T> {
         let keys = &self.keys;
