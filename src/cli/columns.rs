@@ -89,7 +89,8 @@ pub(super) fn plain(text: impl ToString) -> Cell {
     cell(text, Tone::Plain)
 }
 
-/// Rows under headings. A heading that begins with `>` is one of numbers, which are set to the right.
+/// Rows under headings. A heading that begins with `>` is one of numbers, which are set to the right. Blanks in a heading
+/// keep its column as wide, so that a table which is shown again and again stands still.
 pub(super) struct Columns {
     headings: Vec<(&'static str, bool)>,
     rows: Vec<Vec<Cell>>,

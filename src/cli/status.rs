@@ -89,7 +89,7 @@ fn text(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Vec
 /// The daemons, one line each.
 pub(super) fn members(overview: &Overview) -> Columns {
     let mut columns =
-        Columns::new(&["daemon", "node", ">busy", ">stuck", ">in flight", ">memory", ">heard", "account"]);
+        Columns::new(&["daemon", "node", ">busy", ">stuck", ">in flight", ">    memory", ">    heard", "account"]);
     for member in &overview.members {
         let heard = format!("{} ago", span(member.silent));
         let row = match &member.record {
@@ -136,7 +136,7 @@ fn account(member: &Member) -> Cell {
 
 /// The queues and all else that waits.
 pub(super) fn waiting(overview: &Overview) -> Columns {
-    let mut columns = Columns::new(&["queue", ">waiting", ">oldest"]);
+    let mut columns = Columns::new(&["queue       ", ">   waiting", ">        oldest"]);
     for (place, queue) in overview.queues.iter().enumerate() {
         // The second is the first one's old spelling, which few use.
         if place != 1 || queue.length > 0 {

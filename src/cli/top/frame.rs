@@ -86,7 +86,16 @@ fn summary(overview: &Overview) -> Line {
 }
 
 fn verdicts(view: &View, overview: &Overview) -> Columns {
-    let mut columns = Columns::new(&["", ">ok", ">error", ">timeout", ">expired", ">cancelled", ">rejected", ">lost"]);
+    let mut columns = Columns::new(&[
+        "              ",
+        ">       ok",
+        ">    error",
+        ">  timeout",
+        ">expired",
+        ">cancelled",
+        ">rejected",
+        ">lost",
+    ]);
     let rates = Verdict::ALL.map(|verdict| {
         let rate = view.per_second.as_ref().and_then(|rates| rates.get(&verdict)).copied();
         let tone = match (verdict, rate) {

@@ -115,6 +115,7 @@ fn everything_can_be_set() {
         prefix = "{CERBAS}"
         extra_channels = ["{prefix}-RESPONSE-{id}"]
         [server]
+        name = "web-1.example"
         workers = 1_000
         state_dir = "/var/lib/cerbas"
         shutdown_timeout = "1m 30s"

@@ -64,6 +64,9 @@ impl Known {
 
 /// What there is of the daemons that are known.
 pub(super) fn members(connection: &mut Connection, keys: &Keys, known: &Known) -> RedisResult<Vec<Member>> {
+    if known.nodes.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut pipeline = redis::pipe();
     let mut lists = 0;
     for (node, _) in &known.nodes {
