@@ -12,6 +12,7 @@ mod forms;
 mod late_subscriber;
 mod lost_connections;
 mod managed;
+mod nodes;
 mod outage;
 mod refusal;
 mod stop;

@@ -156,6 +156,15 @@ fn everything_can_be_set() {
 }
 
 #[test]
+fn the_name_of_a_daemon_can_stand_in_a_table() {
+    for name in ["a b", "", "ä", "a/b", &"x".repeat(65)] {
+        let faults = Config::from_text(&format!("[server]\nname = {name:?}"), "cerbas.toml", [("", "")]);
+        let faults = faults.expect_err("it is no name").to_string();
+        assert!(faults.starts_with("cerbas.toml:2:8: server.name: expected "), "{faults}");
+    }
+}
+
+#[test]
 fn unknown_keys_come_with_the_nearest_name() {
     check("[server]\n\nwrokers = 3\n", &["cerbas.toml:3:1: server.wrokers: unknown key, did you mean workers?"]);
     check("[server]\nSTATE-DIR = 'a'", &["cerbas.toml:2:1: server.STATE-DIR: unknown key, did you mean state_dir?"]);
