@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::broker::{BrokerError, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, RequestId, Status, Verdict};
+use crate::protocol::{Answer, Node, RequestId, Status, Verdict};
 
 /// How long a call waits for its answer where nothing else is said.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -148,6 +148,11 @@ impl Client {
         let (id, element) = self.request(func, args, false)?;
         self.post.send(&element, None)?;
         Ok(id)
+    }
+
+    /// All daemons that live, as each said with its last heartbeat.
+    pub fn nodes(&mut self) -> Result<Vec<Node>, ClientError> {
+        Ok(self.post.nodes()?)
     }
 
     fn request(&self, func: &str, args: impl Serialize, reply: bool) -> Result<(RequestId, Vec<u8>), ClientError> {

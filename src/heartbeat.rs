@@ -6,15 +6,17 @@ use std::time::Duration;
 
 use crate::broker::Broker;
 use crate::outage::Retry;
+use crate::protocol::NodeStatus;
 use crate::thread::Stop;
 
 /// A lease is renewed this often while it lasts: one heartbeat may fail.
 const BEATS: u32 = 3;
 
-/// The loop; it ends when `stop` is asked for.
-pub(crate) fn run(broker: &dyn Broker, lease: Duration, stop: &Stop) {
+/// The loop; it ends when `stop` is asked for. `about` tells what the daemon does, for its record.
+pub(crate) fn run(broker: &dyn Broker, lease: Duration, about: impl Fn() -> NodeStatus, stop: &Stop) {
     let mut retry = Retry::default();
     loop {
+        broker.tell(about());
         match broker.heartbeat() {
             Ok(()) => {
                 retry.succeeded();

@@ -20,7 +20,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("dispatch", &["clock", "functions", "ledger", "protocol", "thread"]),
     ("broker", &["clock", "outage", "protocol", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "thread"]),
-    ("heartbeat", &["broker", "outage", "thread"]),
+    ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "outage", "outbox", "protocol", "thread"]),
     // The house.
@@ -50,7 +50,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", CLI),
 ];
 
-const CLI: &[&str] = &["broker", "client", "config", "error", "functions", "protocol", "server"];
+const CLI: &[&str] = &["broker", "client", "config", "error", "functions", "protocol", "server", "signals"];
 
 /// Crates that only some modules may name: what they are used for is decided there.
 const CRATES: &[(&str, &[&str])] = &[

@@ -100,6 +100,12 @@ fn every_key_has_its_name() {
     assert_eq!(keys.deliveries(), "CERBAS-DELIVERIES-");
     assert_eq!(keys.delayed(), "CERBAS-DELAYED");
     assert_eq!(keys.dead(), "CERBAS-DEAD");
+    assert_eq!(keys.queue_names(), "CERBAS-QUEUES");
+    assert_eq!(keys.named_queue("urgent"), "CERBAS-QUEUE-urgent");
+    assert_eq!(keys.inbox("node"), "CERBAS-INBOX-node");
+    assert_eq!(keys.verdicts(), "CERBAS-VERDICTS");
+    let all = ["", ".1", ".delayed", ".inbox", ".once", ".queue.urgent"];
+    assert_eq!(keys.all_in_flight("node", ["urgent"]), all.map(|suffix| format!("CERBAS-INFLIGHT-node{suffix}")));
 }
 
 #[test]
@@ -151,6 +157,11 @@ fn another_prefix_stands_in_every_name() {
         keys.deliveries(),
         keys.delayed(),
         keys.dead(),
+        keys.queue_names(),
+        keys.named_queue("q"),
+        keys.inbox("n"),
+        keys.all_in_flight("n", [])[0].clone(),
+        keys.verdicts(),
     ];
     for name in names {
         assert!(name.starts_with("{APP}"), "{name}");

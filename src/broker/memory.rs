@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Member, RequestId, Verdict};
+use crate::protocol::{Node, NodeStatus, RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -17,6 +17,7 @@ pub struct Memory(Arc<Shared>);
 
 struct Shared {
     result_ttl: Duration,
+    started: u64,
     state: Mutex<State>,
     changed: Condvar,
 }
@@ -34,6 +35,8 @@ struct State {
     messages: Vec<Message>,
     interruptions: u64,
     is_away: bool,
+    /// What the daemon last said of itself, and when.
+    told: Option<(u64, NodeStatus)>,
 }
 
 struct Stored {
@@ -47,7 +50,8 @@ const MOST_DEAD: usize = 1000;
 impl Memory {
     /// An empty broker that keeps answers for `result_ttl`.
     pub fn new(result_ttl: Duration) -> Self {
-        Memory(Arc::new(Shared { result_ttl, state: Mutex::default(), changed: Condvar::new() }))
+        let (started, state) = (clock::now(), Mutex::default());
+        Memory(Arc::new(Shared { result_ttl, started, state, changed: Condvar::new() }))
     }
 
     /// From now on every verb fails, until it is told otherwise.
@@ -73,7 +77,7 @@ impl Memory {
     }
 
     /// Tells the daemon something.
-    pub fn tell(&self, message: Message) {
+    pub fn send_message(&self, message: Message) {
         self.state().messages.push(message);
         self.0.changed.notify_all();
     }
@@ -185,12 +189,16 @@ impl Broker for Memory {
         self.present().map(|_| Vec::new())
     }
 
+    fn tell(&self, about: NodeStatus) {
+        self.state().told = Some((clock::now(), about));
+    }
+
     fn heartbeat(&self) -> Result<()> {
         self.present().map(drop)
     }
 
     fn leave(&self) -> Result<()> {
-        self.present().map(drop)
+        self.present().map(|mut state| state.told = None)
     }
 
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
@@ -207,8 +215,10 @@ impl Broker for Memory {
         self.0.changed.notify_all();
     }
 
-    fn members(&self) -> Result<Vec<Member>> {
-        self.present().map(|_| vec![Member { node: self.node().to_owned(), name: self.node().to_owned() }])
+    fn find_node(&self, name: &str) -> Result<Option<String>> {
+        let state = self.present()?;
+        let is_ours = name == self.node() || state.told.as_ref().is_some_and(|(_, status)| status.name == name);
+        Ok(is_ours.then(|| self.node().to_owned()))
     }
 
     fn node(&self) -> &str {
@@ -288,5 +298,20 @@ impl Post for Memory {
         let queue = &mut state.queues[0];
         let place = queue.iter().position(|waiting| **waiting == *element);
         Ok(place.and_then(|place| queue.remove(place)).is_some())
+    }
+
+    fn nodes(&mut self) -> Result<Vec<Node>> {
+        let told = self.present()?.told.clone();
+        let node = told.map(|(at, status)| Node {
+            node: self.address(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.0.started,
+            at,
+            fenced: 0,
+            status,
+        });
+        Ok(node.into_iter().collect())
     }
 }

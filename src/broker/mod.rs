@@ -16,10 +16,10 @@ use std::time::Duration;
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
-pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, Target};
+pub use redis::{Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Target};
 
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Member, RequestId, Verdict};
+use crate::protocol::{Node, NodeStatus, RequestId, Verdict};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -169,6 +169,9 @@ pub trait Broker: Send + Sync {
     /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
 
+    /// What this daemon says of itself from now on, whenever its lease is renewed.
+    fn tell(&self, about: NodeStatus);
+
     /// Renews this daemon's lease, and takes back what dead daemons have left in flight.
     fn heartbeat(&self) -> Result<()>;
 
@@ -181,8 +184,8 @@ pub trait Broker: Send + Sync {
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);
 
-    /// All daemons that live.
-    fn members(&self) -> Result<Vec<Member>>;
+    /// The id of a living daemon that has `name` as its id or is called so.
+    fn find_node(&self, name: &str) -> Result<Option<String>>;
 
     /// The name of this daemon, which no other has or has had.
     fn node(&self) -> &str;
@@ -201,4 +204,7 @@ pub trait Post: Send {
 
     /// Ends listening for `id` and takes `element` back out of the queue; tells whether it was still there, that is: no daemon has taken it.
     fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool>;
+
+    /// All daemons that live, by their names.
+    fn nodes(&mut self) -> Result<Vec<Node>>;
 }

@@ -3,10 +3,15 @@
 mod bench;
 mod call;
 mod check;
+mod columns;
 mod exit;
+mod nodes;
 mod output;
 mod place;
+mod rates;
 mod run;
+mod status;
+mod top;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,6 +54,12 @@ enum Command {
     Functions(check::List),
     /// Stop the daemon, by its function `halt`
     Halt(call::Halt),
+    /// List the daemons
+    Nodes(nodes::Nodes),
+    /// Show queues, daemons, counts and rates
+    Status(status::Status),
+    /// Watch them, live in the terminal
+    Top(top::Top),
     /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
     Bench(bench::Bench),
     /// Print a completion script
@@ -79,6 +90,9 @@ pub fn main() -> ExitCode {
         Command::Send(send) => send.run(),
         Command::Functions(list) => list.run(),
         Command::Halt(halt) => halt.run(),
+        Command::Nodes(nodes) => nodes.run(),
+        Command::Status(status) => status.run(),
+        Command::Top(top) => top.run(),
         Command::Bench(bench) => bench.run(),
         Command::BenchEcho(echo) => echo.run(),
         Command::Completions { shell } => {

@@ -5,6 +5,7 @@ use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::columns::Line;
 use super::exit::{Exit, Failure};
 
 /// Prints a line to standard output.
@@ -21,6 +22,29 @@ pub(super) fn print_bytes(bytes: &[u8]) -> Result<Exit, Failure> {
         }
         _ => Ok(Exit::Done),
     }
+}
+
+/// Prints lines to standard output, with colours if it is a terminal.
+pub(super) fn print_lines(lines: &[Line]) -> Result<Exit, Failure> {
+    let is_coloured = is_coloured();
+    let text: String = lines.iter().map(|line| line.text(None, is_coloured) + "\n").collect();
+    print_bytes(text.as_bytes())
+}
+
+/// Whether standard output is a terminal that may have colours.
+pub(super) fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|no| no.is_empty())
+}
+
+/// The columns and rows of the terminal that standard output is; `None` if it is none.
+pub(super) fn size() -> Option<(usize, usize)> {
+    if !io::stdout().is_terminal() {
+        return None;
+    }
+    let size = rustix::termios::tcgetwinsize(io::stdout()).ok();
+    let size = size.map(|size| (usize::from(size.ws_col), usize::from(size.ws_row)));
+    // One that does not know its size says 0.
+    Some(size.filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or((80, 24)))
 }
 
 /// Prints what went wrong to standard error, a line each.

@@ -33,6 +33,7 @@ impl Default for ServerConfig {
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, usize::from);
         ServerConfig {
+            name: None,
             workers: (WORKERS_PER_PROCESSOR * processors).min(MAX_WORKERS),
             state_dir: PathBuf::from("state"),
             shutdown_timeout: Duration::from_secs(25),

@@ -87,6 +87,8 @@ pub enum RedisServer {
 /// `[server]`: how much is done at once, and for how long.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerConfig {
+    /// What this daemon is called, for people: 1 to 64 characters out of `A-Z a-z 0-9 _ . -`. Default: the name of the host.
+    pub name: Option<String>,
     /// How many calls run at once, 1 to 4096. Default: 4 for each processor.
     pub workers: usize,
     /// The folder for what must outlive a restart. Default: `"state"`.

@@ -13,6 +13,8 @@ pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 1..=512 * 1024 * 1024;
 
 const MAX_PREFIX_LENGTH: usize = 128;
 
+const MAX_NAME_LENGTH: usize = 64;
+
 /// What the broker can speak; it alone knows the rest of a URL.
 const SCHEMES: [&str; 4] = ["redis", "rediss", "unix", "redis+unix"];
 
@@ -33,6 +35,7 @@ pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
 }
 
 pub(super) fn server(section: &mut Section<'_>, config: &mut ServerConfig) {
+    section.set_some("name", &mut config.name, |value| name(value.text()?));
     section.set("workers", &mut config.workers, |value| value.number(1..=MAX_WORKERS as i64));
     section.set("state_dir", &mut config.state_dir, Value::path);
     section.set("shutdown_timeout", &mut config.shutdown_timeout, |value| value.duration(Duration::ZERO));
@@ -85,6 +88,14 @@ fn prefix(prefix: String) -> Fit<String> {
         return Ok(prefix);
     }
     Err(format!("expected 1 to {MAX_PREFIX_LENGTH} characters without blanks, found {prefix:?}").into())
+}
+
+fn name(name: String) -> Fit<String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if name.bytes().all(is_allowed) && name.len() <= MAX_NAME_LENGTH {
+        return Ok(name);
+    }
+    Err(format!("expected 1 to {MAX_NAME_LENGTH} characters out of A-Z a-z 0-9 _ . -, found {name:?}").into())
 }
 
 fn channel(template: String) -> Fit<String> {

@@ -14,6 +14,7 @@ mod lanes;
 mod pool;
 mod prefetch;
 mod reply;
+mod running;
 mod watchdog;
 
 use std::collections::HashMap;
@@ -36,7 +37,7 @@ use self::watchdog::Why;
 use crate::clock;
 use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::Ledger;
-use crate::protocol::{CallError, EVERYWHERE, Request, RequestId};
+use crate::protocol::{CallError, EVERYWHERE, Request, RequestId, RunningCall};
 
 /// What can be called, and by whom. Replaced as a whole at a reload.
 #[derive(Default)]
@@ -153,6 +154,11 @@ impl Dispatcher {
     /// One look at the pool.
     pub fn pool(&self) -> PoolStatus {
         self.pool.status()
+    }
+
+    /// What the workers run, what runs longest first; not more than a node's record may have.
+    pub fn running(&self) -> Vec<RunningCall> {
+        self.pool.running()
     }
 
     /// The account of all requests.

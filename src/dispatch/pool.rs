@@ -22,10 +22,11 @@ use super::deadlines::after;
 use super::lanes::Lanes;
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
+use super::running::RunningCalls;
 use super::watchdog::{Watchdog, Why};
 use crate::clock;
 use crate::functions::{Call, Caller, CancelToken, Function, Onward, Way};
-use crate::protocol::{CallError, Member, Outcome, Request, RequestId};
+use crate::protocol::{CallError, Node, Outcome, Request, RequestId, RunningCall};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -94,6 +95,7 @@ struct Shared {
     /// There is room, or a worker has left.
     room: Condvar,
     watchdog: Watchdog,
+    calls: RunningCalls,
 }
 
 struct State {
@@ -138,6 +140,7 @@ impl Pool {
             work: Condvar::new(),
             room: Condvar::new(),
             watchdog,
+            calls: RunningCalls::default(),
         });
         for _ in 0..size.workers {
             shared.state().on_duty += 1;
@@ -206,6 +209,10 @@ impl Pool {
             stuck: state.stuck,
             waiting: state.jobs.len() + state.lanes.parked(),
         }
+    }
+
+    pub(super) fn running(&self) -> Vec<RunningCall> {
+        self.shared.calls.look()
     }
 
     /// Takes no more jobs, hands back what has not started, and waits until `deadline` for what runs. What still runs then is
@@ -344,18 +351,20 @@ impl Shared {
         }
         let left = |deadline: u64| Duration::from_millis(deadline.saturating_sub(clock::now()));
         let time_limit = request.deadline.map_or(time_limit, |deadline| time_limit.min(left(deadline)));
-        let call = Call {
+        let start = Instant::now();
+        let call = Arc::new(Call {
             id: request.id,
             func: request.func,
             user: request.user,
             source: request.source,
             timeout: time_limit,
-            deadline: after(Instant::now(), time_limit),
+            deadline: after(start, time_limit),
             deadline_at: clock::now().saturating_add(u64::try_from(time_limit.as_millis()).unwrap_or(u64::MAX)),
             chain: request.chain,
             way: Way(self.caller.get().is_some().then(|| Arc::clone(self) as Arc<dyn Caller>)),
             cancel: CancelToken::default(),
-        };
+        });
+        let _noted = self.calls.note(&call, start);
         let has_ended = Arc::new(AtomicBool::new(false));
         let tag = tag.unwrap_or_else(|| call.id.clone());
         let watch = self.watchdog.watch(call.deadline, Some(tag), {
@@ -457,7 +466,7 @@ impl Caller for Shared {
         outcome
     }
 
-    fn nodes(&self) -> Result<Vec<Member>, String> {
+    fn nodes(&self) -> Result<Vec<Node>, String> {
         self.caller.get().ok_or_else(|| "there is no way to others".to_owned())?.nodes()
     }
 }

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::onward::Onward;
 use super::{Body, Call};
-use crate::protocol::{Answer, Arguments, CallError, Member, Outcome};
+use crate::protocol::{Answer, Arguments, CallError, Node, Outcome};
 
 /// Sends the call to every living node and gathers their answers: an object with the answer of each under its name, or under
 /// its id where several have the same name.
@@ -24,7 +24,7 @@ impl Body for Everywhere {
         if nodes.len() > MOST {
             return Err(failed(format!("there are {}, at most {MOST} can be asked together", nodes.len())));
         }
-        let ask = |node: &Member| {
+        let ask = |node: &Node| {
             caller.call(Onward {
                 func: call.func.clone(),
                 args: args.clone(),
@@ -42,9 +42,9 @@ impl Body for Everywhere {
         });
         let mut seen = HashSet::new();
         let shared: HashSet<&str> =
-            nodes.iter().map(|node| node.name.as_str()).filter(|name| !seen.insert(*name)).collect();
+            nodes.iter().map(|node| node.status.name.as_str()).filter(|name| !seen.insert(*name)).collect();
         let named = nodes.iter().zip(answers).map(|(node, outcome)| {
-            let name = if shared.contains(node.name.as_str()) { &node.node } else { &node.name };
+            let name = if shared.contains(node.status.name.as_str()) { &node.node } else { &node.status.name };
             let answer = serde_json::to_value(Answer::from(outcome)).expect("an answer is JSON");
             (name.clone(), answer)
         });

@@ -8,7 +8,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Call, NativeError};
-use crate::protocol::{Arguments, Member, Outcome};
+use crate::protocol::{Arguments, Node, Outcome};
 
 /// A call that a function makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -35,7 +35,7 @@ pub trait Caller: Send + Sync {
     fn call(&self, call: Onward) -> Outcome;
 
     /// All nodes that live.
-    fn nodes(&self) -> Result<Vec<Member>, String>;
+    fn nodes(&self) -> Result<Vec<Node>, String>;
 }
 
 /// A way to others, where there is one.

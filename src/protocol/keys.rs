@@ -110,6 +110,28 @@ impl Keys {
         format!("{}-CONTROL-{node}", self.prefix)
     }
 
+    /// The names of all further queues, by the time at which a daemon last served them.
+    pub fn queue_names(&self) -> String {
+        format!("{}-QUEUES", self.prefix)
+    }
+
+    /// The further queue called `name`.
+    pub fn named_queue(&self, name: &str) -> String {
+        format!("{}-QUEUE-{name}", self.prefix)
+    }
+
+    /// The requests that are for one node only.
+    pub fn inbox(&self, node: &str) -> String {
+        format!("{}-INBOX-{node}", self.prefix)
+    }
+
+    /// All lists in which a node can have something in flight, with those of the queues called `names`.
+    pub fn all_in_flight<'a>(&self, node: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+        let usual = ["", ".1", ".delayed", ".inbox", ".once"].map(str::to_owned);
+        let suffixes = usual.into_iter().chain(names.into_iter().map(|name| format!(".queue.{name}")));
+        suffixes.map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix)).collect()
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)

@@ -3,10 +3,12 @@
 //! Everything here is pure: no I/O, no clock, no other part of cerbas. What other programs rely on is decided here and
 //! nowhere else; `tests/protocol.rs` pins it.
 
+pub mod age;
 pub mod codec;
 mod dead;
 mod error;
 pub mod keys;
+mod node;
 
 use std::fmt;
 use std::time::Duration;
@@ -16,6 +18,7 @@ use serde_json::{Map, Value};
 
 pub use dead::DeadLetter;
 pub use error::CallError;
+pub use node::{MOST_RUNNING, Node, NodeStatus, RunningCall};
 
 /// The arguments of a call, by name.
 pub type Arguments = Map<String, Value>;
@@ -147,16 +150,6 @@ impl fmt::Display for RequestId {
             RequestId::Text(text) => f.write_str(text),
         }
     }
-}
-
-/// A daemon that lives.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Member {
-    /// Its id, which no other has or has had.
-    pub node: String,
-    /// What its operator calls it; several may have the same name.
-    #[serde(default)]
-    pub name: String,
 }
 
 /// What a call came to: the value of the function, or why there is none.

@@ -1,5 +1,6 @@
 //! Puts the house together: opens the rooms in order, and closes them in the other order.
 
+mod about;
 mod connection;
 mod onward;
 mod shelf;
@@ -12,6 +13,7 @@ use crossbeam_channel::{Receiver, bounded};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use self::about::About;
 use self::connection::{Connection, Kind};
 use self::onward::Exchange;
 use self::shelf::FunctionShelf;
@@ -26,6 +28,7 @@ use crate::heartbeat;
 use crate::intake::Intake;
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
+use crate::protocol::Node;
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
 
@@ -133,13 +136,16 @@ impl Server {
         let server = &self.config.server;
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
         let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
-        dispatcher.connect(Arc::new(Exchange::new(Arc::clone(&link.broker), link.opener(&self.config))));
+        dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
         let outbox = Outbox::start(Arc::clone(&link.broker))?;
         let stop = Stop::new();
         let control = Loop::start("control", {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
             move |stop| control::run(&*broker, &dispatcher, stop)
         })?;
+        let about = About::new(&self.config.server, &dispatcher);
+        // Before the first claim, which may come before the first heartbeat and takes a lease as well.
+        link.broker.tell(about.look());
         let mut running = Running {
             intakes: Vec::new(),
             stop,
@@ -148,7 +154,7 @@ impl Server {
             control,
             heartbeat: Loop::start("heartbeat", {
                 let (broker, lease) = (Arc::clone(&link.broker), self.config.server.lease);
-                move |stop| heartbeat::run(&*broker, lease, stop)
+                move |stop| heartbeat::run(&*broker, lease, || about.look(), stop)
             })?,
             link,
             halted,
@@ -247,6 +253,11 @@ impl Running {
     /// A client of this daemon.
     pub fn client(&self) -> Result<Client, ClientError> {
         self.link.opener(&self.config)().map(Client::over)
+    }
+
+    /// All daemons that live and share this one's Redis, itself among them as soon as it has a lease.
+    pub fn nodes(&self) -> Result<Vec<Node>, ClientError> {
+        self.client()?.nodes()
     }
 
     /// The account of all requests.

@@ -1,11 +1,11 @@
 //! How functions of this daemon reach others: through the broker, as any client does.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 
-use crate::broker::{Broker, Post};
+use crate::broker::Post;
 use crate::client::{Client, ClientError};
 use crate::functions::{Caller, Onward};
-use crate::protocol::{Answer, CallError, Member, Outcome, Status, Verdict};
+use crate::protocol::{Answer, CallError, Node, Outcome, Status, Verdict};
 
 /// Opens a connection to send over.
 type Open = Box<dyn Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync>;
@@ -17,16 +17,12 @@ const MOST_IDLE: usize = 16;
 pub(super) struct Exchange {
     open: Open,
     idle: Mutex<Vec<Box<dyn Post>>>,
-    broker: Arc<dyn Broker>,
 }
 
 impl Exchange {
     /// Calls go over connections that `open` opens.
-    pub(super) fn new(
-        broker: Arc<dyn Broker>,
-        open: impl Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync + 'static,
-    ) -> Self {
-        Exchange { open: Box::new(open), idle: Mutex::default(), broker }
+    pub(super) fn new(open: impl Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync + 'static) -> Self {
+        Exchange { open: Box::new(open), idle: Mutex::default() }
     }
 
     fn take(&self) -> Result<Box<dyn Post>, ClientError> {
@@ -64,8 +60,12 @@ impl Caller for Exchange {
         }
     }
 
-    fn nodes(&self) -> Result<Vec<Member>, String> {
-        self.broker.members().map_err(|error| error.to_string())
+    fn nodes(&self) -> Result<Vec<Node>, String> {
+        let failed = |error: ClientError| error.to_string();
+        let mut client = Client::over(self.take().map_err(failed)?);
+        let nodes = client.nodes().map_err(failed);
+        self.keep(client.into_post());
+        nodes
     }
 }
 

@@ -91,6 +91,11 @@ fn a_daemon_that_was_held_up_drops_its_late_answers_and_goes_on() {
     held_up.signal(Signal::CONT);
     held_up.wait_for("going on under a new name");
     held_up.wait_for("dropped 1 late answers");
+    eventually("it is told of the one that lives under its new name", || {
+        let nodes: Value = serde_json::from_str(&place.run(&["nodes", "--json"]).stdout).expect("it is JSON");
+        let nodes = nodes.as_array().expect("it is an array");
+        nodes.iter().any(|node| node["fenced"] == 1 && node["pid"] == held_up.pid())
+    });
     messages.get_message().expect("the other daemon answers");
     // Once: what comes next is the end of the connection's patience.
     messages.set_read_timeout(Some(Duration::from_millis(300))).expect("a time-out can be set");

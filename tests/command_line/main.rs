@@ -8,3 +8,4 @@ mod daemon;
 mod lease;
 mod processes;
 mod program;
+mod watching;

@@ -12,6 +12,7 @@ mod support;
 mod answers;
 mod cache;
 mod limits;
+mod nodes;
 mod time;
 // What goes wrong.
 mod malformed;

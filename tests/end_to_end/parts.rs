@@ -11,7 +11,7 @@ use cerbas::functions::Functions;
 use cerbas::intake::Intake;
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
-use cerbas::protocol::{Member, RequestId, Verdict};
+use cerbas::protocol::{NodeStatus, RequestId, Verdict};
 use cerbas::thread::{Joined, Stop};
 
 use crate::support::PATIENCE;
@@ -98,6 +98,10 @@ impl Broker for Recorder {
         self.memory.publish_again(ids)
     }
 
+    fn tell(&self, about: NodeStatus) {
+        self.memory.tell(about);
+    }
+
     fn heartbeat(&self) -> Result<()> {
         self.memory.heartbeat()
     }
@@ -114,8 +118,8 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
-    fn members(&self) -> Result<Vec<Member>> {
-        self.memory.members()
+    fn find_node(&self, name: &str) -> Result<Option<String>> {
+        self.memory.find_node(name)
     }
 
     fn node(&self) -> &str {

@@ -13,6 +13,7 @@ mod forms;
 mod late_subscriber;
 mod lost_connections;
 mod managed;
+mod nodes;
 mod onward;
 mod outage;
 mod refusal;

@@ -152,7 +152,7 @@ impl RedisBroker {
 }
 
 /// The number that `element` is, if it is one.
-fn parse_number(element: &[u8]) -> Option<u64> {
+pub(super) fn parse_number(element: &[u8]) -> Option<u64> {
     let is_number = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
     is_number.then(|| std::str::from_utf8(element).ok()?.parse().ok()).flatten()
 }

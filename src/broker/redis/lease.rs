@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, LazyLock};
 
 use redis::{Connection, RedisResult, Script};
-use serde_json::json;
 
 use super::{RedisBroker, lock};
 use crate::broker::{Claimed, Result, Source};
+use crate::clock;
+use crate::protocol::Node;
 use crate::protocol::keys::Keys;
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
@@ -55,18 +56,28 @@ impl RedisBroker {
     pub(super) fn renew_lease(&self, connection: &mut Connection) -> RedisResult<()> {
         loop {
             let identity = self.identity();
-            let about = json!({
-                "node": identity.name,
-                "pid": std::process::id(),
-                "version": env!("CARGO_PKG_VERSION"),
-            });
+            let about = serde_json::to_string(&self.node(&identity)).expect("a record is JSON");
             let mut script = HEARTBEAT.key(self.options.keys.nodes());
             script.key(&identity.lease).key(&identity.fence).arg(&identity.name);
-            script.arg(self.options.lease.as_millis() as u64).arg(about.to_string());
+            script.arg(self.options.lease.as_millis() as u64).arg(about);
             if script.invoke::<i64>(connection)? == 1 {
                 return Ok(());
             }
             self.be_fenced(&identity);
+        }
+    }
+
+    /// What this daemon last said of itself, with what only the broker knows.
+    fn node(&self, identity: &Identity) -> Node {
+        Node {
+            node: identity.name.clone(),
+            host: rustix::system::uname().nodename().to_string_lossy().into_owned(),
+            pid: std::process::id(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            started: self.started,
+            at: clock::now(),
+            fenced: self.fenced.count(),
+            status: lock(&self.told).clone(),
         }
     }
 
@@ -125,11 +136,20 @@ impl RedisBroker {
     }
 }
 
+/// The record under a lease; `None` if it is none.
+pub(super) fn read_record(json: &[u8]) -> Option<Node> {
+    serde_json::from_slice(json).ok()
+}
+
 /// How many answers came from a daemon that was fenced, and were dropped.
 #[derive(Debug, Default)]
 pub(super) struct Fenced(AtomicU32);
 
 impl Fenced {
+    pub(super) fn count(&self) -> u64 {
+        self.0.load(Ordering::Relaxed).into()
+    }
+
     /// Counts and logs. That the lease ran out has been said already.
     pub(super) fn drop_late(&self, count: usize) {
         let all = self.0.fetch_add(count as u32, Ordering::Relaxed) as usize + count;

@@ -161,6 +161,10 @@ impl Link {
         Link { target, name, connection: None }
     }
 
+    pub(super) fn address(&self) -> &str {
+        self.target.address()
+    }
+
     pub(super) fn is_open(&self) -> bool {
         self.connection.is_some()
     }

@@ -23,7 +23,7 @@ use std::time::Duration;
 use redis::InfoDict;
 
 pub use link::Target;
-pub use operator::Operator;
+pub use operator::{Member, Operator, Overview, QueueLook};
 pub use post::RedisPost;
 
 use self::due::Due;
@@ -32,8 +32,9 @@ use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
 use super::{Broker, BrokerError, Claimed, Message, Result, Settlement, Source};
+use crate::clock;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Member, RequestId};
+use crate::protocol::{NodeStatus, RequestId};
 
 /// The first Redis that has LMOVE and BLMOVE.
 const OLDEST: (u32, u32) = (6, 2);
@@ -74,6 +75,10 @@ pub struct RedisBroker {
     /// What must not run again; the next claims give it out.
     lost: Mutex<Vec<Claimed>>,
     fenced: Fenced,
+    /// When this broker was made, in milliseconds since 1970.
+    started: u64,
+    /// What the daemon last said of itself.
+    told: Mutex<NodeStatus>,
     /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
     blocked: Mutex<[Option<i64>; Source::ALL.len()]>,
 }
@@ -111,6 +116,8 @@ impl RedisBroker {
             listener: Mutex::default(),
             lost: Mutex::default(),
             fenced: Fenced::default(),
+            started: clock::now(),
+            told: Mutex::default(),
             blocked: Mutex::default(),
             options,
         }
@@ -154,6 +161,10 @@ impl Broker for RedisBroker {
         self.publish_stored(ids)
     }
 
+    fn tell(&self, about: NodeStatus) {
+        *lock(&self.told) = about;
+    }
+
     fn heartbeat(&self) -> Result<()> {
         let beat = lock(&self.beating).with(|connection| {
             self.renew_lease(connection)?;
@@ -175,8 +186,8 @@ impl Broker for RedisBroker {
         self.unblock_claims();
     }
 
-    fn members(&self) -> Result<Vec<Member>> {
-        self.living()
+    fn find_node(&self, name: &str) -> Result<Option<String>> {
+        self.find(name)
     }
 
     fn node(&self) -> &str {

@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, Value, cmd};
 
 use super::Target;
+use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
 use crate::broker::{Post, Result};
-use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
+use crate::protocol::{Node, RequestId};
 
 /// Pauses between attempts to reach a Redis that is away while an answer is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -138,6 +139,24 @@ impl Post for RedisPost {
         let replies = self.ask(None, &[remove])?;
         Ok(matches!(replies.first(), Some(Value::Int(1))))
     }
+
+    fn nodes(&mut self) -> Result<Vec<Node>> {
+        let replies = self.ask(None, &[cmd("ZRANGE").arg(self.keys.nodes()).arg(0).arg(-1).take()])?;
+        let names = replies.into_iter().next().and_then(into_list).unwrap_or_default();
+        if names.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut get = cmd("MGET");
+        for name in names.into_iter().filter_map(into_bytes) {
+            get.arg(self.keys.lease(&String::from_utf8_lossy(&name)));
+        }
+        let leases = self.ask(None, &[get])?.into_iter().next().and_then(into_list).unwrap_or_default();
+        // Where there is none the daemon is dead.
+        let nodes = leases.into_iter().filter_map(into_bytes).filter_map(|record| read_record(&record));
+        let mut nodes: Vec<Node> = nodes.collect();
+        nodes.sort_by(|a, b| (&a.status.name, &a.node).cmp(&(&b.status.name, &b.node)));
+        Ok(nodes)
+    }
 }
 
 /// The message that `value` is, if it came on `channel`.
@@ -151,6 +170,13 @@ fn message_on(value: Value, channel: Option<&str>) -> Option<Vec<u8>> {
 fn into_bytes(value: Value) -> Option<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
+        _ => None,
+    }
+}
+
+fn into_list(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(values) => Some(values),
         _ => None,
     }
 }

@@ -115,6 +115,7 @@ fn everything_can_be_set() {
         prefix = "{CERBAS}"
         extra_channels = ["{prefix}-RESPONSE-{id}"]
         [server]
+        name = "web-1.example"
         workers = 1_000
         state_dir = "/var/lib/cerbas"
         shutdown_timeout = "1m 30s"
@@ -139,6 +140,7 @@ fn everything_can_be_set() {
         extra_channels: vec!["{prefix}-RESPONSE-{id}".to_owned()],
     };
     let server = ServerConfig {
+        name: Some("web-1.example".to_owned()),
         workers: 1000,
         state_dir: PathBuf::from("/var/lib/cerbas"),
         shutdown_timeout: Duration::from_secs(90),
@@ -151,6 +153,15 @@ fn everything_can_be_set() {
     };
     let auth = AuthConfig { sources: names(&["a", "b"]), users: names(&[]), require_user: true };
     assert_eq!((config.redis, config.server, config.auth), (redis, server, auth));
+}
+
+#[test]
+fn the_name_of_a_daemon_can_stand_in_a_table() {
+    for name in ["a b", "", "ä", "a/b", &"x".repeat(65)] {
+        let faults = Config::from_text(&format!("[server]\nname = {name:?}"), "cerbas.toml", [("", "")]);
+        let faults = faults.expect_err("it is no name").to_string();
+        assert!(faults.starts_with("cerbas.toml:2:8: server.name: expected "), "{faults}");
+    }
 }
 
 #[test]

@@ -1,7 +1,12 @@
 //! An operator's side of Redis: what the commands of an operator look at and change there.
 
+mod nodes;
+mod queues;
+
 use redis::{Connection, RedisResult};
 
+pub use self::nodes::Member;
+pub use self::queues::{Overview, QueueLook};
 use super::Target;
 use super::link::Link;
 use crate::broker::Result;
@@ -19,6 +24,11 @@ impl Operator {
         let mut operator = Operator { link: Link::new(target.clone(), "cerbas-operator".to_owned()), keys };
         operator.ask(|connection, _| redis::cmd("PING").query::<()>(connection))?;
         Ok(operator)
+    }
+
+    /// Where Redis is, without secrets.
+    pub fn address(&self) -> &str {
+        self.link.address()
     }
 
     /// Does `work` on the connection.

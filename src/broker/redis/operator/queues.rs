@@ -1,0 +1,127 @@
+//! What waits: how much, and for how long.
+
+use std::collections::BTreeMap;
+
+use redis::{Connection, RedisResult, Value, cmd};
+
+use super::Operator;
+use super::nodes::{Known, Member, members, read};
+use crate::broker::Result;
+use crate::broker::redis::claim::parse_number;
+use crate::broker::redis::link::exchange;
+use crate::protocol::Verdict;
+use crate::protocol::age::sent_at;
+use crate::protocol::keys::Keys;
+
+/// One look at all that is in Redis.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Overview {
+    /// The time by the clock of Redis, in milliseconds since 1970.
+    pub now: u64,
+    /// All daemons: those that live by their names, then the dead ones.
+    pub members: Vec<Member>,
+    /// The queues: the usual one in both spellings, then the others by their names.
+    pub queues: Vec<QueueLook>,
+    /// How many requests wait for their time.
+    pub delayed: u64,
+    /// When the first of them is due, in milliseconds since 1970.
+    pub next_due: Option<u64>,
+    /// How many entries the dead list has.
+    pub dead: u64,
+    /// How many requests ended with each verdict, over all daemons; `None` where nobody has counted yet.
+    pub verdicts: Option<BTreeMap<Verdict, u64>>,
+}
+
+/// One look at a queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueLook {
+    /// Its name: `default` for the usual one.
+    pub name: String,
+    /// Its key.
+    pub key: String,
+    /// How many elements wait in it.
+    pub length: u64,
+    /// How long its head has waited in milliseconds, as far as that can be told.
+    pub oldest: Option<u64>,
+}
+
+impl Operator {
+    /// One look at all: daemons, queues, counts.
+    pub fn overview(&mut self) -> Result<Overview> {
+        self.ask(|connection, keys| {
+            let known = Known::look(connection, keys)?;
+            let members = members(connection, keys, &known)?;
+            let queues = queues(connection, keys, &known)?;
+            let mut pipeline = redis::pipe();
+            pipeline.cmd("ZCARD").arg(keys.delayed());
+            pipeline.cmd("ZRANGE").arg(keys.delayed()).arg(0).arg(0).arg("WITHSCORES");
+            pipeline.cmd("ZCARD").arg(keys.dead());
+            pipeline.cmd("HGETALL").arg(keys.verdicts());
+            let mut replies = exchange(connection, &pipeline)?.into_iter();
+            let delayed = read(replies.next())?;
+            let next: Vec<(Vec<u8>, f64)> = read(replies.next())?;
+            let dead = read(replies.next())?;
+            let counted: BTreeMap<String, u64> = read(replies.next())?;
+            Ok(Overview {
+                now: known.now,
+                members,
+                queues,
+                delayed,
+                next_due: next.first().map(|(_, due)| *due as u64),
+                dead,
+                verdicts: (!counted.is_empty()).then(|| verdicts(&counted)),
+            })
+        })
+    }
+}
+
+/// All verdicts, with 0 for those that never came. What a later version counts besides is left out.
+fn verdicts(counted: &BTreeMap<String, u64>) -> BTreeMap<Verdict, u64> {
+    let count = |verdict: Verdict| counted.get(verdict.as_str()).copied().unwrap_or(0);
+    Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).collect()
+}
+
+fn queues(connection: &mut Connection, keys: &Keys, known: &Known) -> RedisResult<Vec<QueueLook>> {
+    let usual = keys.queues().into_iter().map(|key| ("default".to_owned(), key));
+    let mut names = known.queues.clone();
+    names.sort();
+    let further = names.into_iter().map(|name| {
+        let key = keys.named_queue(&name);
+        (name, key)
+    });
+    let all: Vec<(String, String)> = usual.chain(further).collect();
+    let mut pipeline = redis::pipe();
+    for (_, key) in &all {
+        pipeline.cmd("LLEN").arg(key).cmd("LINDEX").arg(key).arg(0);
+    }
+    let mut replies = exchange(connection, &pipeline)?.into_iter();
+    let mut queues = Vec::with_capacity(all.len());
+    for (name, key) in all {
+        let length = read(replies.next())?;
+        let head: Option<Vec<u8>> = read(replies.next())?;
+        let oldest = match head {
+            Some(head) => age(connection, keys, &head, known.now)?,
+            None => None,
+        };
+        queues.push(QueueLook { name, key, length, oldest });
+    }
+    Ok(queues)
+}
+
+/// How long `element` has waited: an inline request may tell it, and the body of a numbered one is not touched until it
+/// is claimed.
+fn age(connection: &mut Connection, keys: &Keys, element: &[u8], now: u64) -> RedisResult<Option<u64>> {
+    let Some(number) = parse_number(element) else {
+        return Ok(sent_at(element, now).map(|sent| now.saturating_sub(sent)));
+    };
+    for key in keys.bodies(number) {
+        match cmd("OBJECT").arg("IDLETIME").arg(key).query::<Value>(connection) {
+            Ok(Value::Int(seconds)) => return Ok(Some(seconds.unsigned_abs() * 1000)),
+            Ok(_) => {}
+            // With an LFU policy Redis does not know it.
+            Err(error) if !error.is_io_error() => return Ok(None),
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,135 @@
+//! `cerbas nodes`.
+
+use serde_json::{Value, json};
+
+use super::columns::{Cell, Columns, Tone, cell, plain, span};
+use super::exit::{Exit, Failure};
+use super::{Place, output};
+use crate::broker::Member;
+
+#[derive(clap::Args)]
+pub(super) struct Nodes {
+    /// Show the names of the functions and queues, too
+    #[arg(long)]
+    wide: bool,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+impl Nodes {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let members = self.place.operator()?.members()?;
+        if self.json {
+            let members: Vec<Value> = members.iter().map(describe).collect();
+            output::print(&Value::from(members).to_string())?;
+        } else if members.is_empty() {
+            output::print("no daemons")?;
+        } else {
+            output::print_lines(&table(&members, self.wide).lines())?;
+        }
+        Ok(exit(&members))
+    }
+}
+
+/// The exit status of a look at `members`.
+pub(super) fn exit(members: &[Member]) -> Exit {
+    if members.iter().any(|member| member.record.is_some()) { Exit::Done } else { Exit::NoAnswer }
+}
+
+/// `member` for programs.
+pub(super) fn describe(member: &Member) -> Value {
+    let mut value = match &member.record {
+        Some(record) => serde_json::to_value(record).expect("a record is JSON"),
+        None => json!({ "node": member.node }),
+    };
+    value["is_alive"] = member.record.is_some().into();
+    value["silent_ms"] = member.silent.into();
+    value["claimed"] = member.claimed.into();
+    value["inbox"] = member.inbox.into();
+    value["holds"] = member.record.as_ref().map(|record| record.status.holds()).into();
+    value
+}
+
+/// All `members`, for people.
+fn table(members: &[Member], is_wide: bool) -> Columns {
+    let usual = [
+        "name",
+        "node",
+        "version",
+        "host:pid",
+        ">up",
+        ">busy",
+        ">stuck",
+        ">functions",
+        ">memory",
+        ">in flight",
+        ">heard",
+    ];
+    let wide: &[&str] = if is_wide { &["functions", "queues"] } else { &[] };
+    let mut columns = Columns::new(&[&usual, wide].concat());
+    for member in members {
+        let mut cells = cells(member);
+        if is_wide && let Some(record) = &member.record {
+            cells.extend([&record.status.functions, &record.status.queues].map(|names| plain(names.join(" "))));
+        }
+        columns.row(cells);
+    }
+    columns
+}
+
+fn cells(member: &Member) -> Vec<Cell> {
+    let heard = |tone| cell(format!("{} ago", span(member.silent)), tone);
+    let Some(record) = &member.record else {
+        let mut cells = vec![cell("dead", Tone::Bad), cell(&member.node, Tone::Bad)];
+        cells.extend((0..7).map(|_| cell("-", Tone::Faint)));
+        cells.push(left(member));
+        cells.push(heard(Tone::Bad));
+        return cells;
+    };
+    let status = &record.status;
+    vec![
+        plain(&status.name),
+        cell(&member.node, Tone::Faint),
+        plain(&record.version),
+        plain(format!("{}:{}", record.host, record.pid)),
+        plain(span(record.at.saturating_sub(record.started) + member.silent)),
+        busy(member),
+        stuck(member),
+        plain(status.functions.len()),
+        plain(memory(status.memory)),
+        plain(status.in_flight),
+        heard(Tone::Plain),
+    ]
+}
+
+/// How many workers of a living daemon are busy, of how many.
+pub(super) fn busy(member: &Member) -> Cell {
+    member.record.as_ref().map_or(cell("-", Tone::Faint), |record| {
+        let status = &record.status;
+        let tone = if status.workers > 0 && status.idle == 0 { Tone::Odd } else { Tone::Plain };
+        cell(format!("{}/{}", status.busy, status.workers), tone)
+    })
+}
+
+/// How many workers of a living daemon are stuck.
+pub(super) fn stuck(member: &Member) -> Cell {
+    let stuck = member.record.as_ref().map(|record| record.status.stuck);
+    match stuck {
+        None => cell("-", Tone::Faint),
+        Some(0) => plain(0),
+        Some(stuck) => cell(stuck, Tone::Odd),
+    }
+}
+
+/// How much a dead daemon has left in flight that nobody has taken back yet.
+pub(super) fn left(member: &Member) -> Cell {
+    if member.claimed == 0 { cell(0, Tone::Faint) } else { cell(member.claimed, Tone::Bad) }
+}
+
+/// An amount of memory.
+pub(super) fn memory(bytes: u64) -> String {
+    if bytes == 0 { "-".to_owned() } else { bytesize::ByteSize(bytes).display().iec().to_string() }
+}

@@ -1,0 +1,108 @@
+//! What a daemon says of itself, so that people and programs can see it: the record under its lease.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::Verdict;
+
+/// A record has no more running calls than this, those that run longest.
+pub const MOST_RUNNING: usize = 64;
+
+/// One daemon, as it said with its last heartbeat. Times are milliseconds since 1970 by its own clock.
+///
+/// A field that its version does not know yet has the value of its type's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Node {
+    /// The name that no other process start has or has had, and that its keys go by.
+    pub node: String,
+    /// The machine that it runs on.
+    pub host: String,
+    /// Its process.
+    pub pid: u32,
+    /// Its version of cerbas.
+    pub version: String,
+    /// When it started.
+    pub started: u64,
+    /// When it said this.
+    pub at: u64,
+    /// How many of its answers came so late that others had taken over, and were dropped.
+    pub fenced: u64,
+    /// What it does.
+    #[serde(flatten)]
+    pub status: NodeStatus,
+}
+
+/// What a daemon does at one moment.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct NodeStatus {
+    /// What the operator calls it; several can have the same name.
+    pub name: String,
+    /// Workers on duty.
+    pub workers: usize,
+    /// Workers on duty that have nothing to do.
+    pub idle: usize,
+    /// Workers on duty that have something to do.
+    pub busy: usize,
+    /// Workers held by a function past its time limit.
+    pub stuck: usize,
+    /// Calls that it has taken and that wait for a worker, or for their function's `concurrency`.
+    pub waiting: usize,
+    /// The functions that it serves.
+    pub functions: Vec<String>,
+    /// The queues that it serves.
+    pub queues: Vec<String>,
+    /// The memory that it holds, in bytes.
+    pub memory: u64,
+    /// How many requests it has accepted since it started.
+    pub accepted: u64,
+    /// How many of them have no verdict yet.
+    pub in_flight: u64,
+    /// How many of them ended with each verdict.
+    pub verdicts: BTreeMap<Verdict, u64>,
+    /// What its workers run, what runs longest first; at most [`MOST_RUNNING`].
+    pub running: Vec<RunningCall>,
+}
+
+impl NodeStatus {
+    /// Whether nothing was lost from sight: `accepted = verdicts + in flight`.
+    pub fn holds(&self) -> bool {
+        self.accepted == self.verdicts.values().sum::<u64>() + self.in_flight
+    }
+}
+
+/// A call that runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RunningCall {
+    /// The id of the request.
+    pub id: String,
+    /// The function.
+    pub func: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_of_another_version_can_be_read_as_far_as_it_goes() {
+        let text =
+            r#"{"node": "a.1", "pid": 7, "version": "9", "name": "a", "colour": "green", "verdicts": {"ok": 3}}"#;
+        let node: Node = serde_json::from_str(text).expect("it is a record");
+        assert_eq!((&*node.node, node.pid, &*node.status.name, node.status.workers), ("a.1", 7, "a", 0));
+        assert_eq!(node.status.verdicts, BTreeMap::from([(Verdict::Ok, 3)]));
+    }
+
+    #[test]
+    fn a_record_is_one_flat_object() {
+        let status = NodeStatus { name: "a".to_owned(), accepted: 2, in_flight: 2, ..NodeStatus::default() };
+        let node = Node { node: "a.1".to_owned(), status, ..Node::default() };
+        let json = serde_json::to_value(&node).expect("it is JSON");
+        assert_eq!((&json["node"], &json["name"], &json["accepted"]), (&"a.1".into(), &"a".into(), &2.into()));
+        assert_eq!(serde_json::from_value::<Node>(json).expect("it is a record"), node);
+    }
+}

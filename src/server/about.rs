@@ -1,0 +1,58 @@
+//! What the daemon says of itself with each heartbeat.
+
+use std::fs;
+use std::sync::Arc;
+
+use crate::config::ServerConfig;
+use crate::dispatch::Dispatcher;
+use crate::protocol::{NodeStatus, Verdict};
+
+/// Looks at the daemon.
+#[derive(Clone)]
+pub(super) struct About {
+    name: String,
+    dispatcher: Arc<Dispatcher>,
+}
+
+impl About {
+    pub(super) fn new(config: &ServerConfig, dispatcher: &Arc<Dispatcher>) -> Self {
+        let name = config.name.clone().unwrap_or_else(host_name);
+        About { name, dispatcher: Arc::clone(dispatcher) }
+    }
+
+    /// What it does at this moment.
+    pub(super) fn look(&self) -> NodeStatus {
+        let pool = self.dispatcher.pool();
+        let balance = self.dispatcher.ledger().balance();
+        NodeStatus {
+            name: self.name.clone(),
+            workers: pool.workers,
+            idle: pool.idle,
+            busy: pool.workers.saturating_sub(pool.idle),
+            stuck: pool.stuck,
+            waiting: pool.waiting,
+            functions: self.dispatcher.rules().functions.iter().map(|function| function.name.clone()).collect(),
+            queues: vec!["default".to_owned()],
+            memory: resident_bytes(),
+            accepted: balance.accepted,
+            in_flight: balance.in_flight,
+            verdicts: Verdict::ALL.map(|verdict| (verdict, balance.count(verdict))).into(),
+            running: self.dispatcher.running(),
+        }
+    }
+}
+
+/// The name of this machine, as far as it can be the name of a daemon.
+fn host_name() -> String {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    let name: String = host.chars().take(64).map(|c| if is_allowed(c) { c } else { '-' }).collect();
+    if name.is_empty() { "localhost".to_owned() } else { name }
+}
+
+/// The memory that this process holds; 0 where the machine does not tell.
+fn resident_bytes() -> u64 {
+    let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
+    let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
+    pages * rustix::param::page_size() as u64
+}
