@@ -31,6 +31,7 @@ pub struct Client {
     patience: Duration,
     time_limit: Option<Duration>,
     delay: Option<Duration>,
+    queue: Option<String>,
     node: Option<String>,
     retries: Option<u32>,
     unique: Option<(String, bool)>,
@@ -58,6 +59,7 @@ impl Client {
             patience: DEFAULT_PATIENCE,
             time_limit: None,
             delay: None,
+            queue: None,
             node: None,
             retries: None,
             unique: None,
@@ -93,6 +95,11 @@ impl Client {
     /// Lets the function start only after `delay`. Default: at once.
     pub fn delay(self, delay: Duration) -> Self {
         Client { delay: Some(delay), ..self }
+    }
+
+    /// Sends into the further queue called `name`. Default: the usual one, which is called `default`.
+    pub fn queue(self, name: impl Into<String>) -> Self {
+        Client { queue: Some(name.into()), ..self }
     }
 
     /// Lets the daemon run it that has this name or id; `*`: all of them, and the value has the answer of each under its name.
@@ -132,12 +139,12 @@ impl Client {
     /// Calls `func` with `args`, which must become a JSON object, and waits for its answer, be it an error.
     pub fn ask(&mut self, func: &str, args: impl Serialize) -> Result<Answer, ClientError> {
         let (id, element) = self.request(func, args, true)?;
-        self.post.send(&element, Some(&id))?;
+        self.post.send(self.queue.as_deref(), &element, Some(&id))?;
         let patience = self.patience + self.delay.unwrap_or_default();
         match self.post.receive(&id, patience)? {
             Some(json) => serde_json::from_slice(&json).map_err(|_| ClientError::Unreadable),
             None => {
-                let was_waiting = self.post.withdraw(&element, &id)?;
+                let was_waiting = self.post.withdraw(self.queue.as_deref(), &element, &id)?;
                 Err(ClientError::NoAnswer { was_taken: !was_waiting, waited: patience })
             }
         }
@@ -146,7 +153,7 @@ impl Client {
     /// Sends a request that nobody waits for; gives back its id.
     pub fn send(&mut self, func: &str, args: impl Serialize) -> Result<RequestId, ClientError> {
         let (id, element) = self.request(func, args, false)?;
-        self.post.send(&element, None)?;
+        self.post.send(self.queue.as_deref(), &element, None)?;
         Ok(id)
     }
 

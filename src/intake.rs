@@ -7,12 +7,14 @@
 //!   waited out.
 
 mod door;
+mod shares;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use self::door::{BrokerDoor, Refused};
-use crate::broker::{Broker, Claim, Claimed, Content, Source};
+pub use self::shares::Shares;
+use crate::broker::{self, Broker, Claim, Claimed, Content, Source};
 use crate::clock;
 use crate::dispatch::Dispatcher;
 use crate::outage::Retry;
@@ -26,6 +28,9 @@ pub const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How long one wait for a free worker may take, and so how late a stop may be noticed while all are busy.
 const ROOM_PATIENCE: Duration = Duration::from_millis(100);
+
+/// How long a queue waits that has had its share, until others had theirs.
+const TURN: Duration = Duration::from_millis(1);
 
 /// How many requests are claimed in one round trip.
 const BATCH: usize = 128;
@@ -42,6 +47,10 @@ pub struct Intake {
     pub mailing: Mailing,
     /// The name of this daemon.
     pub node: Arc<str>,
+    /// How the queues of this daemon share what it can do.
+    pub shares: Arc<Shares>,
+    /// The newest requests that stand behind so many others are refused.
+    pub max_length: Option<usize>,
     /// Requests with more bytes are refused.
     pub max_request: usize,
 }
@@ -55,11 +64,14 @@ impl Intake {
                 stop.wait(Duration::from_millis(10));
                 continue;
             }
+            // Also while there is no room: those who are refused should know at once.
+            let refused = self.refuse_excess();
             let room = self.dispatcher.wait_for_room(ROOM_PATIENCE);
             if room == 0 || stop.is_asked() {
                 continue;
             }
-            match self.broker.claim(self.source, room.min(BATCH), PATIENCE) {
+            let claimed = refused.and_then(|()| self.claim(room.min(BATCH), stop));
+            match claimed {
                 Ok(claimed) => {
                     retry.succeeded();
                     let now = clock::now();
@@ -71,12 +83,45 @@ impl Intake {
         }
     }
 
+    /// Claims what is this queue's share of `room`.
+    fn claim(&self, room: usize, stop: &Stop) -> broker::Result<Vec<Claimed>> {
+        let Source::Queue(number) = self.source else { return self.broker.claim(self.source, room, PATIENCE) };
+        let share = self.shares.allow(number, room);
+        if share == 0 {
+            stop.wait(TURN);
+            return Ok(Vec::new());
+        }
+        // A queue that had more is asked for it without waiting, so that it does not keep others back when it has no more.
+        let patience = if self.shares.is_busy(number) { Duration::ZERO } else { PATIENCE };
+        let claimed = self.broker.claim(self.source, share, patience)?;
+        self.shares.note(number, share, claimed.len());
+        Ok(claimed)
+    }
+
+    /// Refuses what stands behind too many others, the newest of this queue.
+    fn refuse_excess(&self) -> broker::Result<()> {
+        let Some(longest) = self.max_length else { return Ok(()) };
+        loop {
+            let excess = self.broker.claim_excess(self.source, longest, BATCH)?;
+            let (found, now) = (excess.len(), clock::now());
+            for Claimed { claim, content, .. } in excess {
+                match self.read(&claim, &content, now) {
+                    Ok(request) => {
+                        let door = self.door(claim, body_of(content), &request);
+                        self.dispatcher.refuse(request.id, CallError::Overload, door);
+                    }
+                    Err(unreadable) => self.refuse(claim, unreadable, now),
+                }
+            }
+            if found < BATCH || !self.mailing.has_room() {
+                return Ok(());
+            }
+        }
+    }
+
     fn receive(&self, Claimed { claim, content, is_lost }: Claimed, now: u64) {
         let read = self.read(&claim, &content, now);
-        let body = match content {
-            Content::Body(_, body) => Some(body),
-            Content::Inline | Content::NoBody(_) => None,
-        };
+        let body = body_of(content);
         match read {
             Ok(request) => {
                 let door = self.door(claim, body, &request);
@@ -149,6 +194,13 @@ impl Intake {
         let door = Refused { mailing: self.mailing.clone(), claim, id: unreadable.id.clone(), dead };
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
+    }
+}
+
+fn body_of(content: Content) -> Option<Vec<u8>> {
+    match content {
+        Content::Body(_, body) => Some(body),
+        Content::Inline | Content::NoBody(_) => None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, Result, Settlement, Source};
+use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, QueueTerms, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{Node, NodeStatus, RequestId, Verdict};
@@ -24,7 +24,10 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queues: [VecDeque<Arc<[u8]>>; 2],
+    queues: Vec<VecDeque<Arc<[u8]>>>,
+    inbox: VecDeque<Arc<[u8]>>,
+    /// What the further queues are called.
+    names: Vec<String>,
     bodies: HashMap<u64, Vec<u8>>,
     delayed: Vec<(u64, Arc<[u8]>)>,
     in_flight: Vec<Arc<[u8]>>,
@@ -50,7 +53,14 @@ const MOST_DEAD: usize = 1000;
 impl Memory {
     /// An empty broker that keeps answers for `result_ttl`.
     pub fn new(result_ttl: Duration) -> Self {
-        let (started, state) = (clock::now(), Mutex::default());
+        Self::with_queues(result_ttl, &[])
+    }
+
+    /// One that has `further` queues besides the usual one.
+    pub fn with_queues(result_ttl: Duration, further: &[String]) -> Self {
+        let names = further.to_vec();
+        let state = State { queues: vec![VecDeque::new(); 2 + names.len()], names, ..State::default() };
+        let (started, state) = (clock::now(), Mutex::new(state));
         Memory(Arc::new(Shared { result_ttl, started, state, changed: Condvar::new() }))
     }
 
@@ -113,12 +123,32 @@ impl Memory {
         if state.is_away { Err(self.away()) } else { Ok(state) }
     }
 
+    /// Nobody would ever take what is put there.
+    fn no_queue(&self, name: Option<&str>) -> BrokerError {
+        let reason = format!("has no queue {:?}", name.unwrap_or_default());
+        BrokerError { address: self.address(), reason, is_permanent: true }
+    }
+
     fn away(&self) -> BrokerError {
         BrokerError { address: self.address(), reason: "is told to be away".to_owned(), is_permanent: false }
     }
 }
 
 impl Broker for Memory {
+    fn sources(&self) -> Vec<Source> {
+        let queues = self.state().queues.len();
+        (0..queues).map(Source::Queue).chain([Source::Delayed, Source::Inbox]).collect()
+    }
+
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        let mut state = self.present()?;
+        let Source::Queue(number) = source else { return Ok(Vec::new()) };
+        let queue = &mut state.queues[number];
+        let excess = queue.len().saturating_sub(longest).min(limit);
+        let elements = queue.split_off(queue.len() - excess);
+        Ok(state.take(source, elements.into()))
+    }
+
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
         let deadline = Instant::now() + patience;
         let mut state = self.present()?;
@@ -169,6 +199,7 @@ impl Broker for Memory {
                 Settlement::HandedBack { claim } => match claim.source {
                     Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
                     Source::Delayed => state.delayed.push((0, Arc::clone(&claim.element))),
+                    Source::Inbox => state.inbox.push_front(Arc::clone(&claim.element)),
                 },
             }
             if let Some((id, answer)) = settlement.answer() {
@@ -231,6 +262,14 @@ impl Broker for Memory {
 }
 
 impl State {
+    /// The number of the further queue called `name`, or of the usual one.
+    fn number(&self, name: Option<&str>) -> Option<usize> {
+        match name {
+            Some(name) if name != QueueTerms::DEFAULT => Some(2 + self.names.iter().position(|other| other == name)?),
+            _ => Some(0),
+        }
+    }
+
     fn claim(&mut self, source: Source, limit: usize, now: u64) -> Vec<Claimed> {
         let elements: Vec<Arc<[u8]>> = match source {
             Source::Queue(number) => {
@@ -238,11 +277,19 @@ impl State {
                 let count = limit.min(queue.len());
                 queue.drain(..count).collect()
             }
+            Source::Inbox => {
+                let count = limit.min(self.inbox.len());
+                self.inbox.drain(..count).collect()
+            }
             Source::Delayed => {
                 let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
                 due.map(|(_, element)| element).collect()
             }
         };
+        self.take(source, elements)
+    }
+
+    fn take(&mut self, source: Source, elements: Vec<Arc<[u8]>>) -> Vec<Claimed> {
         self.in_flight.extend(elements.iter().cloned());
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
@@ -275,10 +322,11 @@ impl State {
 }
 
 impl Post for Memory {
-    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()> {
+    fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()> {
         let mut state = self.present()?;
+        let number = state.number(queue).ok_or_else(|| self.no_queue(queue))?;
         state.listeners.extend(id.cloned());
-        state.queues[0].push_back(Arc::from(element));
+        state.queues[number].push_back(Arc::from(element));
         drop(state);
         self.0.changed.notify_all();
         Ok(())
@@ -292,10 +340,11 @@ impl Post for Memory {
         Ok(answer.map(|answer| answer.json.to_vec()))
     }
 
-    fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool> {
+    fn withdraw(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId) -> Result<bool> {
         let mut state = self.present()?;
         state.listeners.remove(id);
-        let queue = &mut state.queues[0];
+        let number = state.number(queue).ok_or_else(|| self.no_queue(queue))?;
+        let queue = &mut state.queues[number];
         let place = queue.iter().position(|waiting| **waiting == *element);
         Ok(place.and_then(|place| queue.remove(place)).is_some())
     }

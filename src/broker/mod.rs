@@ -27,22 +27,32 @@ pub type Result<T> = std::result::Result<T, BrokerError>;
 /// Where requests are claimed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A queue, by its place in [`Keys::queues`](crate::protocol::keys::Keys::queues).
+    /// A queue, by its number: 0 is the usual one, 1 that under its old name, the further ones follow.
     Queue(usize),
-    /// The requests whose `delay` is over.
+    /// The requests whose `delay` is over, or that run again.
     Delayed,
+    /// The requests that are for this daemon only.
+    Inbox,
 }
 
-impl Source {
-    /// All of them; each has its own intake.
-    pub const ALL: [Source; 3] = [Source::Queue(0), Source::Queue(1), Source::Delayed];
+/// A queue that is served.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueTerms {
+    /// What it is called.
+    pub name: String,
+    /// Who goes first, or gets more.
+    pub priority: u32,
+    /// What stands behind so many others is refused.
+    pub max_length: Option<usize>,
+}
 
-    /// Its place among [`Source::ALL`].
-    pub(crate) fn place(self) -> usize {
-        match self {
-            Source::Queue(number) => number,
-            Source::Delayed => 2,
-        }
+impl QueueTerms {
+    /// What the usual queue is called.
+    pub const DEFAULT: &str = "default";
+
+    /// The usual queue as it is where nothing is said of it.
+    pub fn usual() -> Self {
+        QueueTerms { name: Self::DEFAULT.to_owned(), priority: 1, max_length: None }
     }
 }
 
@@ -159,8 +169,15 @@ impl Settlement {
 /// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an
 /// error means: not now, try again.
 pub trait Broker: Send + Sync {
-    /// Claims up to `limit` requests from `source`, at least one of them within `patience` if any come.
+    /// All that can be claimed from; each has its own intake.
+    fn sources(&self) -> Vec<Source>;
+
+    /// Claims up to `limit` requests from `source`, at least one of them within `patience` if any come. Where queues are
+    /// served in strict order, it claims nothing while one that goes first has requests.
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>>;
+
+    /// Claims up to `limit` of the newest requests of `source`, which stand behind `longest` others.
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>>;
 
     /// Settles all, in order, each in one step. Gives back the ids of the answers that nobody received. After an error
     /// the same batch must be offered again, unchanged: what had been settled already is not settled twice.
@@ -196,14 +213,15 @@ pub trait Broker: Send + Sync {
 
 /// A client's side of a broker: one call at a time.
 pub trait Post: Send {
-    /// Puts `element` into the queue. With `id`, what is published for it can be received from then on: nothing is missed in between.
-    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()>;
+    /// Puts `element` into the further queue called `queue`, or into the usual one. With `id`, what is published for it can be
+    /// received from then on: nothing is missed in between.
+    fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()>;
 
     /// The answer to `id` in JSON, waiting at most `patience` for it; `None` if it has not come.
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>>;
 
-    /// Ends listening for `id` and takes `element` back out of the queue; tells whether it was still there, that is: no daemon has taken it.
-    fn withdraw(&mut self, element: &[u8], id: &RequestId) -> Result<bool>;
+    /// Ends listening for `id` and takes `element` back out of its queue; tells whether it was still there, that is: no daemon has taken it.
+    fn withdraw(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId) -> Result<bool>;
 
     /// All daemons that live, by their names.
     fn nodes(&mut self) -> Result<Vec<Node>>;

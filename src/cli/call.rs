@@ -22,6 +22,21 @@ struct Asker {
     /// Let the function start only after this time, as "500ms" or "1h"
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
     delay: Option<Duration>,
+    /// Send into this queue, as [queues.NAME] calls it
+    #[arg(long, value_name = "NAME")]
+    queue: Option<String>,
+    /// Let the daemon run it that has this name or id, or with "*" all of them
+    #[arg(long, value_name = "NAME")]
+    node: Option<String>,
+    /// Let it run so often again when it fails [default: as its function says]
+    #[arg(long, value_name = "COUNT")]
+    retries: Option<u32>,
+    /// Let it be rejected while another with this key waits or runs
+    #[arg(long, value_name = "KEY")]
+    unique: Option<String>,
+    /// Cancel that other instead
+    #[arg(long, requires = "unique")]
+    replace: bool,
 }
 
 /// What is called.
@@ -47,15 +62,26 @@ impl Target {
 
 impl Asker {
     fn client(self, place: &Place) -> Result<Client, Failure> {
-        let client = place.connect()?.source(self.source);
-        let client = match self.user {
-            Some(user) => client.user(user),
-            None => client,
-        };
-        Ok(match self.delay {
-            Some(delay) => client.delay(delay),
-            None => client,
-        })
+        let mut client = place.connect()?.source(self.source);
+        if let Some(user) = self.user {
+            client = client.user(user);
+        }
+        if let Some(delay) = self.delay {
+            client = client.delay(delay);
+        }
+        if let Some(queue) = self.queue {
+            client = client.queue(queue);
+        }
+        if let Some(node) = self.node {
+            client = client.node(node);
+        }
+        if let Some(count) = self.retries {
+            client = client.retries(count);
+        }
+        if let Some(key) = self.unique {
+            client = client.unique(key, self.replace);
+        }
+        Ok(client)
     }
 }
 
@@ -161,8 +187,10 @@ pub(super) struct Halt {
 
 impl Halt {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let asker = Asker { user: self.user, source: self.source, delay: None };
-        let mut client = asker.client(&self.place)?;
+        let mut client = self.place.connect()?.source(self.source);
+        if let Some(user) = self.user {
+            client = client.user(user);
+        }
         let waiting = Waiting::show("waiting for the daemon".to_owned());
         let args = self.delay.map_or(json!({}), |delay| json!({"delay": delay.as_millis() as u64}));
         let answer = client.ask("halt", args);

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
-use super::{RedisConfig, RedisServer, ServerConfig};
+use super::{QueueConfig, QueueOrder, RedisConfig, RedisServer, ServerConfig};
 
 /// The most workers there can be; the default stays below it on the largest machine.
 pub(super) const MAX_WORKERS: usize = 4096;
@@ -43,6 +43,13 @@ impl Default for ServerConfig {
             lease: Duration::from_secs(10),
             max_deliveries: 3,
             max_stuck: 256,
+            queue_order: QueueOrder::Weighted,
         }
+    }
+}
+
+impl Default for QueueConfig {
+    fn default() -> Self {
+        QueueConfig { priority: 1, max_length: None }
     }
 }

@@ -48,6 +48,8 @@ pub struct Config {
     pub server: ServerConfig,
     /// Who may call.
     pub auth: AuthConfig,
+    /// The queues that are served, by name. Default: only the usual one, which is called `default` here.
+    pub queues: BTreeMap<String, QueueConfig>,
     /// What can be called, by name. Default: nothing.
     pub functions: BTreeMap<String, FunctionConfig>,
 }
@@ -108,6 +110,28 @@ pub struct ServerConfig {
     pub max_deliveries: u32,
     /// How many workers that are held by a function past its time limit are replaced, 1 to 4096. Default: `256`.
     pub max_stuck: usize,
+    /// Whether the priorities of queues are shares, or those of a lower one wait until all higher ones are empty:
+    /// `weighted` or `strict`. Default: `"weighted"`.
+    pub queue_order: QueueOrder,
+}
+
+/// What the priorities of queues mean.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum QueueOrder {
+    /// Shares: one of priority 6 gets twice as much as one of 3.
+    #[default]
+    Weighted,
+    /// An order: a queue is served while all of higher priority are empty.
+    Strict,
+}
+
+/// `[queues.NAME]`: a queue besides the usual one, or what holds for the usual one, which is called `default`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueConfig {
+    /// Who goes first, or gets more, 1 to 1000. Where nothing is said, 1.
+    pub priority: u32,
+    /// How long it may be; the newest requests beyond that are rejected. Default: as long as it gets.
+    pub max_length: Option<usize>,
 }
 
 /// `[auth]`: who may call. A function can narrow it further.
@@ -171,6 +195,13 @@ impl Config {
         root.overridable_table("server", |section| rooms::server(section, &mut config.server));
         root.overridable_table("auth", |section| rooms::auth(section, &mut config.auth));
         let max_output = config.server.max_output;
+        root.table("queues", |section| {
+            section.each_table(|name, section| {
+                if let Some(queue) = rooms::queue(name, section) {
+                    config.queues.insert(name.to_owned(), queue);
+                }
+            });
+        });
         root.table("functions", |section| {
             section.each_table(|name, section| {
                 if let Some(function) = function::read(name, section, max_output) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::defaults::MAX_WORKERS;
 use super::section::Section;
 use super::value::{Fit, Value};
-use super::{AuthConfig, RedisConfig, RedisServer, ServerConfig};
+use super::{AuthConfig, QueueConfig, QueueOrder, RedisConfig, RedisServer, ServerConfig};
 
 /// What can be answered or asked, in bytes: no text in Redis can be longer.
 pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 1..=512 * 1024 * 1024;
@@ -17,6 +17,10 @@ const MAX_NAME_LENGTH: usize = 64;
 
 /// What the broker can speak; it alone knows the rest of a URL.
 const SCHEMES: [&str; 4] = ["redis", "rediss", "unix", "redis+unix"];
+
+const MAX_QUEUE_NAME: usize = 64;
+
+const ORDERS: [(&str, QueueOrder); 2] = [("weighted", QueueOrder::Weighted), ("strict", QueueOrder::Strict)];
 
 const SERVERS: [(&str, RedisServer); 3] =
     [("managed", RedisServer::Managed), ("external", RedisServer::External), ("none", RedisServer::None)];
@@ -45,6 +49,22 @@ pub(super) fn server(section: &mut Section<'_>, config: &mut ServerConfig) {
     section.set("lease", &mut config.lease, |value| value.duration(Duration::from_secs(1)));
     section.set("max_deliveries", &mut config.max_deliveries, |value| value.number(1..=100));
     section.set("max_stuck", &mut config.max_stuck, |value| value.number(1..=4096));
+    section.set("queue_order", &mut config.queue_order, |value| value.choice(&ORDERS));
+}
+
+/// The queue `name`, unless something is wrong with it.
+pub(super) fn queue(name: &str, section: &mut Section<'_>) -> Option<QueueConfig> {
+    let mut config = QueueConfig::default();
+    section.set("priority", &mut config.priority, |value| value.number(1..=1000));
+    section.set_some("max_length", &mut config.max_length, |value| value.number(1..=i64::from(u32::MAX)));
+    let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    if name.is_empty() || name.len() > MAX_QUEUE_NAME || !name.bytes().all(fits) {
+        section.fault(&format!(
+            "cannot be the name of a queue: expected 1 to {MAX_QUEUE_NAME} characters out of a-z 0-9 _ -"
+        ));
+        return None;
+    }
+    Some(config)
 }
 
 pub(super) fn auth(section: &mut Section<'_>, config: &mut AuthConfig) {

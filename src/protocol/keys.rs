@@ -79,10 +79,10 @@ impl Keys {
         channels
     }
 
-    /// What a node has taken from the usual queue and not yet answered. What it took from the other queue, or when it was
-    /// due, is in lists of their own: so each is compared with what one intake holds.
-    pub fn in_flight(&self, node: &str) -> [String; 3] {
-        ["", ".1", ".delayed"].map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix))
+    /// What a node has taken from one source and not yet answered. Each source has a list of its own, told by its `suffix`,
+    /// so that it can be compared with what one intake holds; that of the usual queue is empty.
+    pub fn in_flight(&self, node: &str, suffix: &str) -> String {
+        format!("{}-INFLIGHT-{node}{suffix}", self.prefix)
     }
 
     /// All daemons, by the time of their last heartbeat.

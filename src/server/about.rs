@@ -11,13 +11,14 @@ use crate::protocol::{NodeStatus, Verdict};
 #[derive(Clone)]
 pub(super) struct About {
     name: String,
+    queues: Vec<String>,
     dispatcher: Arc<Dispatcher>,
 }
 
 impl About {
-    pub(super) fn new(config: &ServerConfig, dispatcher: &Arc<Dispatcher>) -> Self {
+    pub(super) fn new(config: &ServerConfig, queues: Vec<String>, dispatcher: &Arc<Dispatcher>) -> Self {
         let name = config.name.clone().unwrap_or_else(host_name);
-        About { name, dispatcher: Arc::clone(dispatcher) }
+        About { name, queues, dispatcher: Arc::clone(dispatcher) }
     }
 
     /// What it does at this moment.
@@ -32,7 +33,7 @@ impl About {
             stuck: pool.stuck,
             waiting: pool.waiting,
             functions: self.dispatcher.rules().functions.iter().map(|function| function.name.clone()).collect(),
-            queues: vec!["default".to_owned()],
+            queues: self.queues.clone(),
             memory: resident_bytes(),
             accepted: balance.accepted,
             in_flight: balance.in_flight,

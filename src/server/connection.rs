@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::broker::{Broker, ManagedRedis, Memory, Post, RedisBroker, RedisOptions, RedisPost, Target};
+use crate::broker::{Broker, ManagedRedis, Memory, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost, Target};
 use crate::client::ClientError;
-use crate::config::{Config, RedisServer};
+use crate::config::{Config, QueueConfig, QueueOrder, RedisServer};
 use crate::error::StartError;
 use crate::protocol::keys::Keys;
 
@@ -27,7 +27,8 @@ impl Connection {
     pub(super) fn open(config: &Config) -> Result<Self, StartError> {
         let redis = &config.redis;
         if redis.server == RedisServer::None {
-            let memory = Memory::new(config.server.result_ttl);
+            let further: Vec<String> = queues(config).into_iter().skip(1).map(|queue| queue.name).collect();
+            let memory = Memory::with_queues(config.server.result_ttl, &further);
             return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
         }
         let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
@@ -43,6 +44,8 @@ impl Connection {
             result_ttl: config.server.result_ttl,
             lease: config.server.lease,
             max_deliveries: config.server.max_deliveries,
+            queues: queues(config),
+            is_strict: config.server.queue_order == QueueOrder::Strict,
         };
         let broker = RedisBroker::new(options);
         match broker.ping() {
@@ -66,6 +69,19 @@ impl Connection {
             Kind::Redis(target) => Ok(Box::new(RedisPost::connect(target, Keys::new(&prefix, target.database()))?)),
         }
     }
+}
+
+/// The queues that are served, the usual one first.
+pub(super) fn queues(config: &Config) -> Vec<QueueTerms> {
+    let terms = |(name, queue): (&String, &QueueConfig)| QueueTerms {
+        name: name.clone(),
+        priority: queue.priority,
+        max_length: queue.max_length,
+    };
+    let (usual, further): (Vec<_>, Vec<_>) =
+        config.queues.iter().map(terms).partition(|queue| queue.name == QueueTerms::DEFAULT);
+    let usual = usual.into_iter().next().unwrap_or_else(QueueTerms::usual);
+    std::iter::once(usual).chain(further).collect()
 }
 
 fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis>, StartError> {

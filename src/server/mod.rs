@@ -19,13 +19,13 @@ use self::onward::Exchange;
 use self::shelf::FunctionShelf;
 use crate::broker::{Broker, Memory, Source};
 use crate::client::{Client, ClientError};
-use crate::config::Config;
+use crate::config::{Config, QueueOrder};
 use crate::control;
 use crate::dispatch::{Dispatcher, PoolSize, PoolStatus};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
 use crate::heartbeat;
-use crate::intake::Intake;
+use crate::intake::{Intake, Shares};
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
 use crate::protocol::Node;
@@ -143,7 +143,8 @@ impl Server {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
             move |stop| control::run(&*broker, &dispatcher, stop)
         })?;
-        let about = About::new(&self.config.server, &dispatcher);
+        let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
+        let about = About::new(&self.config.server, served, &dispatcher);
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
         let mut running = Running {
@@ -231,9 +232,24 @@ impl Running {
     fn open_intakes(&mut self) -> Result<(), StartError> {
         let outbox = self.outbox.as_ref().expect("it is open until the end");
         let node: Arc<str> = Arc::from(self.link.broker.node());
-        for source in Source::ALL {
+        let queues = connection::queues(&self.config);
+        // Under its old name the usual queue stands once more.
+        let terms = |number: usize| &queues[number.saturating_sub(1)];
+        // In strict order it is the broker that keeps it.
+        let is_weighted = self.config.server.queue_order == QueueOrder::Weighted;
+        let priority = |number| if is_weighted { terms(number).priority } else { 1 };
+        let shares = Arc::new(Shares::new((0..=queues.len()).map(priority)));
+        for source in self.link.broker.sources() {
+            let (name, max_length) = match source {
+                Source::Queue(1) => ("intake-old-name".to_owned(), terms(1).max_length),
+                Source::Queue(number) => (format!("intake-{}", terms(number).name), terms(number).max_length),
+                Source::Delayed => ("intake-delayed".to_owned(), None),
+                Source::Inbox => ("intake-inbox".to_owned(), None),
+            };
             let intake = Intake {
                 source,
+                shares: Arc::clone(&shares),
+                max_length,
                 node: Arc::clone(&node),
                 broker: Arc::clone(&self.link.broker),
                 dispatcher: Arc::clone(&self.dispatcher),
@@ -241,10 +257,6 @@ impl Running {
                 max_request: self.config.server.max_request,
             };
             let stop = self.stop.clone();
-            let name = match source {
-                Source::Queue(number) => format!("intake-{number}"),
-                Source::Delayed => "intake-delayed".to_owned(),
-            };
             self.intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
         }
         Ok(())
@@ -299,8 +311,10 @@ impl Running {
         let rules = self.functions.rules(&config);
         let count = rules.functions.iter().count();
         self.dispatcher.replace_rules(rules);
-        if config.redis != self.config.redis || config.server != self.config.server {
-            log::warn!("reload: changes in [redis] and [server] take effect at the next start");
+        let is_kept =
+            |old: &Config| config.redis == old.redis && config.server == old.server && config.queues == old.queues;
+        if !is_kept(&self.config) {
+            log::warn!("reload: changes in [redis], [server] and [queues] take effect at the next start");
         }
         log::info!("reload: {count} functions");
         self.config.functions = config.functions;

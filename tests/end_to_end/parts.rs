@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use cerbas::broker::{Broker, Claimed, Memory, Message, Post, Result, Settlement, Source};
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
-use cerbas::intake::Intake;
+use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
 use cerbas::protocol::{NodeStatus, RequestId, Verdict};
@@ -46,7 +46,7 @@ impl Recorder {
     pub(crate) fn push(&self, id: &str, request: &str) {
         self.note(id, |fate| fate.waiting += 1);
         let id = RequestId::from_text(id).expect("the test's id is one");
-        self.memory.clone().send(request.as_bytes(), Some(&id)).expect("the broker is there");
+        self.memory.clone().send(None, request.as_bytes(), Some(&id)).expect("the broker is there");
     }
 
     pub(crate) fn fates(&self) -> BTreeMap<String, Fate> {
@@ -79,6 +79,14 @@ fn id_of(element: &[u8]) -> String {
 }
 
 impl Broker for Recorder {
+    fn sources(&self) -> Vec<Source> {
+        self.memory.sources()
+    }
+
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        self.memory.claim_excess(source, longest, limit)
+    }
+
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
         let mut claimed = self.memory.claim(source, limit, patience)?;
         for one in &mut claimed {
@@ -154,10 +162,12 @@ impl Parts {
             outbox: Some(outbox),
             recorder,
         };
-        for source in Source::ALL {
+        for source in broker.sources() {
             let intake = Intake {
                 source,
                 node: Arc::from(broker.node()),
+                shares: Arc::new(Shares::new([1, 1])),
+                max_length: None,
                 broker: Arc::clone(&broker),
                 dispatcher: Arc::clone(&parts.dispatcher),
                 mailing: parts.outbox.as_ref().expect("it is open").mailing(),

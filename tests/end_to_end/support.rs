@@ -213,7 +213,7 @@ impl Daemon {
     pub(crate) fn push(&self, mut request: Value) {
         let id = request["id"].as_str().map_or_else(RequestId::random, text_id);
         request["id"] = id.to_string().into();
-        self.memory().clone().send(request.to_string().as_bytes(), Some(&id)).expect("the broker is there");
+        self.memory().clone().send(None, request.to_string().as_bytes(), Some(&id)).expect("the broker is there");
     }
 
     /// Puts a request for `func` into the queue.

@@ -16,6 +16,7 @@ mod managed;
 mod nodes;
 mod onward;
 mod outage;
+mod queues;
 mod refusal;
 mod retries;
 mod stop;

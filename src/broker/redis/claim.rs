@@ -12,12 +12,16 @@ use crate::broker::{Claim, Claimed, Content, Result, Source};
 use crate::clock;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
+static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
 static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
+
+/// How long a queue waits for those that go first.
+const YIELD: Duration = Duration::from_millis(5);
 
 impl RedisBroker {
     pub(super) fn claim_from(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
         // Held until the end: only this claim changes what its source has in flight and nobody holds yet.
-        let mut guard = lock(&self.claiming[source.place()]);
+        let mut guard = lock(&self.claiming[self.sources.place(source)]);
         let ClaimLink { link, orphans } = &mut *guard;
         if !link.is_open() {
             *orphans = self.find_orphans(link, source)?;
@@ -29,7 +33,9 @@ impl RedisBroker {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
         }
         let mut claimed = match source {
-            Source::Queue(number) => link.with(|connection| self.claim_queue(connection, number, limit, patience))?,
+            Source::Queue(_) | Source::Inbox => {
+                link.with(|connection| self.claim_queue(connection, source, limit, patience))?
+            }
             Source::Delayed => link.with(|connection| self.claim_due(connection, limit))?,
         };
         if source == Source::Delayed && claimed.is_empty() && self.due.wait(patience) {
@@ -39,20 +45,41 @@ impl RedisBroker {
         Ok(claimed)
     }
 
+    /// Claims what stands at the end of a queue behind too many others.
+    pub(super) fn claim_newest(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        let place = self.sources.place(source);
+        let mut guard = lock(&self.claiming[place]);
+        let Source::Queue(number) = source else { return Ok(Vec::new()) };
+        // One that is not open has to look for orphans first; the next claim does.
+        if !guard.link.is_open() {
+            return Ok(Vec::new());
+        }
+        let claimed = guard.link.with(|connection| {
+            let identity = self.identity();
+            let mut script = CLAIM_EXCESS.key(self.sources.key(number));
+            script.key(&identity.in_flight[place]).arg(longest).arg(limit);
+            let elements = script.invoke(connection)?;
+            self.read(connection, &identity, source, elements)
+        })?;
+        self.hold(source, &claimed);
+        Ok(claimed)
+    }
+
     /// Opens the connection, and looks for what was claimed when it broke: it is in flight, but nobody holds it.
     fn find_orphans(&self, link: &mut Link, source: Source) -> Result<Vec<Claimed>> {
         // Before the list: what is settled in between is in this, and no more in that.
-        let held = self.held[source.place()].clone();
+        let place = self.sources.place(source);
+        let held = self.held[place].clone();
         let (id, identity, listed) = link.with(|connection| {
             // Before the first claim, so that what is claimed can be taken back if we die.
             self.renew_lease(connection)?;
             let identity = self.identity();
             let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
             let listed: Vec<Vec<u8>> =
-                cmd("LRANGE").arg(&identity.in_flight[source.place()]).arg(0).arg(-1).query(connection)?;
+                cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1).query(connection)?;
             Ok((id, identity, listed))
         })?;
-        lock(&self.blocked)[source.place()] = Some(id);
+        lock(&self.blocked)[place] = Some(id);
         let unknown = held.unknown(listed);
         if unknown.is_empty() {
             return Ok(Vec::new());
@@ -64,28 +91,36 @@ impl RedisBroker {
     }
 
     pub(super) fn hold(&self, source: Source, claimed: &[Claimed]) {
-        self.held[source.place()].add(claimed.iter().map(|claimed| &claimed.claim.element));
+        self.held[self.sources.place(source)].add(claimed.iter().map(|claimed| &claimed.claim.element));
     }
 
     /// Many at once while there are many, else one as soon as it comes.
     fn claim_queue(
         &self,
         connection: &mut Connection,
-        number: usize,
+        source: Source,
         limit: usize,
         patience: Duration,
     ) -> RedisResult<Vec<Claimed>> {
-        let queue = &self.options.keys.queues()[number];
         let identity = self.identity();
-        let in_flight = &identity.in_flight[Source::Queue(number).place()];
-        let mut invocation = CLAIM.key(queue);
-        let mut elements: Vec<Vec<u8>> = invocation.key(in_flight).arg(limit).invoke(connection)?;
-        if elements.is_empty() {
+        let (queue, above) = match source {
+            Source::Queue(number) => (self.sources.key(number), self.sources.above(number)),
+            Source::Inbox | Source::Delayed => (identity.inbox.as_str(), [].as_slice()),
+        };
+        let in_flight = &identity.in_flight[self.sources.place(source)];
+        let mut script = CLAIM.key(queue);
+        let claimed: Option<Vec<Vec<u8>>> = script.key(in_flight).key(above).arg(limit).invoke(connection)?;
+        let Some(mut elements) = claimed else {
+            // Those that go first are claimed as soon as there is room; a moment later there may be some for this one.
+            std::thread::sleep(patience.min(YIELD));
+            return Ok(Vec::new());
+        };
+        if elements.is_empty() && !patience.is_zero() {
             let mut blocking = cmd("BLMOVE");
             blocking.arg(queue).arg(in_flight).arg("LEFT").arg("RIGHT").arg(patience.as_secs_f64());
             elements = blocking.query::<Option<Vec<u8>>>(connection)?.into_iter().collect();
         }
-        self.read(connection, &identity, Source::Queue(number), elements)
+        self.read(connection, &identity, source, elements)
     }
 
     fn claim_due(&self, connection: &mut Connection, limit: usize) -> RedisResult<Vec<Claimed>> {
@@ -94,7 +129,7 @@ impl RedisBroker {
         let mut invocation = CLAIM_DUE.key(delayed);
         self.due.ask();
         let (elements, next): (Vec<Vec<u8>>, Option<f64>) = invocation
-            .key(&identity.in_flight[Source::Delayed.place()])
+            .key(&identity.in_flight[self.sources.place(Source::Delayed)])
             .arg(clock::now())
             .arg(limit)
             .invoke(connection)?;
@@ -141,7 +176,7 @@ impl RedisBroker {
 
     /// Ends the claims that wait in Redis, and the wait for messages.
     pub(super) fn unblock_claims(&self) {
-        let blocked = *lock(&self.blocked);
+        let blocked = lock(&self.blocked).clone();
         let listener = *lock(&self.listener);
         let Ok(mut connection) = self.options.target.connect("cerbas-interrupt") else { return };
         for id in blocked.into_iter().flatten().chain(listener) {

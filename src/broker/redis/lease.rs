@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use redis::{Connection, RedisResult, Script};
 
+use super::sources::Sources;
 use super::{RedisBroker, lock};
 use crate::broker::{Claimed, Result, Source};
 use crate::clock;
@@ -28,16 +29,28 @@ pub(super) struct Identity {
     pub(super) epoch: u32,
     name: String,
     /// The in-flight lists, by the place of their source.
-    pub(super) in_flight: [String; Source::ALL.len()],
+    pub(super) in_flight: Vec<String>,
+    /// What runs and must not run again.
+    pub(super) once: String,
+    /// The requests that are for this daemon only.
+    pub(super) inbox: String,
     lease: String,
     /// Watched by whoever settles: it changes when others take over.
     pub(super) fence: String,
 }
 
 impl Identity {
-    pub(super) fn new(keys: &Keys, node: &str, epoch: u32) -> Self {
+    pub(super) fn new(keys: &Keys, sources: &Sources, node: &str, epoch: u32) -> Self {
         let name = if epoch == 0 { node.to_owned() } else { format!("{node}.{epoch}") };
-        Identity { epoch, in_flight: keys.in_flight(&name), lease: keys.lease(&name), fence: keys.fence(&name), name }
+        Identity {
+            epoch,
+            in_flight: sources.suffixes().map(|suffix| keys.in_flight(&name, suffix)).collect(),
+            once: keys.in_flight(&name, ".once"),
+            inbox: keys.inbox(&name),
+            lease: keys.lease(&name),
+            fence: keys.fence(&name),
+            name,
+        }
     }
 
     /// What the daemon is called.
@@ -57,9 +70,13 @@ impl RedisBroker {
         loop {
             let identity = self.identity();
             let about = serde_json::to_string(&self.node(&identity)).expect("a record is JSON");
-            let mut script = HEARTBEAT.key(self.options.keys.nodes());
-            script.key(&identity.lease).key(&identity.fence).arg(&identity.name);
-            script.arg(self.options.lease.as_millis() as u64).arg(about);
+            let keys = &self.options.keys;
+            let mut script = HEARTBEAT.key(keys.nodes());
+            script.key(&identity.lease).key(&identity.fence).key(keys.queue_names()).arg(&identity.name);
+            script.arg(self.options.lease.as_millis() as u64).arg(about).arg(keys.named_queue(""));
+            for queue in self.options.queues.iter().skip(1) {
+                script.arg(&queue.name);
+            }
             if script.invoke::<i64>(connection)? == 1 {
                 return Ok(());
             }
@@ -89,7 +106,8 @@ impl RedisBroker {
                 "the lease of {} ran out and others took over its requests; going on under a new name",
                 fenced.name
             );
-            *identity = Arc::new(Identity::new(&self.options.keys, &self.options.node, fenced.epoch + 1));
+            *identity =
+                Arc::new(Identity::new(&self.options.keys, &self.sources, &self.options.node, fenced.epoch + 1));
             self.held.iter().for_each(|held| held.clear());
         }
     }
@@ -98,18 +116,18 @@ impl RedisBroker {
     pub(super) fn take_back(&self, connection: &mut Connection) -> RedisResult<()> {
         let keys = &self.options.keys;
         let identity = self.identity();
-        let place = Source::Queue(0).place();
         let mut script = RECOVER.key(keys.nodes());
-        script.key(keys.delayed()).key(&identity.in_flight[place]).key(keys.queues().as_slice());
-        script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(&keys.in_flight("")[place]);
+        script.key(keys.delayed()).key(&identity.in_flight[0]).key(keys.queues().as_slice()).key(keys.queue_names());
+        script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(keys.in_flight("", ""));
         script.arg(keys.deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
+        script.arg(keys.named_queue("")).arg(keys.inbox(""));
         let (back, lost): (usize, Vec<Vec<u8>>) = script.invoke(connection)?;
         if back > 0 {
             log::warn!("took back {back} requests that a daemon left when it died");
         }
         if !lost.is_empty() {
             log::error!(
-                "{} requests are lost: each was running when its daemon died, {} times",
+                "{} requests are lost: each was running when its daemon died, {} times or more than it may",
                 lost.len(),
                 self.options.max_deliveries
             );
@@ -130,7 +148,8 @@ impl RedisBroker {
         }
         beating.with(|connection| {
             let mut script = LEAVE.key(self.options.keys.nodes());
-            script.key(&identity.lease).key(&identity.fence).key(identity.in_flight.as_slice());
+            script.key(&identity.lease).key(&identity.fence).key(self.options.keys.queue()).key(&identity.inbox);
+            script.key(identity.in_flight.as_slice()).key(&identity.once);
             script.arg(&identity.name).invoke(connection)
         })
     }

@@ -16,6 +16,7 @@ mod operator;
 mod post;
 mod publish;
 mod settle;
+mod sources;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -31,7 +32,8 @@ use self::health::{Health, Role};
 use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
-use super::{Broker, BrokerError, Claimed, Message, Result, Settlement, Source};
+use self::sources::Sources;
+use super::{Broker, BrokerError, Claimed, Message, QueueTerms, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::keys::Keys;
 use crate::protocol::{NodeStatus, RequestId};
@@ -54,6 +56,10 @@ pub struct RedisOptions {
     pub lease: Duration,
     /// How often an element may be in flight when its daemon dies.
     pub max_deliveries: u32,
+    /// The queues that are served: the usual one, which has an old name as well, and the further ones.
+    pub queues: Vec<QueueTerms>,
+    /// Whether a queue is served only while those of higher priority are empty.
+    pub is_strict: bool,
 }
 
 /// Requests and answers in Redis. It connects when it is first used.
@@ -62,9 +68,10 @@ pub struct RedisBroker {
     /// Who this daemon is; another after it was fenced.
     identity: Mutex<Arc<Identity>>,
     health: Health,
-    held: [Held; Source::ALL.len()],
+    sources: Sources,
+    held: Vec<Held>,
     due: Due,
-    claiming: [Mutex<ClaimLink>; Source::ALL.len()],
+    claiming: Vec<Mutex<ClaimLink>>,
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
     beating: Mutex<Link>,
@@ -80,7 +87,7 @@ pub struct RedisBroker {
     /// What the daemon last said of itself.
     told: Mutex<NodeStatus>,
     /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
-    blocked: Mutex<[Option<i64>; Source::ALL.len()]>,
+    blocked: Mutex<Vec<Option<i64>>>,
 }
 
 struct ClaimLink {
@@ -101,13 +108,15 @@ impl RedisBroker {
     /// A broker that is not connected yet.
     pub fn new(options: RedisOptions) -> Self {
         let link = |role: &str| Link::new(options.target.clone(), format!("cerbas-{}-{role}", options.node));
-        let claim_link = |role: &str| Mutex::new(ClaimLink { link: link(role), orphans: Vec::new() });
+        let sources = Sources::new(&options);
+        let claim_link =
+            |suffix: &str| Mutex::new(ClaimLink { link: link(&format!("claim{suffix}")), orphans: Vec::new() });
         RedisBroker {
-            identity: Mutex::new(Arc::new(Identity::new(&options.keys, &options.node, 0))),
+            identity: Mutex::new(Arc::new(Identity::new(&options.keys, &sources, &options.node, 0))),
             health: Health::default(),
-            held: Default::default(),
+            held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
-            claiming: [claim_link("queue"), claim_link("queue2"), claim_link("delayed")],
+            claiming: sources.suffixes().map(claim_link).collect(),
             settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
@@ -118,7 +127,8 @@ impl RedisBroker {
             fenced: Fenced::default(),
             started: clock::now(),
             told: Mutex::default(),
-            blocked: Mutex::default(),
+            blocked: Mutex::new(vec![None; sources.len()]),
+            sources,
             options,
         }
     }
@@ -149,8 +159,16 @@ impl RedisBroker {
 }
 
 impl Broker for RedisBroker {
+    fn sources(&self) -> Vec<Source> {
+        self.sources.all()
+    }
+
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
-        self.noted(Role::Claim(source.place()), self.claim_from(source, limit, patience))
+        self.noted(Role::Claim(self.sources.place(source)), self.claim_from(source, limit, patience))
+    }
+
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        self.noted(Role::Claim(self.sources.place(source)), self.claim_newest(source, longest, limit))
     }
 
     fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {

@@ -10,7 +10,7 @@ use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, Value, cmd};
 use super::Target;
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
-use crate::broker::{Post, Result};
+use crate::broker::{Post, QueueTerms, Result};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
 
@@ -62,6 +62,14 @@ impl RedisPost {
         replies.map_err(|error| self.broken(&error))
     }
 
+    /// The key of the further queue called `name`, or of the usual one.
+    fn queue(&self, name: Option<&str>) -> String {
+        match name {
+            Some(name) if name != QueueTerms::DEFAULT => self.keys.named_queue(name),
+            _ => self.keys.queue(),
+        }
+    }
+
     fn broken(&mut self, error: &RedisError) -> crate::broker::BrokerError {
         self.connection = None;
         self.target.describe(error)
@@ -103,8 +111,8 @@ impl RedisPost {
 }
 
 impl Post for RedisPost {
-    fn send(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<()> {
-        let push = cmd("RPUSH").arg(self.keys.queue()).arg(element).take();
+    fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()> {
+        let push = cmd("RPUSH").arg(self.queue(queue)).arg(element).take();
         let channel = id.map(|id| self.keys.channel(id));
         let was_used = self.connection.is_some();
         let sent = self.ask(channel.clone(), std::slice::from_ref(&push));
@@ -134,8 +142,8 @@ impl Post for RedisPost {
         }
     }
 
-    fn withdraw(&mut self, element: &[u8], _id: &RequestId) -> Result<bool> {
-        let remove = cmd("LREM").arg(self.keys.queue()).arg(1).arg(element).take();
+    fn withdraw(&mut self, queue: Option<&str>, element: &[u8], _id: &RequestId) -> Result<bool> {
+        let remove = cmd("LREM").arg(self.queue(queue)).arg(1).arg(element).take();
         let replies = self.ask(None, &[remove])?;
         Ok(matches!(replies.first(), Some(Value::Int(1))))
     }

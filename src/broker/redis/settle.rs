@@ -58,9 +58,9 @@ impl RedisBroker {
                 self.due.add(*due);
             }
         }
-        for source in Source::ALL {
+        for (place, source) in self.sources.all().into_iter().enumerate() {
             let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
-            self.held[source.place()].remove(claims.map(|claim| &claim.element));
+            self.held[place].remove(claims.map(|claim| &claim.element));
         }
         Ok(unheard)
     }
@@ -91,7 +91,7 @@ impl RedisBroker {
         let mut verdicts = [0u64; Verdict::ALL.len()];
         for settlement in batch {
             if let Some(claim) = settlement.claim() {
-                transaction.add("LREM").arg(&identity.in_flight[claim.source.place()]).arg(1).arg(&*claim.element);
+                transaction.add("LREM").arg(self.list(identity, claim)).arg(1).arg(&*claim.element);
             }
             bodies.extend(settlement.body());
             match settlement {
@@ -105,7 +105,7 @@ impl RedisBroker {
                 Settlement::Deferred { due, waiting, .. } => {
                     transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
                 }
-                Settlement::HandedBack { claim } => self.hand_back(&mut transaction, claim),
+                Settlement::HandedBack { claim } => self.hand_back(&mut transaction, identity, claim),
             }
             if let Some((id, answer)) = settlement.answer() {
                 self.publish(&mut transaction, id, answer);
@@ -131,12 +131,28 @@ impl RedisBroker {
         }
     }
 
-    fn hand_back(&self, transaction: &mut Transaction<'_>, claim: &Claim) {
-        let keys = &self.options.keys;
-        match claim.source {
-            Source::Queue(number) => transaction.add("LPUSH").arg(&keys.queues()[number]).arg(&*claim.element),
-            Source::Delayed => transaction.add("ZADD").arg(keys.delayed()).arg(clock::now()).arg(&*claim.element),
+    fn hand_back(&self, transaction: &mut Transaction<'_>, identity: &Identity, claim: &Claim) {
+        match self.home(identity, claim) {
+            Some(queue) => transaction.add("LPUSH").arg(queue).arg(&*claim.element),
+            None => {
+                let delayed = self.options.keys.delayed();
+                transaction.add("ZADD").arg(delayed).arg(clock::now()).arg(&*claim.element)
+            }
         };
+    }
+
+    /// The in-flight list that an element is in.
+    pub(super) fn list<'a>(&self, identity: &'a Identity, claim: &Claim) -> &'a str {
+        &identity.in_flight[self.sources.place(claim.source)]
+    }
+
+    /// The queue that an element came from; `None` for the delayed ones.
+    fn home<'a>(&'a self, identity: &'a Identity, claim: &Claim) -> Option<&'a str> {
+        match claim.source {
+            Source::Queue(number) => Some(self.sources.key(number)),
+            Source::Inbox => Some(&identity.inbox),
+            Source::Delayed => None,
+        }
     }
 
     fn bury(&self, transaction: &mut Transaction<'_>, dead: &str) {
@@ -182,9 +198,8 @@ impl RedisBroker {
     ) -> RedisResult<i64> {
         let keys = &self.options.keys;
         let answer = settlement.answer();
-        let source = claim.map_or(Source::Queue(0), |claim| claim.source);
         let mut script = ANSWER_AGAIN.key(&identity.fence);
-        script.key(&identity.in_flight[source.place()]);
+        script.key(claim.map_or(identity.in_flight[0].as_str(), |claim| self.list(identity, claim)));
         script.key(answer.map_or_else(String::new, |(id, _)| keys.result(id)));
         script.key(settlement.body().unwrap_or_default()).key(keys.verdicts());
         script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
@@ -211,14 +226,15 @@ impl RedisBroker {
     ) -> RedisResult<i64> {
         let keys = &self.options.keys;
         let mut script = MOVE_AGAIN.key(&identity.fence);
-        script.key(&identity.in_flight[claim.source.place()]);
-        let wait = match (claim.source, settlement) {
+        script.key(self.list(identity, claim));
+        let home = self.home(identity, claim);
+        let wait = match (home, settlement) {
             (_, Settlement::Deferred { due, waiting, .. }) => Some((*due, waiting)),
-            (Source::Delayed, _) => Some((clock::now(), &claim.element)),
-            (Source::Queue(_), _) => None,
+            (None, _) => Some((clock::now(), &claim.element)),
+            (Some(_), _) => None,
         };
-        match (claim.source, wait) {
-            (Source::Queue(number), None) => script.key(&keys.queues()[number]),
+        match (home, wait) {
+            (Some(queue), None) => script.key(queue),
             _ => script.key(keys.delayed()),
         };
         script.key(settlement.body().unwrap_or_default()).arg(&*claim.element);

@@ -99,7 +99,7 @@ fn every_default_that_is_documented_holds() {
             found += 1;
         }
     }
-    assert_eq!(found, 13, "{text}");
+    assert_eq!(found, 14, "{text}");
     assert_eq!(read(&text), read(""));
 }
 
@@ -125,6 +125,11 @@ fn everything_can_be_set() {
         lease = "30s"
         max_deliveries = 5
         max_stuck = 0x10
+        queue_order = "strict"
+        [queues.urgent]
+        priority = 10
+        max_length = 500
+        [queues.default]
         [auth]
         sources = ["a", "b"]
         users = []
@@ -150,9 +155,23 @@ fn everything_can_be_set() {
         lease: Duration::from_secs(30),
         max_deliveries: 5,
         max_stuck: 16,
+        queue_order: QueueOrder::Strict,
     };
+    let queue = |name: &str, priority, max_length| (name.to_owned(), QueueConfig { priority, max_length });
+    assert_eq!(config.queues, [queue("urgent", 10, Some(500)), queue("default", 1, None)].into());
     let auth = AuthConfig { sources: names(&["a", "b"]), users: names(&[]), require_user: true };
     assert_eq!((config.redis, config.server, config.auth), (redis, server, auth));
+}
+
+#[test]
+fn the_name_of_a_queue_can_stand_in_a_key() {
+    check(
+        "[queues.Big]\npriority = 0",
+        &[
+            "cerbas.toml:1:9: queues.Big: cannot be the name of a queue: expected 1 to 64 characters out of a-z 0-9 _ -",
+            "cerbas.toml:2:12: queues.Big.priority: expected a whole number from 1 to 1000, found 0",
+        ],
+    );
 }
 
 #[test]
@@ -169,7 +188,7 @@ fn unknown_keys_come_with_the_nearest_name() {
     check("[server]\n\nwrokers = 3\n", &["cerbas.toml:3:1: server.wrokers: unknown key, did you mean workers?"]);
     check("[server]\nSTATE-DIR = 'a'", &["cerbas.toml:2:1: server.STATE-DIR: unknown key, did you mean state_dir?"]);
     check("[srever]\nworkers = 1", &["cerbas.toml:1:2: srever: unknown section, did you mean server?"]);
-    check("workers = 3", &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, functions"]);
+    check("workers = 3", &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, queues, functions"]);
     check(
         "[auth]\n\"grüße\" = 1",
         &["cerbas.toml:2:1: auth.\"grüße\": unknown key, known are sources, users, require_user"],
@@ -180,7 +199,8 @@ fn unknown_keys_come_with_the_nearest_name() {
 fn sections_of_later_versions_are_unknown() {
     for section in ["cron", "http", "proxy.a", "workflow.a", "actor.a"] {
         let name = section.split('.').next().expect("it has a name");
-        let fault = format!("cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, functions");
+        let fault =
+            format!("cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, queues, functions");
         check(&format!("[{section}]\na = 1"), &[&fault]);
     }
 }
@@ -247,7 +267,7 @@ fn sections_have_to_be_tables() {
 
 #[test]
 fn a_byte_order_mark_is_no_character() {
-    check("\u{feff}x = 1", &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, functions"]);
+    check("\u{feff}x = 1", &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, queues, functions"]);
 }
 
 #[test]
