@@ -8,7 +8,7 @@ use redis::Commands;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::program::{Place, eventually};
+use super::program::{Daemon, Place, eventually};
 
 const SERVER: &str = "name = \"web-1\"\nlease = \"1s\"\nshutdown_timeout = \"5s\"";
 
@@ -24,6 +24,13 @@ fn json_of(place: &Place, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = place.run(&[arguments, &["--json"]].concat());
     assert_eq!(output.stderr, "", "cerbas {arguments:?}");
     (output.status, serde_json::from_str(&output.stdout).expect("it is JSON"))
+}
+
+/// A daemon that others see.
+fn daemon(place: &Place) -> Daemon {
+    let daemon = place.daemon();
+    eventually("it is seen", || place.run(&["nodes"]).status == Some(0));
+    daemon
 }
 
 #[test]
@@ -107,7 +114,7 @@ fn living_daemons_are_listed_and_a_killed_one_is_dead_with_what_it_left() {
 #[test]
 fn status_counts_what_has_ended_and_how_fast() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     let (status, look) = json_of(&place, &["status", "--no-rates"]);
     assert_eq!((status, &look["per_second"], &look["dead"]), (Some(0), &Value::Null, &json!(0)));
     assert_eq!((&look["queues"][0]["name"], &look["queues"][0]["length"]), (&json!("default"), &json!(0)));
@@ -135,7 +142,7 @@ fn status_counts_what_has_ended_and_how_fast() {
 #[test]
 fn top_without_a_terminal_says_what_to_do_instead_or_prints_plain_frames() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     place.check_fails(&["top"], 2, &["needs a terminal", "cerbas status", "-n COUNT"]);
     let output = place.run(&["top", "-n", "2", "--every", "100ms"]);
     assert_eq!((output.status, &*output.stderr), (Some(0), ""));
@@ -183,7 +190,7 @@ impl Drop for Terminal {
 #[test]
 fn top_leaves_the_terminal_as_it_was_however_it_ends() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     let read = |name: &str| fs::read(place.path(name)).map(|text| String::from_utf8_lossy(&text).into_owned());
     let read = |name: &str| read(name).unwrap_or_default();
     let quit = |terminal: &mut Terminal, way: &str| match way {
