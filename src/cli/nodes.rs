@@ -109,7 +109,7 @@ fn cells(member: &Member) -> Vec<Cell> {
 pub(super) fn busy(member: &Member) -> Cell {
     member.record.as_ref().map_or(cell("-", Tone::Faint), |record| {
         let status = &record.status;
-        let tone = if status.workers > 0 && status.idle == 0 { Tone::Odd } else { Tone::Plain };
+        let tone = if status.workers > 0 && status.busy >= status.workers { Tone::Odd } else { Tone::Plain };
         cell(format!("{}/{}", status.busy, status.workers), tone)
     })
 }

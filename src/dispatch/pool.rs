@@ -73,6 +73,8 @@ pub struct PoolStatus {
     pub workers: usize,
     /// Workers on duty that have nothing to do.
     pub idle: usize,
+    /// Workers on duty that run a call.
+    pub busy: usize,
     /// Workers held by a function past its time limit.
     pub stuck: usize,
     /// Jobs that wait for a worker, or for their function's `concurrency`.
@@ -206,6 +208,7 @@ impl Pool {
         PoolStatus {
             workers: state.on_duty,
             idle: state.idle,
+            busy: state.running,
             stuck: state.stuck,
             waiting: state.jobs.len() + state.lanes.parked(),
         }

@@ -44,7 +44,7 @@ pub struct NodeStatus {
     pub workers: usize,
     /// Workers on duty that have nothing to do.
     pub idle: usize,
-    /// Workers on duty that have something to do.
+    /// Workers on duty that run a call.
     pub busy: usize,
     /// Workers held by a function past its time limit.
     pub stuck: usize,

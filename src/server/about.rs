@@ -29,7 +29,7 @@ impl About {
             name: self.name.clone(),
             workers: pool.workers,
             idle: pool.idle,
-            busy: pool.workers.saturating_sub(pool.idle),
+            busy: pool.busy,
             stuck: pool.stuck,
             waiting: pool.waiting,
             functions: self.dispatcher.rules().functions.iter().map(|function| function.name.clone()).collect(),

@@ -8,7 +8,7 @@ use redis::Commands;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-use super::program::{Place, eventually};
+use super::program::{Daemon, Place, eventually};
 
 const SERVER: &str = "name = \"web-1\"\nlease = \"1s\"\nshutdown_timeout = \"5s\"";
 
@@ -24,6 +24,13 @@ fn json_of(place: &Place, arguments: &[&str]) -> (Option<i32>, Value) {
     let output = place.run(&[arguments, &["--json"]].concat());
     assert_eq!(output.stderr, "", "cerbas {arguments:?}");
     (output.status, serde_json::from_str(&output.stdout).expect("it is JSON"))
+}
+
+/// A daemon that others see.
+fn daemon(place: &Place) -> Daemon {
+    let daemon = place.daemon();
+    eventually("it is seen", || place.run(&["nodes"]).status == Some(0));
+    daemon
 }
 
 #[test]
@@ -82,17 +89,17 @@ fn living_daemons_are_listed_and_a_killed_one_is_dead_with_what_it_left() {
     assert_eq!((cells[1], cells[2]), (web["node"].as_str().expect("it has one"), env!("CARGO_PKG_VERSION")));
     assert!(row.contains(&format!(":{} ", living.pid())) && row.contains(" 0/4 ") && row.ends_with(" ago"), "{row}");
     assert!(!table.stdout.contains("waiting") && !table.stdout.contains('\x1b'), "{}", table.stdout);
-    assert!(place.run(&["nodes", "--wide"]).stdout.contains("  waiting  default\n"));
+    let wide = place.run(&["nodes", "--wide"]).stdout;
+    let last: Vec<&str> = wide.lines().nth(1).expect("there is a row").split_whitespace().rev().take(2).collect();
+    assert_eq!(last, ["default", "waiting"], "{wide}");
 
     // Nobody is left to take back what this one leaves.
     living.signal(Signal::TERM);
-    let name = other["node"].as_str().expect("it has one");
-    let _: u64 = place
-        .connect()
-        .rpush("CERBAS-QUEUE", json!({"id": "left", "func": "waiting"}).to_string())
-        .expect("Redis takes it");
-    eventually("it runs", || place.path("started").exists());
     eventually("only one lives", || json_of(&place, &["nodes"]).1.as_array().is_some_and(|nodes| nodes.len() == 1));
+    let name = other["node"].as_str().expect("it has one");
+    let element = json!({"id": "left", "func": "waiting"}).to_string();
+    let _: u64 = place.connect().rpush("CERBAS-QUEUE", element).expect("Redis takes it");
+    eventually("it runs", || place.path("started").exists());
     killed.signal(Signal::KILL);
     eventually("it is dead", || json_of(&place, &["nodes"]).0 == Some(4));
     let (_, nodes) = json_of(&place, &["nodes"]);
@@ -107,7 +114,7 @@ fn living_daemons_are_listed_and_a_killed_one_is_dead_with_what_it_left() {
 #[test]
 fn status_counts_what_has_ended_and_how_fast() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     let (status, look) = json_of(&place, &["status", "--no-rates"]);
     assert_eq!((status, &look["per_second"], &look["dead"]), (Some(0), &Value::Null, &json!(0)));
     assert_eq!((&look["queues"][0]["name"], &look["queues"][0]["length"]), (&json!("default"), &json!(0)));
@@ -135,7 +142,7 @@ fn status_counts_what_has_ended_and_how_fast() {
 #[test]
 fn top_without_a_terminal_says_what_to_do_instead_or_prints_plain_frames() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     place.check_fails(&["top"], 2, &["needs a terminal", "cerbas status", "-n COUNT"]);
     let output = place.run(&["top", "-n", "2", "--every", "100ms"]);
     assert_eq!((output.status, &*output.stderr), (Some(0), ""));
@@ -183,7 +190,7 @@ impl Drop for Terminal {
 #[test]
 fn top_leaves_the_terminal_as_it_was_however_it_ends() {
     let place = Place::with_server(SERVER, WAITING);
-    let _daemon = place.daemon();
+    let _daemon = daemon(&place);
     let read = |name: &str| fs::read(place.path(name)).map(|text| String::from_utf8_lossy(&text).into_owned());
     let read = |name: &str| read(name).unwrap_or_default();
     let quit = |terminal: &mut Terminal, way: &str| match way {
