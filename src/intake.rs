@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use self::door::{BrokerDoor, Refused};
 pub use self::shares::Shares;
-use crate::broker::{self, Broker, Claim, Claimed, Content, Source};
+use crate::broker::{self, Arranged, Arrangement, Broker, Claim, Claimed, Content, Locks, Source, Whereabouts};
 use crate::clock;
-use crate::dispatch::Dispatcher;
+use crate::dispatch::{Dispatcher, Door, Rules};
+use crate::functions::Delivery;
 use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request};
-use crate::protocol::{CallError, DeadLetter, Request, RequestId};
+use crate::protocol::{CallError, DeadLetter, EVERYWHERE, OnDuplicate, Request, RequestId};
 use crate::thread::Stop;
 
 /// How long one claim may wait, and so how late a dead connection may be noticed.
@@ -74,8 +75,7 @@ impl Intake {
             match claimed {
                 Ok(claimed) => {
                     retry.succeeded();
-                    let now = clock::now();
-                    claimed.into_iter().for_each(|claimed| self.receive(claimed, now));
+                    self.receive(claimed, stop);
                 }
                 // The broker has said why, once.
                 Err(_) => drop(retry.pause(stop)),
@@ -119,15 +119,30 @@ impl Intake {
         }
     }
 
-    fn receive(&self, Claimed { claim, content, is_lost }: Claimed, now: u64) {
-        let read = self.read(&claim, &content, now);
-        let body = body_of(content);
-        match read {
-            Ok(request) => {
-                let door = self.door(claim, body, &request);
-                if is_lost { self.give_up(request, door) } else { self.send_on(request, door) }
+    fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
+        let (now, rules) = (clock::now(), self.dispatcher.rules());
+        let mut to_arrange = Vec::new();
+        for Claimed { claim, content, is_lost } in claimed {
+            let read = self.read(&claim, &content, now);
+            let body = body_of(content);
+            let request = match read {
+                Ok(request) => request,
+                Err(unreadable) => {
+                    self.refuse(claim, unreadable, now);
+                    continue;
+                }
+            };
+            let door = self.door(claim, body, &request);
+            if is_lost {
+                self.give_up(request, door);
+            } else if let Some(needs) = self.needs(&rules, &request, now) {
+                to_arrange.push((request, door, needs));
+            } else {
+                self.send_on(request, door, stop);
             }
-            Err(unreadable) => self.refuse(claim, unreadable, now),
+        }
+        if !to_arrange.is_empty() {
+            self.arrange(to_arrange, stop);
         }
     }
 
@@ -159,14 +174,106 @@ impl Intake {
         })
     }
 
-    fn send_on(&self, request: Request, door: Box<BrokerDoor>) {
-        match request.not_before {
-            Some(due) if self.source != Source::Delayed => match self.dispatcher.admit(&request) {
+    fn send_on(&self, request: Request, door: Box<BrokerDoor>, stop: &Stop) {
+        if let Some(due) = self.due(&request) {
+            return match self.dispatcher.admit(&request) {
                 // Accepted when it is due.
                 Ok(_) => door.defer(due),
                 Err(refusal) => self.dispatcher.refuse(request.id, refusal, door),
-            },
-            _ => self.dispatcher.dispatch(request, door),
+            };
+        }
+        // What is in our inbox is ours: whoever put it there knew where we are.
+        let node = request.node.as_deref().filter(|node| *node != EVERYWHERE && self.source != Source::Inbox);
+        match node.map(|node| self.patiently(stop, || self.broker.find_node(node))) {
+            None | Some(Some(Whereabouts::Here)) => self.dispatcher.dispatch(request, door),
+            Some(Some(Whereabouts::There(node))) => door.forward(&node),
+            Some(Some(Whereabouts::Nowhere)) => self.dispatcher.refuse(request.id, CallError::NoSuchNode, door),
+            Some(None) => door.hand_back(),
+        }
+    }
+
+    /// When it may start, if it has to wait until then.
+    fn due(&self, request: &Request) -> Option<u64> {
+        request.not_before.filter(|_| self.source != Source::Delayed)
+    }
+
+    /// What has to be arranged with other daemons before `request` goes on.
+    fn needs(&self, rules: &Rules, request: &Request, now: u64) -> Option<Needs> {
+        if request.unique.is_none() && !rules.functions.need_arrangement() {
+            return None;
+        }
+        let terms = &rules.functions.get(&request.func)?.terms;
+        let due = self.due(request);
+        // One that is for a certain node is not the same as one that is for another.
+        let by_arguments = terms.unique.filter(|_| request.node.is_none());
+        let key = request.unique.clone().or_else(|| by_arguments.map(|_| key_of(request)));
+        let runs_here = due.is_none() && (request.node.is_none() || self.source == Source::Inbox);
+        let wait = Duration::from_millis(due.map_or(0, |due| due.saturating_sub(now)));
+        let needs = Needs {
+            unique: key.map(|key| (key, terms.unique_for)),
+            wait,
+            replaces: request.on_duplicate.or(terms.unique) == Some(OnDuplicate::Replace),
+            // What only waits needs no place yet, and may still go back.
+            slot: terms.cluster_concurrency.filter(|_| runs_here),
+            is_once: terms.delivery == Delivery::AtMostOnce && runs_here,
+        };
+        let is_something = needs.unique.is_some() || needs.slot.is_some() || needs.is_once;
+        is_something.then_some(needs)
+    }
+
+    /// Arranges with other daemons what each needs, and sends on those that have it.
+    fn arrange(&self, waiting: Vec<(Request, Box<BrokerDoor>, Needs)>, stop: &Stop) {
+        let mut admitted = Vec::new();
+        for (request, door, needs) in waiting {
+            match self.dispatcher.admit(&request) {
+                Ok(_) => admitted.push((request, door, needs)),
+                Err(refusal) => self.dispatcher.refuse(request.id, refusal, door),
+            }
+        }
+        let arrangements: Vec<Arrangement> = admitted
+            .iter()
+            .map(|(request, door, needs)| Arrangement {
+                claim: door.claim.clone(),
+                locks: Locks {
+                    id: request.id.clone(),
+                    unique: needs.unique.clone(),
+                    slot: needs.slot.map(|most| (request.func.as_str().into(), most)),
+                },
+                wait: needs.wait,
+                replaces: needs.replaces,
+                is_once: needs.is_once,
+            })
+            .collect();
+        let Some(arranged) = self.patiently(stop, || self.broker.arrange(&arrangements)) else {
+            // The last one first: each goes to the head of its queue.
+            return admitted.into_iter().rev().for_each(|(_, door, _)| door.hand_back());
+        };
+        for ((request, mut door, _), arranged) in admitted.into_iter().zip(arranged) {
+            match arranged {
+                Arranged::Ready { claim, replaced } => {
+                    door.claim = claim;
+                    if let Some(replaced) = replaced {
+                        log::info!("{replaced}: {} takes its place", request.id);
+                        let _given_up_at_the_end = self.patiently(stop, || self.broker.cancel(&replaced));
+                    }
+                    self.send_on(request, door, stop);
+                }
+                Arranged::Duplicate => self.dispatcher.refuse(request.id, CallError::Duplicate, door),
+                // Not ours any more.
+                Arranged::Parked | Arranged::Gone => {}
+            }
+        }
+    }
+
+    /// Does `work` until it succeeds; `None` when `stop` was asked for before.
+    fn patiently<T>(&self, stop: &Stop, work: impl Fn() -> broker::Result<T>) -> Option<T> {
+        let mut retry = Retry::default();
+        loop {
+            match work() {
+                Ok(done) => return Some(done),
+                Err(_) if retry.pause(stop) => {}
+                Err(_) => return None,
+            }
         }
     }
 
@@ -195,6 +302,21 @@ impl Intake {
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
     }
+}
+
+/// What has to be arranged with other daemons before a request goes on.
+struct Needs {
+    unique: Option<(Box<str>, Duration)>,
+    wait: Duration,
+    replaces: bool,
+    slot: Option<usize>,
+    is_once: bool,
+}
+
+/// The unique key of a request whose function has one for each set of arguments.
+fn key_of(request: &Request) -> Box<str> {
+    let args = serde_json::to_string(&request.args).expect("arguments are JSON");
+    format!("{}:{args}", request.func).into()
 }
 
 fn body_of(content: Content) -> Option<Vec<u8>> {

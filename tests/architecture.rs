@@ -22,7 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("outbox", &["broker", "outage", "protocol", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
-    ("intake", &["broker", "clock", "dispatch", "outage", "outbox", "protocol", "thread"]),
+    ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["functions", "protocol"]),

@@ -6,10 +6,13 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use super::{Broker, BrokerError, Claim, Claimed, Content, Message, Post, QueueTerms, Result, Settlement, Source};
+use super::{
+    Arranged, Arrangement, Broker, BrokerError, Claim, Claimed, Content, Found, Message, Post, QueueTerms, Result,
+    Settlement, Source, Whereabouts,
+};
 use crate::clock;
-use crate::protocol::codec::Encoded;
-use crate::protocol::{Node, NodeStatus, RequestId, Verdict};
+use crate::protocol::codec::{Encoded, decode_request, encode_outcome};
+use crate::protocol::{CallError, Node, NodeStatus, RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -38,6 +41,12 @@ struct State {
     messages: Vec<Message>,
     interruptions: u64,
     is_away: bool,
+    /// Who holds which unique key.
+    unique: HashMap<Box<str>, RequestId>,
+    /// Which calls of limited functions run.
+    slots: HashMap<Box<str>, HashSet<RequestId>>,
+    /// Which wait for a place among those.
+    parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
     /// What the daemon last said of itself, and when.
     told: Option<(u64, NodeStatus)>,
 }
@@ -84,6 +93,28 @@ impl Memory {
     /// The elements that wait in a queue, the next one first.
     pub fn queue(&self, queue: usize) -> Vec<Vec<u8>> {
         self.state().queues[queue].iter().map(|element| element.to_vec()).collect()
+    }
+
+    fn find_and_cancel(&self, id: &RequestId) -> Result<Found> {
+        let mut state = self.present()?;
+        let found = match state.withdraw(id) {
+            Some(_) => {
+                let answer = encode_outcome(Err(CallError::Cancelled));
+                let until = Instant::now() + self.0.result_ttl;
+                state.verdicts[Verdict::Cancelled as usize] += 1;
+                state.results.insert(id.clone(), Stored { answer, until });
+                Found::Waiting
+            }
+            None if state.in_flight.iter().any(|element| id_of(element).as_ref() == Some(id)) => {
+                state.messages.push(Message::Cancel(id.clone()));
+                Found::InFlight("memory".to_owned())
+            }
+            None if state.results.contains_key(id) => Found::Ended,
+            None => Found::Nowhere,
+        };
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(found)
     }
 
     /// Tells the daemon something.
@@ -187,7 +218,9 @@ impl Broker for Memory {
             {
                 state.bodies.remove(&number);
             }
+            state.release(settlement);
             match settlement {
+                Settlement::Forwarded { claim, .. } => state.inbox.push_back(Arc::clone(&claim.element)),
                 Settlement::Answered { dead, verdict, .. } => {
                     state.verdicts[*verdict as usize] += 1;
                     state.dead.extend(dead.clone());
@@ -241,15 +274,24 @@ impl Broker for Memory {
         Ok(state.messages.drain(..).collect())
     }
 
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
+        let mut state = self.present()?;
+        Ok(arrangements.iter().map(|one| state.arrange(one)).collect())
+    }
+
+    fn cancel(&self, id: &RequestId) -> Result<()> {
+        self.find_and_cancel(id).map(drop)
+    }
+
     fn interrupt(&self) {
         self.state().interruptions += 1;
         self.0.changed.notify_all();
     }
 
-    fn find_node(&self, name: &str) -> Result<Option<String>> {
+    fn find_node(&self, name: &str) -> Result<Whereabouts> {
         let state = self.present()?;
         let is_ours = name == self.node() || state.told.as_ref().is_some_and(|(_, status)| status.name == name);
-        Ok(is_ours.then(|| self.node().to_owned()))
+        Ok(if is_ours { Whereabouts::Here } else { Whereabouts::Nowhere })
     }
 
     fn node(&self) -> &str {
@@ -262,6 +304,61 @@ impl Broker for Memory {
 }
 
 impl State {
+    fn arrange(&mut self, one: &Arrangement) -> Arranged {
+        let Arrangement { claim, locks, replaces, is_once, .. } = one;
+        let mut replaced = None;
+        if let Some((key, _)) = &locks.unique {
+            match self.unique.get(key) {
+                Some(holder) if *holder != locks.id && !replaces => return Arranged::Duplicate,
+                Some(holder) if *holder != locks.id => replaced = Some(holder.clone()),
+                _ => {}
+            }
+            self.unique.insert(key.clone(), locks.id.clone());
+        }
+        if let Some((func, most)) = &locks.slot {
+            let slots = self.slots.entry(func.clone()).or_default();
+            if slots.len() >= *most && !slots.contains(&locks.id) {
+                self.parked.entry(func.clone()).or_default().push_back(Arc::clone(&claim.element));
+                self.leave(claim);
+                return Arranged::Parked;
+            }
+            slots.insert(locks.id.clone());
+        }
+        let claim = Claim { is_once: *is_once, locks: Some(Arc::new(locks.clone())), ..claim.clone() };
+        Arranged::Ready { claim, replaced }
+    }
+
+    /// Frees what an element holds that leaves.
+    fn release(&mut self, settlement: &Settlement) {
+        let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
+        if let Some((key, _)) = &locks.unique
+            && matches!(settlement, Settlement::Answered { .. })
+            && self.unique.get(key) == Some(&locks.id)
+        {
+            self.unique.remove(key);
+        }
+        if let Some((func, _)) = &locks.slot {
+            if let Some(slots) = self.slots.get_mut(func) {
+                slots.remove(&locks.id);
+            }
+            let next = self.parked.get_mut(func).and_then(VecDeque::pop_front);
+            self.delayed.extend(next.map(|next| (0, next)));
+        }
+    }
+
+    /// Takes out what waits as `id`.
+    fn withdraw(&mut self, id: &RequestId) -> Option<Arc<[u8]>> {
+        let is_it = |element: &Arc<[u8]>| id_of(element).as_ref() == Some(id);
+        let lists = self.queues.iter_mut().chain([&mut self.inbox]).chain(self.parked.values_mut());
+        for list in lists {
+            if let Some(place) = list.iter().position(is_it) {
+                return list.remove(place);
+            }
+        }
+        let place = self.delayed.iter().position(|(_, element)| is_it(element))?;
+        Some(self.delayed.remove(place).1)
+    }
+
     /// The number of the further queue called `name`, or of the usual one.
     fn number(&self, name: Option<&str>) -> Option<usize> {
         match name {
@@ -294,7 +391,11 @@ impl State {
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
             let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
-            Claimed { claim: Claim { source, element, body_key, epoch: 0 }, content, is_lost: false }
+            Claimed {
+                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None },
+                content,
+                is_lost: false,
+            }
         });
         claimed.collect()
     }
@@ -318,6 +419,15 @@ impl State {
 
     fn next_due(&self) -> Option<u64> {
         self.delayed.iter().map(|(due, _)| *due).min()
+    }
+}
+
+/// The id that an element goes by.
+fn id_of(element: &[u8]) -> Option<RequestId> {
+    let text = std::str::from_utf8(element).ok()?;
+    match text.parse() {
+        Ok(number) => Some(RequestId::Number(number)),
+        Err(_) => decode_request(element, None, 0).ok().map(|request| request.id),
     }
 }
 

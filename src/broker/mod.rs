@@ -67,6 +67,78 @@ pub struct Claim {
     pub body_key: Option<Box<str>>,
     /// Under which lease it was claimed; what was claimed under one that others took over is not settled.
     pub epoch: u32,
+    /// Whether it must not run again when this daemon dies.
+    pub is_once: bool,
+    /// What it holds while it waits or runs.
+    pub locks: Option<Arc<Locks>>,
+}
+
+/// What a request holds over all daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Locks {
+    /// The request that holds it.
+    pub id: RequestId,
+    /// A unique key, and how long it keeps others away at the most.
+    pub unique: Option<(Box<str>, Duration)>,
+    /// A place among those calls of the function that run at once, and how many there are.
+    pub slot: Option<(Box<str>, usize)>,
+}
+
+/// Where a request was that is to be cancelled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// It waited; it is cancelled.
+    Waiting,
+    /// The daemon with this id has it, and was told.
+    InFlight(String),
+    /// It had ended before.
+    Ended,
+    /// Nothing is known of it.
+    Nowhere,
+}
+
+/// What must be arranged with other daemons before a claimed request goes on.
+#[derive(Debug, Clone)]
+pub struct Arrangement {
+    /// The request.
+    pub claim: Claim,
+    /// What it needs; it holds that from then on.
+    pub locks: Locks,
+    /// How much longer than its locks say it keeps others away, as it has to wait before.
+    pub wait: Duration,
+    /// Whether it takes the place of another that holds its unique key.
+    pub replaces: bool,
+    /// Whether it must not run again.
+    pub is_once: bool,
+}
+
+/// What became of an [`Arrangement`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Arranged {
+    /// It holds what it needs.
+    Ready {
+        /// Names it from now on.
+        claim: Claim,
+        /// Whose place it has taken; that one is to be cancelled.
+        replaced: Option<RequestId>,
+    },
+    /// Another holds its unique key.
+    Duplicate,
+    /// It waits in the broker until a place is free; it is in flight no more.
+    Parked,
+    /// Others have taken it over.
+    Gone,
+}
+
+/// Where a node is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Whereabouts {
+    /// It is this one.
+    Here,
+    /// It is another, with this id.
+    There(String),
+    /// None that lives is called so.
+    Nowhere,
 }
 
 /// A claimed element with what is needed to read it.
@@ -129,6 +201,13 @@ pub enum Settlement {
         /// runs again, and then its body goes.
         waiting: Arc<[u8]>,
     },
+    /// It is for another node, and goes into its inbox.
+    Forwarded {
+        /// The element.
+        claim: Claim,
+        /// The id of the node.
+        node: Box<str>,
+    },
     /// It was not started and goes back to the head of where it came from.
     HandedBack {
         /// The element.
@@ -142,6 +221,7 @@ impl Settlement {
         match self {
             Settlement::Answered { claim, .. }
             | Settlement::Deferred { claim, .. }
+            | Settlement::Forwarded { claim, .. }
             | Settlement::HandedBack { claim } => Some(claim),
             Settlement::AnsweredEarly { .. } => None,
         }
@@ -161,7 +241,7 @@ impl Settlement {
         match self {
             Settlement::Answered { answer, .. } => answer.as_ref().map(|(id, answer)| (id, answer)),
             Settlement::AnsweredEarly { id, answer } => Some((id, answer)),
-            Settlement::Deferred { .. } | Settlement::HandedBack { .. } => None,
+            Settlement::Deferred { .. } | Settlement::Forwarded { .. } | Settlement::HandedBack { .. } => None,
         }
     }
 }
@@ -178,6 +258,13 @@ pub trait Broker: Send + Sync {
 
     /// Claims up to `limit` of the newest requests of `source`, which stand behind `longest` others.
     fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>>;
+
+    /// Arranges each of `arrangements` in one step, and gives back what became of it, in their order. After an error the
+    /// same can be asked again: what had been arranged already is found so.
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>>;
+
+    /// Cancels the request `id`, wherever it waits or runs.
+    fn cancel(&self, id: &RequestId) -> Result<()>;
 
     /// Settles all, in order, each in one step. Gives back the ids of the answers that nobody received. After an error
     /// the same batch must be offered again, unchanged: what had been settled already is not settled twice.
@@ -201,8 +288,8 @@ pub trait Broker: Send + Sync {
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);
 
-    /// The id of a living daemon that has `name` as its id or is called so.
-    fn find_node(&self, name: &str) -> Result<Option<String>>;
+    /// Where the daemon is that has `name` as its id or is called so.
+    fn find_node(&self, name: &str) -> Result<Whereabouts>;
 
     /// The name of this daemon, which no other has or has had.
     fn node(&self) -> &str;

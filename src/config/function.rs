@@ -12,7 +12,8 @@ use super::faults::Position;
 use super::rooms::MESSAGE_SIZE;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::functions::{BuiltinFunction, Retries, Terms};
+use crate::functions::{BuiltinFunction, Delivery, Retries, Terms};
+use crate::protocol::OnDuplicate;
 
 /// `[functions.NAME]`: what can be called. Two are equal if they do the same, wherever they stand.
 #[derive(Debug, Clone)]
@@ -21,7 +22,8 @@ pub struct FunctionConfig {
     pub position: Option<Position>,
     /// What holds for it, whatever its body. Defaults: those of [`Terms`], or of the builtin.
     ///
-    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `retries`, `backoff`,
+    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `delivery`,
+    /// `cluster_concurrency`, `unique`, `unique_for`, `retries`, `backoff`,
     /// `max_backoff`, `retry_for`, `sources` and `users`.
     pub terms: Terms,
     /// How it does its work.
@@ -132,6 +134,11 @@ const BELONGS: [(&str, &[&str]); 8] = [
 /// Names that the paths of the HTTP interface begin with.
 const RESERVED: [&str; 5] = ["work", "status", "process", "actor", "nodes"];
 
+const DELIVERIES: [(&str, Delivery); 2] =
+    [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
+
+const DUPLICATES: [(&str, OnDuplicate); 2] = [("reject", OnDuplicate::Reject), ("replace", OnDuplicate::Replace)];
+
 const MAX_NAME_LENGTH: usize = 128;
 
 /// The function `name`, unless something is wrong with it; `max_output` is what it may give back if it says nothing.
@@ -194,12 +201,19 @@ fn read_terms(section: &mut Section<'_>, terms: &mut Terms) {
     section.set("async", &mut terms.is_async, Value::switch);
     section.set_some("concurrency", &mut terms.concurrency, |value| value.number(1..=65536));
     section.set_some("rate", &mut terms.rate, Value::rate);
+    section.set("delivery", &mut terms.delivery, |value| value.choice(&DELIVERIES));
+    section.set_some("cluster_concurrency", &mut terms.cluster_concurrency, |value| value.number(1..=65536));
+    section.set_some("unique", &mut terms.unique, |value| value.choice(&DUPLICATES));
+    section.set("unique_for", &mut terms.unique_for, |value| value.duration(Duration::from_secs(1)));
     section.set("retries", &mut terms.retries.count, |value| value.number(0..=i64::from(Retries::MOST)));
     section.set("backoff", &mut terms.retries.backoff, |value| value.duration(instant));
     section.set("max_backoff", &mut terms.retries.max_backoff, |value| value.duration(instant));
     section.set("retry_for", &mut terms.retries.retry_for, |value| value.duration(instant));
     section.set_some("sources", &mut terms.sources, Value::set);
     section.set_some("users", &mut terms.users, Value::set);
+    if terms.delivery == Delivery::AtMostOnce && terms.retries.count > 0 {
+        section.key_fault("retries", "contradicts delivery = \"at-most-once\", which never runs a call again");
+    }
 }
 
 fn builtin(section: &mut Section<'_>) -> Option<BuiltinFunction> {

@@ -125,7 +125,7 @@ pub enum QueueOrder {
     Strict,
 }
 
-/// `[queues.NAME]`: a queue besides the usual one, or what holds for the usual one, which is called `default`.
+/// A section `[queues.NAME]`: a queue besides the usual one, or what holds for the usual one, which is called `default`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueConfig {
     /// Who goes first, or gets more, 1 to 1000. Where nothing is said, 1.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::functions::{Function, Retries};
+use crate::functions::{Delivery, Function, Retries};
 use crate::protocol::codec::Encoded;
 use crate::protocol::{Request, Verdict};
 
@@ -36,7 +36,8 @@ impl Chance {
     pub(super) fn of(function: &Function, request: &Request, now: impl FnOnce() -> u64) -> Option<Self> {
         let retries = function.terms.retries;
         let count = request.retries.unwrap_or(retries.count).min(Retries::MOST);
-        (request.attempt < count).then(|| Chance {
+        let may_repeat = function.terms.delivery == Delivery::AtLeastOnce;
+        (may_repeat && request.attempt < count).then(|| Chance {
             retries,
             attempt: request.attempt + 1,
             first_at: request.first_at.unwrap_or_else(now),

@@ -25,7 +25,7 @@ use super::reply::{Reply, Settled};
 use super::running::RunningCalls;
 use super::watchdog::{Watchdog, Why};
 use crate::clock;
-use crate::functions::{Call, Caller, CancelToken, Function, Onward, Way};
+use crate::functions::{Call, Caller, CancelToken, Delivery, Function, Onward, Way};
 use crate::protocol::{CallError, Node, Outcome, Request, RequestId, RunningCall};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
@@ -378,6 +378,10 @@ impl Shared {
                 match why {
                     Why::Deadline => rival.answer(Err(CallError::TimedOut)),
                     Why::Cancelled => rival.answer(Err(CallError::Cancelled)),
+                    // It has started, and must not start again.
+                    Why::GivenUp if function.terms.delivery == Delivery::AtMostOnce => {
+                        rival.answer(Err(CallError::Lost));
+                    }
                     Why::GivenUp => rival.hand_back(),
                 }
                 cancel.cancel();

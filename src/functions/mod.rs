@@ -35,7 +35,7 @@ pub use rate::Rate;
 pub use retries::Retries;
 pub use worker::{Worker, WorkerOptions};
 
-use crate::protocol::{Arguments, Outcome, Request};
+use crate::protocol::{Arguments, OnDuplicate, Outcome, Request};
 
 /// How a function does its work.
 pub trait Body: Send + Sync {
@@ -49,6 +49,16 @@ pub trait Body: Send + Sync {
     fn capacity(&self) -> Option<usize> {
         None
     }
+}
+
+/// What happens to a call when its daemon dies.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Delivery {
+    /// Another daemon runs it again.
+    #[default]
+    AtLeastOnce,
+    /// It is `lost`, and never runs a second time. It is not tried again when it fails, either.
+    AtMostOnce,
 }
 
 /// What holds for a function, whatever its body.
@@ -68,6 +78,14 @@ pub struct Terms {
     pub rate: Option<Rate>,
     /// How failed calls are tried again.
     pub retries: Retries,
+    /// What happens to its calls when their daemon dies.
+    pub delivery: Delivery,
+    /// How many calls may run at once over all daemons.
+    pub cluster_concurrency: Option<usize>,
+    /// What happens to a call while another with the same arguments waits or runs; `None`: it runs.
+    pub unique: Option<OnDuplicate>,
+    /// How long a unique call keeps others away at the most.
+    pub unique_for: Duration,
     /// The programs that may call; `None`: all that `[auth]` lets in.
     pub sources: Option<HashSet<String>>,
     /// The users that may call; `None`: all that `[auth]` lets in.
@@ -77,6 +95,14 @@ pub struct Terms {
 impl Terms {
     /// How long a call may run where nothing else is said.
     pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+
+    /// How long a unique call keeps others away where nothing else is said.
+    pub const DEFAULT_UNIQUE_FOR: Duration = Duration::from_hours(1);
+
+    /// Whether something must be arranged with other daemons before a call runs.
+    pub fn need_arrangement(&self) -> bool {
+        self.delivery == Delivery::AtMostOnce || self.cluster_concurrency.is_some() || self.unique.is_some()
+    }
 }
 
 impl Default for Terms {
@@ -89,6 +115,10 @@ impl Default for Terms {
             concurrency: None,
             rate: None,
             retries: Retries::default(),
+            delivery: Delivery::AtLeastOnce,
+            cluster_concurrency: None,
+            unique: None,
+            unique_for: Self::DEFAULT_UNIQUE_FOR,
             sources: None,
             users: None,
         }
@@ -122,7 +152,10 @@ impl Function {
 
 /// All functions, by name.
 #[derive(Default, Clone)]
-pub struct Functions(BTreeMap<String, Arc<Function>>);
+pub struct Functions {
+    by_name: BTreeMap<String, Arc<Function>>,
+    need_arrangement: bool,
+}
 
 impl Functions {
     /// Adds `function`; one of the same name is replaced.
@@ -132,16 +165,22 @@ impl Functions {
 
     /// Adds a function that others hold as well.
     pub fn share(&mut self, function: Arc<Function>) {
-        self.0.insert(function.name.clone(), function);
+        self.need_arrangement |= function.terms.need_arrangement();
+        self.by_name.insert(function.name.clone(), function);
     }
 
     /// The function called `name`.
     pub fn get(&self, name: &str) -> Option<&Arc<Function>> {
-        self.0.get(name)
+        self.by_name.get(name)
     }
 
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Function>> {
-        self.0.values()
+        self.by_name.values()
+    }
+
+    /// Whether any of them may need something to be arranged with other daemons before it runs.
+    pub fn need_arrangement(&self) -> bool {
+        self.need_arrangement
     }
 }

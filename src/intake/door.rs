@@ -42,6 +42,11 @@ impl BrokerDoor {
         self.mailing.send(Settlement::Deferred { claim: self.claim, due, waiting });
     }
 
+    /// Lets another node run it.
+    pub(super) fn forward(self: Box<Self>, node: &str) {
+        self.mailing.send(Settlement::Forwarded { claim: self.claim, node: node.into() });
+    }
+
     fn request(&self) -> &[u8] {
         self.body.as_deref().unwrap_or(&self.claim.element)
     }

@@ -132,6 +132,31 @@ impl Keys {
         suffixes.map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix)).collect()
     }
 
+    /// Who holds a unique key.
+    pub fn unique(&self, key: &str) -> String {
+        format!("{}-UNIQUE-{key}", self.prefix)
+    }
+
+    /// The unique key that a request holds.
+    pub fn holds(&self, id: &RequestId) -> String {
+        format!("{}-HOLDS-{id}", self.prefix)
+    }
+
+    /// The functions that may run only so often at once over all nodes, and how often.
+    pub fn limited(&self) -> String {
+        format!("{}-LIMITED", self.prefix)
+    }
+
+    /// Which calls of a function run at this moment, over all nodes.
+    pub fn slots(&self, func: &str) -> String {
+        format!("{}-SLOTS-{func}", self.prefix)
+    }
+
+    /// The calls of a function that wait for a place among those.
+    pub fn parked(&self, func: &str) -> String {
+        format!("{}-PARKED-{func}", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)

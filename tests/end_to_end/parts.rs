@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use cerbas::broker::{Broker, Claimed, Memory, Message, Post, Result, Settlement, Source};
+use cerbas::broker::{
+    Arranged, Arrangement, Broker, Claimed, Memory, Message, Post, Result, Settlement, Source, Whereabouts,
+};
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
@@ -64,7 +66,9 @@ impl Recorder {
                 fate.told += usize::from(answer.is_some());
             }),
             Settlement::AnsweredEarly { id, .. } => self.note(&id.to_string(), |fate| fate.told += 1),
-            Settlement::Deferred { claim, .. } | Settlement::HandedBack { claim } => {
+            Settlement::Deferred { claim, .. }
+            | Settlement::Forwarded { claim, .. }
+            | Settlement::HandedBack { claim } => {
                 self.note(&id_of(&claim.element), |fate| fate.waiting += 1);
             }
         }
@@ -126,7 +130,15 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
-    fn find_node(&self, name: &str) -> Result<Option<String>> {
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
+        self.memory.arrange(arrangements)
+    }
+
+    fn cancel(&self, id: &RequestId) -> Result<()> {
+        Broker::cancel(&self.memory, id)
+    }
+
+    fn find_node(&self, name: &str) -> Result<Whereabouts> {
         self.memory.find_node(name)
     }
 

@@ -3,12 +3,14 @@
 //! One binary, one module for each feature. Each test has a server of its own, on a free port in a temporary folder.
 //! What needs no Redis belongs to `tests/end_to_end`, what needs the program as a user starts it to `tests/command_line`.
 
+mod arrange;
 mod bounded_keys;
 mod cancel;
 mod client;
 mod crash;
 mod dead_list;
 mod delay;
+mod addressed;
 mod forms;
 mod late_subscriber;
 mod lost_connections;

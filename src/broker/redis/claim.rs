@@ -168,7 +168,14 @@ impl RedisBroker {
                     }
                 }
             };
-            let claim = Claim { source, element: Arc::from(element), body_key, epoch: identity.epoch };
+            let claim = Claim {
+                source,
+                element: Arc::from(element),
+                body_key,
+                epoch: identity.epoch,
+                is_once: false,
+                locks: None,
+            };
             Claimed { claim, content, is_lost: false }
         });
         Ok(claimed.collect())

@@ -10,7 +10,7 @@ use redis::{Connection, RedisResult, Script};
 
 use super::sources::Sources;
 use super::{RedisBroker, lock};
-use crate::broker::{Claimed, Result, Source};
+use crate::broker::{Claim, Claimed, Result, Source};
 use crate::clock;
 use crate::protocol::Node;
 use crate::protocol::keys::Keys;
@@ -108,7 +108,7 @@ impl RedisBroker {
             );
             *identity =
                 Arc::new(Identity::new(&self.options.keys, &self.sources, &self.options.node, fenced.epoch + 1));
-            self.held.iter().for_each(|held| held.clear());
+            self.held.iter().chain([&self.held_once]).for_each(|held| held.clear());
         }
     }
 
@@ -117,7 +117,7 @@ impl RedisBroker {
         let keys = &self.options.keys;
         let identity = self.identity();
         let mut script = RECOVER.key(keys.nodes());
-        script.key(keys.delayed()).key(&identity.in_flight[0]).key(keys.queues().as_slice()).key(keys.queue_names());
+        script.key(keys.delayed()).key(&identity.once).key(keys.queues().as_slice()).key(keys.queue_names());
         script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(keys.in_flight("", ""));
         script.arg(keys.deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
         script.arg(keys.named_queue("")).arg(keys.inbox(""));
@@ -132,8 +132,32 @@ impl RedisBroker {
                 self.options.max_deliveries
             );
             let lost = self.read(connection, &identity, Source::Queue(0), lost)?;
-            self.hold(Source::Queue(0), &lost);
-            lock(&self.lost).extend(lost.into_iter().map(|lost| Claimed { is_lost: true, ..lost }));
+            self.take_as_lost(lost);
+        }
+        Ok(())
+    }
+
+    /// What must not run again, and is in the list of such things.
+    fn take_as_lost(&self, lost: Vec<Claimed>) {
+        self.hold(Source::Queue(0), &lost);
+        self.held_once.add(lost.iter().map(|lost| &lost.claim.element));
+        let lost = lost.into_iter().map(|lost| {
+            let claim = Claim { is_once: true, ..lost.claim };
+            Claimed { claim, is_lost: true, content: lost.content }
+        });
+        lock(&self.lost).extend(lost);
+    }
+
+    /// Looks for what must not run again and nobody here holds: it was taken when a connection broke.
+    pub(super) fn find_lost(&self, connection: &mut Connection) -> RedisResult<()> {
+        let held = self.held_once.clone();
+        let identity = self.identity();
+        let listed: Vec<Vec<u8>> = redis::cmd("LRANGE").arg(&identity.once).arg(0).arg(-1).query(connection)?;
+        let unknown = held.unknown(listed);
+        if !unknown.is_empty() {
+            log::error!("{} requests are lost: they were taken when a connection broke", unknown.len());
+            let lost = self.read(connection, &identity, Source::Queue(0), unknown)?;
+            self.take_as_lost(lost);
         }
         Ok(())
     }

@@ -4,12 +4,19 @@ use redis::cmd;
 
 use super::lease::read_record;
 use super::{RedisBroker, lock};
-use crate::broker::Result;
+use crate::broker::{Result, Whereabouts};
 use crate::protocol::Node;
 
 impl RedisBroker {
-    /// The id of a living daemon that has `name` as its id or is called so; of several the one that started last.
-    pub(super) fn find(&self, name: &str) -> Result<Option<String>> {
+    /// Where the living daemon is that has `name` as its id or is called so; of several the one that started last is meant.
+    pub(super) fn find(&self, name: &str) -> Result<Whereabouts> {
+        if name == self.identity().name() || lock(&self.told).name == name {
+            return Ok(Whereabouts::Here);
+        }
+        Ok(self.search(name)?.map_or(Whereabouts::Nowhere, Whereabouts::There))
+    }
+
+    fn search(&self, name: &str) -> Result<Option<String>> {
         let keys = &self.options.keys;
         lock(&self.asking).with(|connection| {
             let nodes: Vec<String> = cmd("ZRANGE").arg(keys.nodes()).arg(0).arg(-1).query(connection)?;

@@ -4,6 +4,8 @@
 //! if that ends without a word, the batch is offered again and each element is settled by a script that
 //! first looks what became of it. Either way an element leaves the in-flight list in the step that answers it.
 
+mod arrange;
+mod cancel;
 mod claim;
 mod due;
 mod health;
@@ -33,7 +35,9 @@ use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
 use self::sources::Sources;
-use super::{Broker, BrokerError, Claimed, Message, QueueTerms, Result, Settlement, Source};
+use super::{
+    Arranged, Arrangement, Broker, BrokerError, Claimed, Message, QueueTerms, Result, Settlement, Source, Whereabouts,
+};
 use crate::clock;
 use crate::protocol::keys::Keys;
 use crate::protocol::{NodeStatus, RequestId};
@@ -70,11 +74,14 @@ pub struct RedisBroker {
     health: Health,
     sources: Sources,
     held: Vec<Held>,
+    /// Of what is held, that which must not run again.
+    held_once: Held,
     due: Due,
     claiming: Vec<Mutex<ClaimLink>>,
     settling: Mutex<SettleLink>,
     publishing: Mutex<Link>,
     beating: Mutex<Link>,
+    arranging: Mutex<Link>,
     asking: Mutex<Link>,
     listening: Mutex<Link>,
     /// The connection that waits for messages, for [`Broker::interrupt`].
@@ -114,12 +121,14 @@ impl RedisBroker {
         RedisBroker {
             identity: Mutex::new(Arc::new(Identity::new(&options.keys, &sources, &options.node, 0))),
             health: Health::default(),
+            held_once: Held::default(),
             held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
             claiming: sources.suffixes().map(claim_link).collect(),
             settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
+            arranging: Mutex::new(link("arrange")),
             asking: Mutex::new(link("ask")),
             listening: Mutex::new(link("control")),
             listener: Mutex::default(),
@@ -171,6 +180,14 @@ impl Broker for RedisBroker {
         self.noted(Role::Claim(self.sources.place(source)), self.claim_newest(source, longest, limit))
     }
 
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
+        self.arrange_all(arrangements)
+    }
+
+    fn cancel(&self, id: &RequestId) -> Result<()> {
+        self.cancel_one(id)
+    }
+
     fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
         self.noted(Role::Settle, self.settle_all(batch))
     }
@@ -184,10 +201,17 @@ impl Broker for RedisBroker {
     }
 
     fn heartbeat(&self) -> Result<()> {
-        let beat = lock(&self.beating).with(|connection| {
+        let mut link = lock(&self.beating);
+        let was_open = link.is_open();
+        let beat = link.with(|connection| {
             self.renew_lease(connection)?;
-            self.take_back(connection)
+            if !was_open {
+                self.find_lost(connection)?;
+            }
+            self.take_back(connection)?;
+            self.sweep(connection)
         });
+        drop(link);
         self.noted(Role::Beat, beat)
     }
 
@@ -204,7 +228,7 @@ impl Broker for RedisBroker {
         self.unblock_claims();
     }
 
-    fn find_node(&self, name: &str) -> Result<Option<String>> {
+    fn find_node(&self, name: &str) -> Result<Whereabouts> {
         self.find(name)
     }
 

@@ -57,11 +57,17 @@ impl RedisBroker {
             if let Settlement::Deferred { due, .. } = settlement {
                 self.due.add(*due);
             }
+            if settlement.claim().and_then(|claim| claim.locks.as_ref()).is_some_and(|locks| locks.slot.is_some()) {
+                // One that waited for its place is due now.
+                self.due.add(clock::now());
+            }
         }
         for (place, source) in self.sources.all().into_iter().enumerate() {
             let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
             self.held[place].remove(claims.map(|claim| &claim.element));
         }
+        let once = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.is_once);
+        self.held_once.remove(once.map(|claim| &claim.element));
         Ok(unheard)
     }
 
@@ -94,6 +100,7 @@ impl RedisBroker {
                 transaction.add("LREM").arg(self.list(identity, claim)).arg(1).arg(&*claim.element);
             }
             bodies.extend(settlement.body());
+            self.release(&mut transaction, identity, settlement);
             match settlement {
                 Settlement::Answered { verdict, dead, .. } => {
                     verdicts[*verdict as usize] += 1;
@@ -104,6 +111,9 @@ impl RedisBroker {
                 Settlement::AnsweredEarly { .. } => {}
                 Settlement::Deferred { due, waiting, .. } => {
                     transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
+                }
+                Settlement::Forwarded { claim, node } => {
+                    transaction.add("RPUSH").arg(self.options.keys.inbox(node)).arg(&*claim.element);
                 }
                 Settlement::HandedBack { claim } => self.hand_back(&mut transaction, identity, claim),
             }
@@ -143,7 +153,7 @@ impl RedisBroker {
 
     /// The in-flight list that an element is in.
     pub(super) fn list<'a>(&self, identity: &'a Identity, claim: &Claim) -> &'a str {
-        &identity.in_flight[self.sources.place(claim.source)]
+        if claim.is_once { &identity.once } else { &identity.in_flight[self.sources.place(claim.source)] }
     }
 
     /// The queue that an element came from; `None` for the delayed ones.
@@ -171,18 +181,21 @@ impl RedisBroker {
                     self.answer_again(connection, identity, Some(claim), settlement)?
                 }
                 Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
-                Settlement::Deferred { claim, .. } | Settlement::HandedBack { claim } => {
-                    self.move_again(connection, identity, claim, settlement)?
-                }
+                Settlement::Deferred { claim, .. }
+                | Settlement::Forwarded { claim, .. }
+                | Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, settlement)?,
             };
             if received == FENCED {
                 // Those before it are settled; a look at them finds that.
                 return Ok(Ran::Refused);
             }
             unheard.extend(settlement.answer().filter(|_| received == 0).map(|(id, _)| id.clone()));
+            let mut transaction = Transaction::new();
             if let Settlement::Answered { dead: Some(dead), .. } = settlement {
-                let mut transaction = Transaction::new();
                 self.bury(&mut transaction, dead);
+            }
+            self.release(&mut transaction, identity, settlement);
+            if !transaction.is_empty() {
                 transaction.run(connection, identity)?;
             }
         }
@@ -227,13 +240,17 @@ impl RedisBroker {
         let keys = &self.options.keys;
         let mut script = MOVE_AGAIN.key(&identity.fence);
         script.key(self.list(identity, claim));
-        let home = self.home(identity, claim);
-        let wait = match (home, settlement) {
+        let inbox = match settlement {
+            Settlement::Forwarded { node, .. } => Some(keys.inbox(node)),
+            _ => None,
+        };
+        let queue = inbox.as_deref().or_else(|| self.home(identity, claim));
+        let wait = match (queue, settlement) {
             (_, Settlement::Deferred { due, waiting, .. }) => Some((*due, waiting)),
             (None, _) => Some((clock::now(), &claim.element)),
             (Some(_), _) => None,
         };
-        match (home, wait) {
+        match (queue, wait) {
             (Some(queue), None) => script.key(queue),
             _ => script.key(keys.delayed()),
         };
@@ -263,7 +280,7 @@ enum Ran {
 }
 
 /// Commands that run as one step, if nobody has touched the fence since it was looked at.
-struct Transaction<'a> {
+pub(super) struct Transaction<'a> {
     commands: Pipeline,
     count: usize,
     /// Which of the commands tell how many received an answer.
@@ -277,7 +294,11 @@ impl<'a> Transaction<'a> {
         Transaction { commands, count: 0, publications: Vec::new() }
     }
 
-    fn add(&mut self, name: &str) -> &mut Pipeline {
+    fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    pub(super) fn add(&mut self, name: &str) -> &mut Pipeline {
         self.count += 1;
         self.commands.cmd(name)
     }

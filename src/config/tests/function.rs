@@ -15,6 +15,10 @@ fn a_function_is_built_from_its_configuration() {
         async = false
         concurrency = 2
         rate = "10/min"
+        delivery = "at-least-once"
+        cluster_concurrency = 8
+        unique = "replace"
+        unique_for = "10m"
         retries = 5
         backoff = "2s"
         max_backoff = "1min"
@@ -42,6 +46,10 @@ fn a_function_is_built_from_its_configuration() {
         is_async: false,
         concurrency: Some(2),
         rate: "10/min".parse().ok(),
+        delivery: Delivery::AtLeastOnce,
+        cluster_concurrency: Some(8),
+        unique: Some(OnDuplicate::Replace),
+        unique_for: Duration::from_mins(10),
         retries: Retries {
             count: 5,
             backoff: Duration::from_secs(2),
@@ -122,6 +130,16 @@ fn a_function_has_exactly_one_body() {
 }
 
 #[test]
+fn what_must_not_run_twice_is_not_tried_again() {
+    check(
+        "[functions.pay]\ncommand = ['true']\ndelivery = 'at-most-once'\nretries = 3",
+        &[
+            "cerbas.toml:4:1: functions.pay.retries: contradicts delivery = \"at-most-once\", which never runs a call again",
+        ],
+    );
+}
+
+#[test]
 fn keys_of_another_body_are_refused() {
     check(
         "[functions.a]\ncommand = ['date']\nprocesses = 3\nheaders = {}\nprocess = 1",
@@ -129,8 +147,8 @@ fn keys_of_another_body_are_refused() {
             "cerbas.toml:3:1: functions.a.processes: belongs to worker, not to command",
             "cerbas.toml:4:1: functions.a.headers: belongs to http, not to command",
             "cerbas.toml:5:1: functions.a.process: unknown key, known are builtin, command, worker, http, cwd, user, nice, \
-             env, limits, max_output, params, timeout, cache, async, concurrency, rate, retries, backoff, max_backoff, \
-             retry_for, sources, users",
+             env, limits, max_output, params, timeout, cache, async, concurrency, rate, delivery, \
+             cluster_concurrency, unique, unique_for, retries, backoff, max_backoff, retry_for, sources, users",
         ],
     );
     check(

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::functions::{BuiltinFunction, Retries, Terms};
+use crate::functions::{BuiltinFunction, Delivery, Retries, Terms};
+use crate::protocol::OnDuplicate;
 
 /// What `text` comes to as `/etc/cerbas.toml`, without variables.
 #[track_caller]
