@@ -50,7 +50,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", CLI),
 ];
 
-const CLI: &[&str] = &["broker", "client", "config", "error", "functions", "protocol", "server", "signals"];
+const CLI: &[&str] = &["broker", "client", "clock", "config", "error", "functions", "protocol", "server", "signals"];
 
 /// Crates that only some modules may name: what they are used for is decided there.
 const CRATES: &[(&str, &[&str])] = &[

@@ -16,7 +16,10 @@ use std::time::Duration;
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
-pub use redis::{Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Target};
+pub use redis::{
+    DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Stand,
+    Target,
+};
 
 use crate::protocol::codec::Encoded;
 use crate::protocol::{Node, NodeStatus, RequestId, Verdict};

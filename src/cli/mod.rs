@@ -4,7 +4,10 @@ mod bench;
 mod call;
 mod check;
 mod columns;
+mod dead;
+mod doctor;
 mod exit;
+mod jobs;
 mod nodes;
 mod output;
 mod place;
@@ -12,6 +15,7 @@ mod rates;
 mod run;
 mod status;
 mod top;
+mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,7 +29,8 @@ use self::place::Place;
 const EXIT_STATUSES: &str = "\
 Exit status:
   0  done
-  1  the function answered an error; check found faults; run had to abandon something
+  1  the function answered an error; check or doctor found faults; run had to abandon something;
+     why, jobs or dead know nothing of an id, or could not do it
   2  the command line is wrong
   3  the function ran out of time
   4  no daemon answers
@@ -60,6 +65,14 @@ enum Command {
     Status(status::Status),
     /// Watch them, live in the terminal
     Top(top::Top),
+    /// Tell what became of a request, or what it waits for
+    Why(why::Why),
+    /// List requests without a verdict, and cancel them
+    Jobs(jobs::Jobs),
+    /// Look at requests that failed for good, and send them again
+    Dead(dead::Dead),
+    /// Look whether anything can be promised on this Redis
+    Doctor(doctor::Doctor),
     /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
     Bench(bench::Bench),
     /// Print a completion script
@@ -93,6 +106,10 @@ pub fn main() -> ExitCode {
         Command::Nodes(nodes) => nodes.run(),
         Command::Status(status) => status.run(),
         Command::Top(top) => top.run(),
+        Command::Why(why) => why.run(),
+        Command::Jobs(jobs) => jobs.run(),
+        Command::Dead(dead) => dead.run(),
+        Command::Doctor(doctor) => doctor.run(),
         Command::Bench(bench) => bench.run(),
         Command::BenchEcho(echo) => echo.run(),
         Command::Completions { shell } => {

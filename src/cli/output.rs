@@ -47,6 +47,17 @@ pub(super) fn size() -> Option<(usize, usize)> {
     Some(size.filter(|(columns, rows)| *columns > 0 && *rows > 0).unwrap_or((80, 24)))
 }
 
+/// Asks on the terminal, and tells whether the answer was yes.
+pub(super) fn ask(question: &str) -> Result<bool, Failure> {
+    let mut err = io::stderr().lock();
+    let asked = write!(err, "{question}").and_then(|()| err.flush());
+    drop(err);
+    let mut answer = String::new();
+    let read = asked.and_then(|()| io::stdin().read_line(&mut answer));
+    read.map_err(|error| Failure::new(Exit::Failed, format!("cannot ask: {error}")))?;
+    Ok(["y", "yes"].contains(&answer.trim().to_lowercase().as_str()))
+}
+
 /// Prints what went wrong to standard error, a line each.
 pub(super) fn complain(message: &str) {
     let mut err = io::stderr().lock();

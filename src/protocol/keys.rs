@@ -167,6 +167,31 @@ impl Keys {
         format!("{}-VERDICTS", self.prefix)
     }
 
+    /// What all keys match.
+    pub fn pattern(&self) -> String {
+        // What is special in a pattern stands for itself in a prefix.
+        let escape = |character: char| match character {
+            '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
+            other => other.to_string(),
+        };
+        format!("{}[-_]*", self.prefix.chars().map(escape).collect::<String>())
+    }
+
+    /// The number of the request whose body is in `key`.
+    pub fn number_of_body(&self, key: &str) -> Option<u64> {
+        self.body_prefixes().iter().find_map(|prefix| key.strip_prefix(prefix.as_str())?.parse().ok())
+    }
+
+    /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
+    pub fn is_bounded(&self, key: &str) -> bool {
+        const WHOLE: [&str; 9] =
+            ["COUNTER", "VERDICTS", "SCHEMA", "QUEUE", "QUEUES", "NODES", "DELAYED", "DEAD", "LIMITED"];
+        const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
+        let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };
+        let rest = &rest[rest.len().min(1)..];
+        WHOLE.contains(&rest) || BEGINNINGS.iter().any(|beginning| rest.starts_with(beginning))
+    }
+
     /// What failed and nobody else would hear of.
     pub fn dead(&self) -> String {
         format!("{}-DEAD", self.prefix)

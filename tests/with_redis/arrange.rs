@@ -166,6 +166,10 @@ fn no_more_calls_run_at_once_over_all_daemons_than_may_and_all_of_them_run() {
     for id in &ids {
         foreign.send(id, json!({"func": "job"}));
     }
+    cluster.next();
+    cluster.next();
+    eventually("the others wait for a place", || foreign.ask::<u64>(&["LLEN", "CERBAS-PARKED-job"]) == 18);
+    assert_eq!(cluster.started.len(), 0);
     cluster.let_go(ids.len());
     for id in &ids {
         assert_eq!(foreign.answer(id)["status"], "ok", "{id}");

@@ -59,6 +59,7 @@ fn a_private_redis_lives_as_long_as_the_daemon_and_keeps_its_data() {
 
     let running = Server::new(config).start().expect("it starts");
     let mut foreign = Foreign::connect(&url);
+    eventually("it has read its data", || foreign.try_ask::<String>(&["PING"]).is_ok());
     assert!(foreign.stored("kept").is_some(), "it is kept");
     let second = pid(&mut foreign);
     drop(running);

@@ -26,7 +26,7 @@ use std::time::Duration;
 use redis::InfoDict;
 
 pub use link::Target;
-pub use operator::{Member, Operator, Overview, QueueLook};
+pub use operator::{DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, Stand};
 pub use post::RedisPost;
 
 use self::due::Due;

@@ -1,10 +1,16 @@
 //! An operator's side of Redis: what the commands of an operator look at and change there.
 
+mod dead;
+mod facts;
+mod jobs;
 mod nodes;
 mod queues;
 
 use redis::{Connection, RedisResult};
 
+pub use self::dead::DeadEntry;
+pub use self::facts::Facts;
+pub use self::jobs::{Fate, Job, Stand};
 pub use self::nodes::Member;
 pub use self::queues::{Overview, QueueLook};
 use super::Target;

@@ -1,0 +1,308 @@
+//! Single requests: where each stands, and what became of it.
+
+use std::time::Duration;
+
+use redis::{Connection, RedisResult, cmd};
+use serde_json::{Map, Value};
+
+use super::Operator;
+use super::nodes::{Known, Member, members};
+use crate::broker::redis::cancel;
+use crate::broker::redis::claim::parse_number;
+use crate::broker::{Found, QueueTerms, Result};
+use crate::protocol::age::sent_at;
+use crate::protocol::keys::Keys;
+use crate::protocol::{Answer, DeadLetter, RequestId};
+
+/// How many elements are looked at in one round trip.
+const PAGE: isize = 1000;
+
+/// A request that has no verdict yet.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Job {
+    /// Its id; `None` for an element that has none or cannot be read.
+    pub id: Option<String>,
+    /// The function that it asks for.
+    pub func: Option<String>,
+    /// Where it stands.
+    pub stand: Stand,
+    /// When its client sent it, in milliseconds since 1970, as far as that can be told.
+    pub sent_at: Option<u64>,
+    /// How often it ran and failed.
+    pub attempt: u64,
+    /// What went wrong the last time.
+    pub last_error: Option<String>,
+}
+
+/// Where a request stands that has no verdict yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stand {
+    /// In a queue, behind so many others.
+    Queue {
+        /// What the queue is called.
+        queue: String,
+        /// How many stand before it.
+        before: u64,
+    },
+    /// It waits for its time, or for its next run.
+    Delayed {
+        /// When it is due, in milliseconds since 1970.
+        due: u64,
+    },
+    /// It waits until fewer calls of its function run.
+    Parked,
+    /// It waits for one daemon.
+    Inbox {
+        /// The daemon.
+        node: String,
+    },
+    /// A daemon has it.
+    Taken {
+        /// The daemon.
+        node: String,
+        /// Whether the daemon lives.
+        is_alive: bool,
+        /// Since when it runs, in milliseconds since 1970; `None` if the daemon had not said so with its last heartbeat.
+        since: Option<u64>,
+    },
+}
+
+/// What is known of one request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Fate {
+    /// It has no verdict yet.
+    Open(Job),
+    /// It was answered, and the answer can be read so much longer, in milliseconds.
+    Answered(Answer, u64),
+    /// It is on the dead list, with the latest of its entries.
+    Dead(Box<DeadLetter>),
+    /// Its body is there, but it stands in no queue: it was never sent.
+    Unsent,
+    /// Nothing is known of it: it was never sent, or it has ended and its answer was kept no longer.
+    Unknown,
+}
+
+impl Operator {
+    /// Requests that have no verdict yet, at most `most` of each list.
+    pub fn jobs(&mut self, most: usize) -> Result<Vec<Job>> {
+        self.ask(|connection, keys| {
+            let mut jobs = Vec::new();
+            scan(
+                connection,
+                keys,
+                Some(most),
+                |_| true,
+                |job| {
+                    jobs.push(job);
+                    true
+                },
+            )?;
+            Ok(jobs)
+        })
+    }
+
+    /// What became of the request `id`, or where it stands.
+    pub fn fate(&mut self, id: &RequestId) -> Result<Fate> {
+        if let Some(job) = self.ask(|connection, keys| find(connection, keys, id))? {
+            return Ok(Fate::Open(job));
+        }
+        if let Some((answer, left)) = self.answer(id)? {
+            return Ok(Fate::Answered(answer, left));
+        }
+        let text = id.to_string();
+        let letter = self.dead()?.into_iter().rev().find(|letter| letter.letter.id.as_deref() == Some(&text));
+        if let Some(letter) = letter {
+            return Ok(Fate::Dead(Box::new(letter.letter)));
+        }
+        let RequestId::Number(number) = id else { return Ok(Fate::Unknown) };
+        let bodies: u64 = self.ask(|connection, keys| cmd("EXISTS").arg(&keys.bodies(*number)).query(connection))?;
+        Ok(if bodies > 0 { Fate::Unsent } else { Fate::Unknown })
+    }
+
+    /// The stored answer to `id`, and how much longer it is kept, in milliseconds.
+    pub fn answer(&mut self, id: &RequestId) -> Result<Option<(Answer, u64)>> {
+        self.ask(|connection, keys| {
+            let key = keys.result(id);
+            let json: Option<Vec<u8>> = cmd("GET").arg(&key).query(connection)?;
+            let left: i64 = cmd("PTTL").arg(&key).query(connection)?;
+            let answer = json.and_then(|json| serde_json::from_slice(&json).ok());
+            Ok(answer.map(|answer| (answer, u64::try_from(left).unwrap_or(0))))
+        })
+    }
+
+    /// Cancels `id` where it waits, or tells the daemon that has it. The answer is kept for `result_ttl`.
+    pub fn cancel(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found> {
+        self.ask(|connection, keys| cancel::cancel(connection, keys, id, result_ttl))
+    }
+}
+
+/// Shows every element of every list to `see`.
+pub(super) fn each_element(connection: &mut Connection, keys: &Keys, mut see: impl FnMut(&[u8])) -> RedisResult<()> {
+    let looks = |element: &[u8]| {
+        see(element);
+        false
+    };
+    scan(connection, keys, None, looks, |_| true)
+}
+
+/// The number that an element is, if it is one.
+pub(super) fn number_of(element: &[u8]) -> Option<u64> {
+    parse_number(element)
+}
+
+/// The request `id`, if it has no verdict yet. It may move on while it is looked for, so it is looked for twice.
+fn find(connection: &mut Connection, keys: &Keys, id: &RequestId) -> RedisResult<Option<Job>> {
+    let text = id.to_string();
+    let mut found = None;
+    for _ in 0..2 {
+        let may_be = |element: &[u8]| match (parse_number(element), id) {
+            (Some(number), RequestId::Number(wanted)) => number == *wanted,
+            (Some(_), RequestId::Text(_)) => false,
+            (None, _) => element.windows(text.len()).any(|part| part == text.as_bytes()),
+        };
+        scan(connection, keys, None, may_be, |job| {
+            let is_it = job.id.as_deref() == Some(&text);
+            if is_it {
+                found = Some(job);
+            }
+            !is_it
+        })?;
+        if found.is_some() {
+            break;
+        }
+    }
+    Ok(found)
+}
+
+/// Shows each request of each list to `see`, until that has seen enough; at most `most` of each. Only what `may_be` wanted is
+/// read.
+fn scan(
+    connection: &mut Connection,
+    keys: &Keys,
+    most: Option<usize>,
+    mut may_be: impl FnMut(&[u8]) -> bool,
+    mut see: impl FnMut(Job) -> bool,
+) -> RedisResult<()> {
+    let known = Known::look(connection, keys)?;
+    let members = members(connection, keys, &known)?;
+    for list in lists(connection, keys, &known, &members)? {
+        let mut place = 0;
+        loop {
+            let page = most.map_or(PAGE, |most| PAGE.min(most as isize - place as isize));
+            if page <= 0 {
+                break;
+            }
+            let elements = list.page(connection, place as isize, page)?;
+            let count = elements.len();
+            for (at, (element, score)) in elements.into_iter().enumerate() {
+                if may_be(&element) {
+                    let stand = list.stand(place + at as u64, score);
+                    let job = read(connection, keys, &element, stand, &members, known.now)?;
+                    if !see(job) {
+                        return Ok(());
+                    }
+                }
+            }
+            place += count as u64;
+            if (count as isize) < page {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A list of elements.
+struct List {
+    key: String,
+    kind: Kind,
+}
+
+enum Kind {
+    Queue(String),
+    Delayed,
+    Parked,
+    Inbox(String),
+    Taken { node: String, is_alive: bool },
+}
+
+impl List {
+    fn page(&self, connection: &mut Connection, from: isize, count: isize) -> RedisResult<Vec<(Vec<u8>, u64)>> {
+        let to = from + count - 1;
+        if matches!(self.kind, Kind::Delayed) {
+            let page: Vec<(Vec<u8>, f64)> =
+                cmd("ZRANGE").arg(&self.key).arg(from).arg(to).arg("WITHSCORES").query(connection)?;
+            return Ok(page.into_iter().map(|(element, due)| (element, due as u64)).collect());
+        }
+        let page: Vec<Vec<u8>> = cmd("LRANGE").arg(&self.key).arg(from).arg(to).query(connection)?;
+        Ok(page.into_iter().map(|element| (element, 0)).collect())
+    }
+
+    fn stand(&self, before: u64, due: u64) -> Stand {
+        match &self.kind {
+            Kind::Queue(queue) => Stand::Queue { queue: queue.clone(), before },
+            Kind::Delayed => Stand::Delayed { due },
+            Kind::Parked => Stand::Parked,
+            Kind::Inbox(node) => Stand::Inbox { node: node.clone() },
+            Kind::Taken { node, is_alive } => Stand::Taken { node: node.clone(), is_alive: *is_alive, since: None },
+        }
+    }
+}
+
+/// All lists in which a request can stand.
+fn lists(connection: &mut Connection, keys: &Keys, known: &Known, members: &[Member]) -> RedisResult<Vec<List>> {
+    let limited: Vec<String> = cmd("HKEYS").arg(keys.limited()).query(connection)?;
+    let queue = |key: String, name: &str| List { key, kind: Kind::Queue(name.to_owned()) };
+    let mut lists: Vec<List> = keys.queues().into_iter().map(|key| queue(key, QueueTerms::DEFAULT)).collect();
+    lists.extend(known.queues.iter().map(|name| queue(keys.named_queue(name), name)));
+    lists.push(List { key: keys.delayed(), kind: Kind::Delayed });
+    lists.extend(limited.iter().map(|func| List { key: keys.parked(func), kind: Kind::Parked }));
+    for member in members {
+        let (node, is_alive) = (&member.node, member.record.is_some());
+        lists.push(List { key: keys.inbox(node), kind: Kind::Inbox(node.clone()) });
+        let in_flight = keys.all_in_flight(node, known.queues.iter().map(String::as_str));
+        lists.extend(in_flight.into_iter().map(|key| List { key, kind: Kind::Taken { node: node.clone(), is_alive } }));
+    }
+    Ok(lists)
+}
+
+fn read(
+    connection: &mut Connection,
+    keys: &Keys,
+    element: &[u8],
+    stand: Stand,
+    members: &[Member],
+    now: u64,
+) -> RedisResult<Job> {
+    let number = parse_number(element);
+    let body: Option<Vec<u8>> = match number {
+        Some(number) => {
+            let bodies: Vec<Option<Vec<u8>>> = cmd("MGET").arg(&keys.bodies(number)).query(connection)?;
+            bodies.into_iter().flatten().next()
+        }
+        None => None,
+    };
+    let json = if number.is_some() { body.as_deref().unwrap_or_default() } else { element };
+    let request: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
+    let text = |name: &str| request.get(name).and_then(Value::as_str).map(str::to_owned);
+    let id = number.map(|number| RequestId::Number(number).to_string()).or_else(|| text("id"));
+    let stand = match stand {
+        Stand::Taken { node, is_alive, .. } => {
+            let record = members.iter().find(|member| member.node == node).and_then(|member| member.record.as_ref());
+            let running = record.and_then(|record| {
+                record.status.running.iter().find(|running| Some(running.id.as_str()) == id.as_deref())
+            });
+            let since = running.map(|running| running.since);
+            Stand::Taken { node, is_alive, since }
+        }
+        other => other,
+    };
+    Ok(Job {
+        func: text("func"),
+        stand,
+        sent_at: sent_at(json, now),
+        attempt: request.get("attempt").and_then(Value::as_u64).unwrap_or(0),
+        last_error: text("last_error"),
+        id,
+    })
+}

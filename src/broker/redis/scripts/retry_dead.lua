@@ -1,0 +1,5 @@
+-- Takes the entry ARGV[1] out of the dead list KEYS[1] and puts its request ARGV[2] into the queue KEYS[2]. Gives back 0 if
+-- somebody else has taken it out.
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then return 0 end
+redis.call('RPUSH', KEYS[2], ARGV[2])
+return 1
