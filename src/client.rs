@@ -178,6 +178,7 @@ impl Client {
         set("source", self.source.clone().map(Value::from));
         set("timeout", self.time_limit.map(milliseconds));
         set("delay", self.delay.map(milliseconds));
+        set("sent_at", Some(Value::from(clock::now())));
         set("node", self.node.clone().map(Value::from));
         set("retries", self.retries.map(Value::from));
         if let Some((key, replaces)) = &self.unique {
@@ -191,7 +192,6 @@ impl Client {
         if reply {
             // Nobody waits longer, so it need not start later.
             set("expires", Some(milliseconds(self.patience)));
-            set("sent_at", Some(Value::from(clock::now())));
         } else {
             set("reply", Some(Value::from(false)));
         }

@@ -197,7 +197,7 @@ struct Cancel {
 const RESULT_TTL: Duration = Duration::from_secs(60);
 
 /// A daemon is told again after so long.
-const AGAIN: Duration = Duration::from_secs(1);
+const AGAIN: Duration = Duration::from_millis(250);
 
 /// How often it is looked for the answer.
 const LOOK: Duration = Duration::from_millis(20);
@@ -207,6 +207,8 @@ enum Outcome {
     Cancelled,
     Ended(Option<Verdict>),
     StillRuns(String),
+    /// It was in flight and is no more, and asked for no answer.
+    Gone,
     Unknown,
 }
 
@@ -220,7 +222,7 @@ impl Cancel {
             let waiting = Waiting::show(format!("cancelling {id}"));
             let outcome = cancel(&mut operator, &id, self.timeout)?;
             drop(waiting);
-            if !matches!(outcome, Outcome::Cancelled) {
+            if !matches!(outcome, Outcome::Cancelled | Outcome::Gone) {
                 exit = Exit::Failed;
             }
             let (word, sentence) = say(&id, &outcome, self.timeout);
@@ -239,13 +241,16 @@ impl Cancel {
 
 fn cancel(operator: &mut Operator, id: &RequestId, timeout: Duration) -> Result<Outcome, Failure> {
     let deadline = Instant::now() + timeout;
+    let mut was_in_flight = false;
     loop {
         let node = match operator.cancel(id, RESULT_TTL)? {
             Found::Waiting => return Ok(Outcome::Cancelled),
+            Found::Nowhere if was_in_flight => return Ok(Outcome::Gone),
             Found::Nowhere => return Ok(Outcome::Unknown),
             Found::Ended => return verdict(operator, id),
             Found::InFlight(node) => node,
         };
+        was_in_flight = true;
         // From now on its daemon answers for it.
         let again = Instant::now() + AGAIN;
         loop {
@@ -278,6 +283,10 @@ fn say(id: &RequestId, outcome: &Outcome, timeout: Duration) -> (&'static str, S
             let timeout = humantime::format_duration(timeout);
             ("in flight", format!("{id}: still in flight at {node}, which has not answered within {timeout}"))
         }
+        Outcome::Gone => (
+            "gone",
+            format!("{id}: is in flight no more; it asked for no answer, so none tells whether it ended by itself"),
+        ),
         Outcome::Unknown => (
             "unknown",
             format!("{id}: nothing is known of it; it was never sent, or has ended and its answer is forgotten"),

@@ -5,6 +5,7 @@
 mod calls;
 mod checks;
 mod daemon;
+mod desk;
 mod lease;
 mod processes;
 mod program;
