@@ -18,7 +18,7 @@ pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
 pub use redis::{
     DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Stand,
-    Target,
+    Target, TargetOptions,
 };
 
 use crate::protocol::codec::Encoded;

@@ -6,6 +6,7 @@ use crate::broker::{BrokerError, Operator, RedisPost, Target};
 use crate::client::Client;
 use crate::config::{Config, RedisServer};
 use crate::protocol::keys::Keys;
+use crate::server::target;
 
 /// Where Redis is: as the configuration says, or as given.
 #[derive(clap::Args)]
@@ -43,7 +44,7 @@ impl Place {
             let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
             return Err(Failure::new(Exit::NoRedis, reason));
         }
-        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
+        let target = target(&redis)?;
         open(&target, Keys::new(&redis.prefix, target.database())).map_err(|error| {
             if !error.is_permanent && redis.server == RedisServer::Managed {
                 return Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"));

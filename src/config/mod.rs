@@ -67,6 +67,22 @@ pub struct RedisConfig {
     ///
     /// `password_file` names a file that has it instead.
     pub password: Option<String>,
+    /// Certificates in PEM that vouch for the server of a `rediss://` URL, instead of those of the system. Default: none.
+    pub ca_file: Option<PathBuf>,
+    /// Our certificate in PEM, where the server asks for one; with `key_file`. Default: none.
+    pub cert_file: Option<PathBuf>,
+    /// The key of `cert_file`. Default: none.
+    pub key_file: Option<PathBuf>,
+    /// The sentinels that know where the master is, as `host:port`. Default: `[]`.
+    pub sentinels: Vec<String>,
+    /// What the sentinels call the master. Default: `"mymaster"`.
+    pub master_name: String,
+    /// The password of the sentinels. Default: none.
+    ///
+    /// `sentinel_password_file` names a file that has it instead.
+    pub sentinel_password: Option<String>,
+    /// More nodes of a Redis Cluster, as `host:port`, for when the one of the URL is away. Default: `[]`.
+    pub cluster: Vec<String>,
     /// Whether to start a server where none answers. Default: `"managed"`.
     pub server: RedisServer,
     /// What every key and channel starts with: 1 to 128 characters without blanks. Default: `"CERBAS"`.
@@ -247,6 +263,13 @@ impl fmt::Debug for RedisConfig {
             .field("url", &self.shown_url())
             .field("username", &self.username)
             .field("password", &self.password.as_ref().map(|_| "***"))
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
+            .field("sentinels", &self.sentinels)
+            .field("master_name", &self.master_name)
+            .field("sentinel_password", &self.sentinel_password.as_ref().map(|_| "***"))
+            .field("cluster", &self.cluster)
             .field("server", &self.server)
             .field("prefix", &self.prefix)
             .field("extra_channels", &self.extra_channels)

@@ -33,6 +33,20 @@ pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
     if let Some(password) = secret(section, "password", "password_file", Ok) {
         config.password = Some(password);
     }
+    section.set_some("ca_file", &mut config.ca_file, Value::path);
+    section.set_some("cert_file", &mut config.cert_file, Value::path);
+    section.set_some("key_file", &mut config.key_file, Value::path);
+    if config.cert_file.is_some() != config.key_file.is_some() {
+        let (key, other) =
+            if config.cert_file.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };
+        section.key_fault(key, &format!("needs {other} beside it"));
+    }
+    section.set("sentinels", &mut config.sentinels, |value| value.list()?.into_iter().map(place).collect());
+    section.set("master_name", &mut config.master_name, Value::text);
+    if let Some(password) = secret(section, "sentinel_password", "sentinel_password_file", Ok) {
+        config.sentinel_password = Some(password);
+    }
+    section.set("cluster", &mut config.cluster, |value| value.list()?.into_iter().map(place).collect());
     section.set("server", &mut config.server, |value| value.choice(&SERVERS));
     section.set("prefix", &mut config.prefix, |value| prefix(value.text()?));
     section.set("extra_channels", &mut config.extra_channels, |value| value.list()?.into_iter().map(channel).collect());
@@ -100,6 +114,14 @@ fn url(url: String) -> Fit<String> {
         return Ok(url);
     }
     Err("expected a URL such as redis://127.0.0.1:6379/1 or unix:///run/redis.sock?db=1".to_owned().into())
+}
+
+fn place(place: String) -> Fit<String> {
+    let is_place = place.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok());
+    if is_place {
+        return Ok(place);
+    }
+    Err(format!("expected places as \"host:port\", found {place:?}").into())
 }
 
 fn prefix(prefix: String) -> Fit<String> {

@@ -162,6 +162,17 @@ impl Keys {
         format!("{}-DELAYED", self.prefix)
     }
 
+    /// The version of all that is here.
+    pub fn schema(&self) -> String {
+        format!("{}-SCHEMA", self.prefix)
+    }
+
+    /// Whether a Redis Cluster keeps all our keys together: the prefix has a hash tag (Redis Cluster specification).
+    pub fn is_of_one_slot(&self) -> bool {
+        let tag = self.prefix.split_once('{').and_then(|(_, rest)| rest.split_once('}'));
+        tag.is_some_and(|(tag, _)| !tag.is_empty())
+    }
+
     /// How many requests ended with each verdict, over all daemons and times.
     pub fn verdicts(&self) -> String {
         format!("{}-VERDICTS", self.prefix)

@@ -1,11 +1,16 @@
 //! The broker of a daemon, as the configuration says.
 
+use std::fs;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::broker::{Broker, ManagedRedis, Memory, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost, Target};
+use crate::broker::{
+    Broker, BrokerError, ManagedRedis, Memory, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost, Target,
+    TargetOptions,
+};
 use crate::client::ClientError;
-use crate::config::{Config, QueueConfig, QueueOrder, RedisServer};
+use crate::config::{Config, QueueConfig, QueueOrder, RedisConfig, RedisServer};
 use crate::error::StartError;
 use crate::protocol::keys::Keys;
 
@@ -31,10 +36,13 @@ impl Connection {
             let memory = Memory::with_queues(config.server.result_ttl, &further);
             return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
         }
-        let target = Target::new(&redis.url, redis.username.as_deref(), redis.password.as_deref())?;
+        let target = target(redis)?;
         let managed = match redis.server {
-            RedisServer::Managed => start_managed(config, &target)?,
-            RedisServer::External | RedisServer::None => None,
+            // Who names sentinels or a cluster has servers already.
+            RedisServer::Managed if redis.sentinels.is_empty() && redis.cluster.is_empty() => {
+                start_managed(config, &target)?
+            }
+            RedisServer::Managed | RedisServer::External | RedisServer::None => None,
         };
         let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
         let options = RedisOptions {
@@ -69,6 +77,29 @@ impl Connection {
             Kind::Redis(target) => Ok(Box::new(RedisPost::connect(target, Keys::new(&prefix, target.database()))?)),
         }
     }
+}
+
+/// Where the Redis of `config` is. Files that cannot be read are told as faults of it.
+pub(crate) fn target(config: &RedisConfig) -> Result<Target, BrokerError> {
+    let read = |name: &str, path: &Option<PathBuf>| match path {
+        None => Ok(None),
+        Some(path) => fs::read(path).map(Some).map_err(|error| BrokerError {
+            address: config.shown_url(),
+            reason: format!("{name} {}: {error}", path.display()),
+            is_permanent: true,
+        }),
+    };
+    let options = TargetOptions {
+        username: config.username.clone(),
+        password: config.password.clone(),
+        ca: read("ca_file", &config.ca_file)?,
+        identity: read("cert_file", &config.cert_file)?.zip(read("key_file", &config.key_file)?),
+        sentinels: config.sentinels.clone(),
+        master_name: config.master_name.clone(),
+        sentinel_password: config.sentinel_password.clone(),
+        cluster: config.cluster.clone(),
+    };
+    Target::with(&config.url, &options)
 }
 
 /// The queues that are served, the usual one first.

@@ -14,6 +14,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::about::About;
+pub(crate) use self::connection::target;
 use self::connection::{Connection, Kind};
 use self::onward::Exchange;
 use self::shelf::FunctionShelf;

@@ -230,7 +230,7 @@ impl Foreign {
     /// All keys but those of the daemon's lease and the counts of verdicts.
     pub(super) fn keys_of_requests(&mut self) -> Vec<String> {
         let is_of_lease = |key: &String| {
-            ["-NODES", "-NODE-", "-FENCE-", "-VERDICTS", "-QUEUES"].iter().any(|part| key.contains(part))
+            ["-NODES", "-NODE-", "-FENCE-", "-VERDICTS", "-QUEUES", "-SCHEMA"].iter().any(|part| key.contains(part))
         };
         self.keys("*").into_iter().filter(|key| !is_of_lease(key)).collect()
     }

@@ -8,6 +8,7 @@ use std::sync::{Arc, LazyLock};
 
 use redis::{Connection, RedisResult, Script};
 
+use super::schema;
 use super::sources::Sources;
 use super::{RedisBroker, lock};
 use crate::broker::{Claim, Claimed, Result, Source};
@@ -72,15 +73,17 @@ impl RedisBroker {
             let about = serde_json::to_string(&self.node(&identity)).expect("a record is JSON");
             let keys = &self.options.keys;
             let mut script = HEARTBEAT.key(keys.nodes());
-            script.key(&identity.lease).key(&identity.fence).key(keys.queue_names()).arg(&identity.name);
-            script.arg(self.options.lease.as_millis() as u64).arg(about).arg(keys.named_queue(""));
+            script.key(&identity.lease).key(&identity.fence).key(keys.queue_names()).key(keys.schema());
+            script.arg(&identity.name);
+            script.arg(self.options.lease.as_millis() as u64).arg(about).arg(keys.named_queue("")).arg(schema::OURS);
             for queue in self.options.queues.iter().skip(1) {
                 script.arg(&queue.name);
             }
-            if script.invoke::<i64>(connection)? == 1 {
-                return Ok(());
+            match script.invoke::<i64>(connection)? {
+                1 => return Ok(()),
+                0 => self.be_fenced(&identity),
+                newer => return Err(schema::newer(&newer.unsigned_abs().to_string())),
             }
-            self.be_fenced(&identity);
         }
     }
 

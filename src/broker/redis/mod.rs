@@ -17,17 +17,19 @@ mod members;
 mod operator;
 mod post;
 mod publish;
+mod schema;
 mod settle;
 mod sources;
+mod target;
 
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use redis::InfoDict;
 
-pub use link::Target;
 pub use operator::{DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, Stand};
 pub use post::RedisPost;
+pub use target::{Target, TargetOptions};
 
 use self::due::Due;
 use self::health::{Health, Role};
@@ -114,6 +116,8 @@ struct SettleLink {
 impl RedisBroker {
     /// A broker that is not connected yet.
     pub fn new(options: RedisOptions) -> Self {
+        let target = options.target.owning(options.keys.schema());
+        let options = RedisOptions { target, ..options };
         let link = |role: &str| Link::new(options.target.clone(), format!("cerbas-{}-{role}", options.node));
         let sources = Sources::new(&options);
         let claim_link =
@@ -142,19 +146,19 @@ impl RedisBroker {
         }
     }
 
-    /// Asks Redis whether it is there, and new enough.
+    /// Asks Redis whether it is there and new enough, and whether we may use what is in it.
     pub fn ping(&self) -> Result<()> {
-        let info = lock(&self.settling).link.with(|connection| {
-            let info: InfoDict = redis::cmd("INFO").arg("server").query(connection)?;
-            Ok(info.get::<String>("redis_version").unwrap_or_default())
-        });
-        let version = info?;
-        let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
-        if (numbers.next(), numbers.next()) >= (Some(OLDEST.0), Some(OLDEST.1)) {
-            return Ok(());
+        let mut link = lock(&self.settling);
+        let info = link.link.with(|connection| redis::cmd("INFO").query::<InfoDict>(connection))?;
+        let refuse = |reason: String| Err(BrokerError { address: self.address(), reason, is_permanent: true });
+        let version = info.get::<String>("redis_version").unwrap_or_default();
+        if !is_new_enough(&version) {
+            return refuse(format!("redis {version} is too old: {}.{} or later is needed", OLDEST.0, OLDEST.1));
         }
-        let reason = format!("redis {version} is too old: {}.{} or later is needed", OLDEST.0, OLDEST.1);
-        Err(BrokerError { address: self.address(), reason, is_permanent: true })
+        if info.get::<u8>("cluster_enabled") == Some(1) && !self.options.keys.is_of_one_slot() {
+            return refuse("prefix must be in braces, as {CERBAS}, on a Redis Cluster".to_owned());
+        }
+        link.link.with(|connection| schema::check(connection, &self.options.keys))
     }
 
     /// Logs the first failure and the first success after it.
@@ -239,6 +243,11 @@ impl Broker for RedisBroker {
     fn address(&self) -> String {
         self.options.target.address().to_owned()
     }
+}
+
+fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split('.').map_while(|part| part.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(OLDEST.0), Some(OLDEST.1))
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

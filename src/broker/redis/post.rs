@@ -29,7 +29,8 @@ pub struct RedisPost {
 impl RedisPost {
     /// Connects to Redis.
     pub fn connect(target: &Target, keys: Keys) -> Result<Self> {
-        let mut post = RedisPost { target: target.in_resp3(), keys, connection: None, channel: None };
+        let mut post =
+            RedisPost { target: target.in_resp3().owning(keys.schema()), keys, connection: None, channel: None };
         post.connection = Some(post.target.connect("cerbas-client")?);
         Ok(post)
     }

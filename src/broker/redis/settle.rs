@@ -213,8 +213,8 @@ impl RedisBroker {
         let answer = settlement.answer();
         let mut script = ANSWER_AGAIN.key(&identity.fence);
         script.key(claim.map_or(identity.in_flight[0].as_str(), |claim| self.list(identity, claim)));
-        script.key(answer.map_or_else(String::new, |(id, _)| keys.result(id)));
-        script.key(settlement.body().unwrap_or_default()).key(keys.verdicts());
+        script.key(answer.map_or_else(|| identity.fence.clone(), |(id, _)| keys.result(id)));
+        script.key(settlement.body().unwrap_or(&identity.fence)).key(keys.verdicts());
         script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
         script.arg(answer.map_or(&[][..], |(_, answer)| &*answer.json));
         script.arg(match settlement {
@@ -254,7 +254,7 @@ impl RedisBroker {
             (Some(queue), None) => script.key(queue),
             _ => script.key(keys.delayed()),
         };
-        script.key(settlement.body().unwrap_or_default()).arg(&*claim.element);
+        script.key(settlement.body().unwrap_or(&identity.fence)).arg(&*claim.element);
         match wait {
             Some((due, waiting)) => script.arg(due).arg(&**waiting),
             None => script.arg(""),

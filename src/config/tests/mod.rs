@@ -100,7 +100,7 @@ fn every_default_that_is_documented_holds() {
             found += 1;
         }
     }
-    assert_eq!(found, 14, "{text}");
+    assert_eq!(found, 17, "{text}");
     assert_eq!(read(&text), read(""));
 }
 
@@ -112,6 +112,13 @@ fn everything_can_be_set() {
         url = "unix:///run/redis.sock?db=8"
         username = "u"
         password = "p"
+        ca_file = "ca.pem"
+        cert_file = "cert.pem"
+        key_file = "key.pem"
+        sentinels = ["s1:26379"]
+        master_name = "main"
+        sentinel_password = "sp"
+        cluster = ["[::1]:7000"]
         server = "external"
         prefix = "{CERBAS}"
         extra_channels = ["{prefix}-RESPONSE-{id}"]
@@ -141,6 +148,13 @@ fn everything_can_be_set() {
         url: "unix:///run/redis.sock?db=8".to_owned(),
         username: Some("u".to_owned()),
         password: Some("p".to_owned()),
+        ca_file: Some(PathBuf::from("/etc/ca.pem")),
+        cert_file: Some(PathBuf::from("/etc/cert.pem")),
+        key_file: Some(PathBuf::from("/etc/key.pem")),
+        sentinels: vec!["s1:26379".to_owned()],
+        master_name: "main".to_owned(),
+        sentinel_password: Some("sp".to_owned()),
+        cluster: vec!["[::1]:7000".to_owned()],
         server: RedisServer::External,
         prefix: "{CERBAS}".to_owned(),
         extra_channels: vec!["{prefix}-RESPONSE-{id}".to_owned()],
@@ -162,6 +176,17 @@ fn everything_can_be_set() {
     assert_eq!(config.queues, [queue("urgent", 10, Some(500)), queue("default", 1, None)].into());
     let auth = AuthConfig { sources: names(&["a", "b"]), users: names(&[]), require_user: true };
     assert_eq!((config.redis, config.server, config.auth), (redis, server, auth));
+}
+
+#[test]
+fn places_and_certificates_are_checked() {
+    check(
+        "[redis]\nsentinels = ['s1']\ncert_file = 'c.pem'",
+        &[
+            "cerbas.toml:2:13: redis.sentinels: expected places as \"host:port\", found \"s1\"",
+            "cerbas.toml:3:1: redis.cert_file: needs key_file beside it",
+        ],
+    );
 }
 
 #[test]

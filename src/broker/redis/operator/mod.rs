@@ -27,7 +27,8 @@ pub struct Operator {
 impl Operator {
     /// Connects to Redis.
     pub fn connect(target: &Target, keys: Keys) -> Result<Self> {
-        let mut operator = Operator { link: Link::new(target.clone(), "cerbas-operator".to_owned()), keys };
+        let mut operator =
+            Operator { link: Link::new(target.owning(keys.schema()), "cerbas-operator".to_owned()), keys };
         operator.ask(|connection, _| redis::cmd("PING").query::<()>(connection))?;
         Ok(operator)
     }
