@@ -35,7 +35,7 @@ pub(super) struct BrokerDoor {
 
 impl BrokerDoor {
     /// Lets it wait until `due`.
-    pub(super) fn defer(self: Box<Self>, due: u64) {
+    pub(super) fn defer(self, due: u64) {
         let is_inline = matches!(self.id, RequestId::Text(_));
         let named = is_inline.then(|| with_id(&self.claim.element, &self.id)).flatten();
         let waiting = named.map_or_else(|| Arc::clone(&self.claim.element), Arc::from);
@@ -43,7 +43,7 @@ impl BrokerDoor {
     }
 
     /// Lets another node run it.
-    pub(super) fn forward(self: Box<Self>, node: &str) {
+    pub(super) fn forward(self, node: &str) {
         self.mailing.send(Settlement::Forwarded { claim: self.claim, node: node.into() });
     }
 

@@ -6,7 +6,7 @@ use std::sync::{Mutex, MutexGuard};
 /// The shares of the queues of one daemon.
 ///
 /// A claimed request costs its queue `1 / priority`. While several have work, none may be ahead of the one that has paid
-/// least by more than [`LEAD`]. One that had nothing to do saves nothing up: it starts where the others are.
+/// least by more than `LEAD`. One that had nothing to do saves nothing up: it starts where the others are.
 #[derive(Debug)]
 pub struct Shares(Mutex<Vec<Queue>>);
 

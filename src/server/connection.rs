@@ -25,7 +25,7 @@ pub(super) struct Connection {
 #[derive(Clone)]
 pub(super) enum Kind {
     Memory(Memory),
-    Redis(Target),
+    Redis(Box<Target>),
 }
 
 impl Connection {
@@ -61,7 +61,7 @@ impl Connection {
             // It may come later; the intakes say so, once, and wait for it.
             Ok(()) | Err(_) => {}
         }
-        Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(target), _managed: managed })
+        Ok(Connection { broker: Arc::new(broker), kind: Kind::Redis(Box::new(target)), _managed: managed })
     }
 }
 
