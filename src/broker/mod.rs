@@ -17,8 +17,8 @@ pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::Memory;
 pub use redis::{
-    DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost, Stand,
-    Target, TargetOptions,
+    DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost,
+    RoughClient, Stand, Target, TargetOptions,
 };
 
 use crate::protocol::codec::Encoded;

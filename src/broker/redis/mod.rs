@@ -17,6 +17,7 @@ mod members;
 mod operator;
 mod post;
 mod publish;
+mod rough;
 mod schema;
 mod settle;
 mod sources;
@@ -29,6 +30,7 @@ use redis::InfoDict;
 
 pub use operator::{DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, Stand};
 pub use post::RedisPost;
+pub use rough::RoughClient;
 pub use target::{Target, TargetOptions};
 
 use self::due::Due;
