@@ -15,6 +15,7 @@ mod rates;
 mod run;
 mod status;
 mod top;
+mod torture;
 mod why;
 
 use std::path::PathBuf;
@@ -30,7 +31,7 @@ const EXIT_STATUSES: &str = "\
 Exit status:
   0  done
   1  the function answered an error; check or doctor found faults; run had to abandon something;
-     why, jobs or dead know nothing of an id, or could not do it
+     why, jobs or dead know nothing of an id, or could not do it; torture found something lost
   2  the command line is wrong
   3  the function ran out of time
   4  no daemon answers
@@ -75,6 +76,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
     Bench(bench::Bench),
+    /// Kill and hold up scratch daemons and a scratch Redis, and look whether a request is lost
+    Torture(torture::Torture),
     /// Print a completion script
     Completions {
         /// For which shell
@@ -83,6 +86,12 @@ enum Command {
     /// The bare loop that answers calls in `bench`
     #[command(hide = true)]
     BenchEcho(bench::Echo),
+    /// One of the daemons of `torture`
+    #[command(hide = true)]
+    TortureDaemon(torture::Daemon),
+    /// A worker process of such a daemon
+    #[command(hide = true)]
+    TortureWorker(torture::Worker),
 }
 
 /// Where the configuration is.
@@ -112,6 +121,9 @@ pub fn main() -> ExitCode {
         Command::Doctor(doctor) => doctor.run(),
         Command::Bench(bench) => bench.run(),
         Command::BenchEcho(echo) => echo.run(),
+        Command::Torture(torture) => torture.run(),
+        Command::TortureDaemon(daemon) => daemon.run(),
+        Command::TortureWorker(worker) => worker.run(),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut CommandLine::command(), "cerbas", &mut script);

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,13 @@ pub(super) fn complain(message: &str) {
 }
 
 /// Shows on a terminal that something is waited for, until it is dropped. Where standard error is no terminal, nothing.
-pub(super) struct Waiting(Option<(Sender<()>, JoinHandle<()>)>);
+pub(super) struct Waiting(Option<Shown>);
+
+struct Shown {
+    what: Arc<Mutex<String>>,
+    end: Sender<()>,
+    thread: JoinHandle<()>,
+}
 
 /// Whoever waits less need not be told.
 const QUIET: Duration = Duration::from_millis(300);
@@ -82,10 +89,13 @@ impl Waiting {
         }
         let (end, ended) = channel();
         let start = Instant::now();
+        let what = Arc::new(Mutex::new(what));
+        let told = Arc::clone(&what);
         let thread = thread::spawn(move || {
             let mut pause = QUIET;
             let mut was_shown = false;
             while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
+                let what = told.lock().expect("nothing panics under this lock").clone();
                 let mut err = io::stderr().lock();
                 let _ = write!(err, "\r\x1b[2K\x1b[2m{what} ({:.0} s)\x1b[0m", start.elapsed().as_secs_f64());
                 let _ = err.flush();
@@ -95,13 +105,20 @@ impl Waiting {
                 let _ = write!(io::stderr().lock(), "\r\x1b[2K");
             }
         });
-        Waiting(Some((end, thread)))
+        Waiting(Some(Shown { what, end, thread }))
+    }
+
+    /// Says something else from now on.
+    pub(super) fn update(&self, what: String) {
+        if let Some(shown) = &self.0 {
+            *shown.what.lock().expect("nothing panics under this lock") = what;
+        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        if let Some((end, thread)) = self.0.take() {
+        if let Some(Shown { end, thread, .. }) = self.0.take() {
             drop(end);
             let _ended = thread.join();
         }

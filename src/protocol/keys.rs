@@ -100,6 +100,11 @@ impl Keys {
         format!("{}-FENCE-{node}", self.prefix)
     }
 
+    /// Which of its batches a daemon has settled last.
+    pub fn settled(&self, node: &str) -> String {
+        format!("{}-SETTLED-{node}", self.prefix)
+    }
+
     /// What the counts of deliveries begin with; the SHA-1 of the element follows.
     pub fn deliveries(&self) -> String {
         format!("{}-DELIVERIES-", self.prefix)

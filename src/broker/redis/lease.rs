@@ -38,11 +38,14 @@ pub(super) struct Identity {
     lease: String,
     /// Watched by whoever settles: it changes when others take over.
     pub(super) fence: String,
+    /// The number of the batch that was settled last; it is that of the process, whatever its name.
+    pub(super) settled: String,
 }
 
 impl Identity {
     pub(super) fn new(keys: &Keys, sources: &Sources, node: &str, epoch: u32) -> Self {
-        let name = if epoch == 0 { node.to_owned() } else { format!("{node}.{epoch}") };
+        // No dot: the lists of one name must not be called like those of another.
+        let name = if epoch == 0 { node.to_owned() } else { format!("{node}-{epoch}") };
         Identity {
             epoch,
             in_flight: sources.suffixes().map(|suffix| keys.in_flight(&name, suffix)).collect(),
@@ -50,6 +53,7 @@ impl Identity {
             inbox: keys.inbox(&name),
             lease: keys.lease(&name),
             fence: keys.fence(&name),
+            settled: keys.settled(node),
             name,
         }
     }
@@ -176,7 +180,7 @@ impl RedisBroker {
         beating.with(|connection| {
             let mut script = LEAVE.key(self.options.keys.nodes());
             script.key(&identity.lease).key(&identity.fence).key(self.options.keys.queue()).key(&identity.inbox);
-            script.key(identity.in_flight.as_slice()).key(&identity.once);
+            script.key(&identity.settled).key(identity.in_flight.as_slice()).key(&identity.once);
             script.arg(&identity.name).invoke(connection)
         })
     }
@@ -200,5 +204,37 @@ impl Fenced {
     pub(super) fn drop_late(&self, count: usize) {
         let all = self.0.fetch_add(count as u32, Ordering::Relaxed) as usize + count;
         log::info!("dropped {count} late answers, others have taken over their requests ({all} so far)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::broker::{QueueTerms, RedisOptions, Target};
+
+    #[test]
+    fn no_list_of_one_name_of_a_daemon_is_called_like_one_of_another() {
+        let keys = Keys::new("C", 0);
+        let queue = |name: &str| QueueTerms { name: name.to_owned(), priority: 1, max_length: None };
+        let sources = Sources::new(&RedisOptions {
+            target: Target::new("redis://127.0.0.1", None, None).expect("a URL"),
+            keys: keys.clone(),
+            node: "n.0".to_owned(),
+            result_ttl: Duration::ZERO,
+            lease: Duration::ZERO,
+            max_deliveries: 1,
+            queues: vec![queue("default"), queue("1"), queue("once")],
+            is_strict: false,
+        });
+        let mut names = HashSet::new();
+        for epoch in 0..20 {
+            let identity = Identity::new(&keys, &sources, "n.0", epoch);
+            for name in identity.in_flight.iter().chain([&identity.once, &identity.inbox, &identity.lease]) {
+                assert!(names.insert(name.clone()), "{name} is there twice");
+            }
+        }
     }
 }

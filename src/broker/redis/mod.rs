@@ -1,8 +1,8 @@
 //! The real broker.
 //!
 //! Each verb has a connection of its own, so that claims and settlements overlap. A batch is settled in one transaction;
-//! if that ends without a word, the batch is offered again and each element is settled by a script that
-//! first looks what became of it. Either way an element leaves the in-flight list in the step that answers it.
+//! if that ends without a word, the number that it writes down tells whether it was done. An element leaves the in-flight list
+//! in the step that answers it.
 
 mod arrange;
 mod cancel;
@@ -109,9 +109,11 @@ struct ClaimLink {
 
 struct SettleLink {
     link: Link,
-    /// The last batch ended without a word.
+    /// The number of the last batch.
+    number: u64,
+    /// It ended without a word.
     is_unsure: bool,
-    /// The fence that this connection watches.
+    /// Whose fence this connection watches.
     watched: Option<Arc<Identity>>,
 }
 
@@ -131,7 +133,7 @@ impl RedisBroker {
             held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
             claiming: sources.suffixes().map(claim_link).collect(),
-            settling: Mutex::new(SettleLink { link: link("settle"), is_unsure: false, watched: None }),
+            settling: Mutex::new(SettleLink { link: link("settle"), number: 0, is_unsure: false, watched: None }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
             arranging: Mutex::new(link("arrange")),

@@ -1,8 +1,12 @@
-//! Settling: a batch in one transaction, or one by one where it is not sure what became of it.
+//! Settling: a batch in one transaction, which happens once.
+//!
+//! Each transaction writes down the number of its batch. When one ends without a word, the number in Redis tells whether it
+//! was done; a Redis that lost its last moments has lost the number with all the rest. The number is watched like the fence:
+//! so an attempt that still lies in a closed connection cannot be done after the one that followed it.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
-use redis::{Connection, Pipeline, RedisResult, Script, Value, pipe};
+use redis::{Connection, Pipeline, RedisResult, Value, pipe};
 
 use super::lease::Identity;
 use super::link::exchange;
@@ -12,8 +16,8 @@ use crate::clock;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{RequestId, Verdict};
 
-static ANSWER_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/answer_again.lua")));
-static MOVE_AGAIN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/move_again.lua")));
+/// How long the number of the last batch stays, in seconds: far longer than a daemon waits for Redis between two attempts.
+const SETTLED_TTL: u64 = 7 * 24 * 60 * 60;
 
 /// The dead list holds no more than this.
 const MOST_DEAD: isize = 1000;
@@ -24,22 +28,27 @@ const DEAD_TTL: u64 = 7 * 24 * 60 * 60 * 1000;
 impl RedisBroker {
     pub(super) fn settle_all(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
         let mut guard = lock(&self.settling);
-        let SettleLink { link, is_unsure, watched } = &mut *guard;
+        let SettleLink { link, number, is_unsure, watched } = &mut *guard;
+        if !*is_unsure {
+            *number += 1;
+        }
         let unheard = loop {
             let identity = match watched.take().filter(|_| link.is_open()) {
                 Some(identity) => identity,
-                None => link.with(|connection| self.watch(connection))?,
+                None => {
+                    let (identity, settled) = link.with(|connection| self.watch(connection))?;
+                    if *is_unsure && settled == Some(*number) {
+                        // Who did not hear its answer finds it stored.
+                        (*is_unsure, *watched) = (false, Some(identity));
+                        break Vec::new();
+                    }
+                    identity
+                }
             };
             let is_ours =
                 |settlement: &&Settlement| settlement.claim().is_none_or(|claim| claim.epoch == identity.epoch);
             let ours: Vec<&Settlement> = batch.iter().filter(is_ours).collect();
-            let settled = link.with(|connection| {
-                if *is_unsure {
-                    self.settle_each(connection, &identity, &ours)
-                } else {
-                    self.settle_together(connection, &identity, &ours)
-                }
-            });
+            let settled = link.with(|connection| self.settle_together(connection, &identity, *number, &ours));
             *is_unsure = settled.is_err();
             match settled? {
                 Ran::Done { unheard, is_watching } => {
@@ -49,8 +58,8 @@ impl RedisBroker {
                     *watched = is_watching.then_some(identity);
                     break unheard;
                 }
-                // Nothing was done. The next look at the fence tells why.
-                Ran::Refused => {}
+                // Nothing was done. The next look at what is watched tells why.
+                Ran::Refused => *is_unsure = true,
             }
         };
         for settlement in batch {
@@ -71,14 +80,17 @@ impl RedisBroker {
         Ok(unheard)
     }
 
-    /// Looks whether the lease holds, and lets the next transaction fail if that changes.
-    fn watch(&self, connection: &mut Connection) -> RedisResult<Arc<Identity>> {
+    /// Looks whether the lease holds and which batch was settled last, and lets the next transaction fail if either changes.
+    fn watch(&self, connection: &mut Connection) -> RedisResult<(Arc<Identity>, Option<u64>)> {
         loop {
             let identity = self.identity();
             let mut look = pipe();
-            look.cmd("UNWATCH").cmd("WATCH").arg(&identity.fence).cmd("GET").arg(&identity.fence);
-            if !is_gone(exchange(connection, &look)?.last()) {
-                return Ok(identity);
+            look.cmd("UNWATCH").cmd("WATCH").arg(&identity.fence).arg(&identity.settled);
+            look.cmd("GET").arg(&identity.settled).cmd("GET").arg(&identity.fence);
+            let mut replies = exchange(connection, &look)?;
+            if !is_gone(replies.pop().as_ref()) {
+                let settled = replies.pop().map_or(Ok(None), redis::from_redis_value)?;
+                return Ok((identity, settled));
             }
             self.be_fenced(&identity);
             self.renew_lease(connection)?;
@@ -90,6 +102,7 @@ impl RedisBroker {
         &self,
         connection: &mut Connection,
         identity: &Identity,
+        number: u64,
         batch: &[&Settlement],
     ) -> RedisResult<Ran> {
         let mut transaction = Transaction::new();
@@ -128,6 +141,7 @@ impl RedisBroker {
             let count = verdicts[verdict as usize];
             transaction.add("HINCRBY").arg(self.options.keys.verdicts()).arg(verdict.as_str()).arg(count);
         }
+        transaction.add("SET").arg(&identity.settled).arg(number).arg("EX").arg(SETTLED_TTL);
         transaction.run(connection, identity)
     }
 
@@ -171,100 +185,7 @@ impl RedisBroker {
         transaction.add("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(now.saturating_sub(DEAD_TTL));
         transaction.add("ZREMRANGEBYRANK").arg(&key).arg(0).arg(-1 - MOST_DEAD);
     }
-
-    /// One by one, each after a look at what became of it.
-    fn settle_each(&self, connection: &mut Connection, identity: &Identity, batch: &[&Settlement]) -> RedisResult<Ran> {
-        let mut unheard = Vec::new();
-        for settlement in batch {
-            let received = match settlement {
-                Settlement::Answered { claim, .. } => {
-                    self.answer_again(connection, identity, Some(claim), settlement)?
-                }
-                Settlement::AnsweredEarly { .. } => self.answer_again(connection, identity, None, settlement)?,
-                Settlement::Deferred { claim, .. }
-                | Settlement::Forwarded { claim, .. }
-                | Settlement::HandedBack { claim } => self.move_again(connection, identity, claim, settlement)?,
-            };
-            if received == FENCED {
-                // Those before it are settled; a look at them finds that.
-                return Ok(Ran::Refused);
-            }
-            unheard.extend(settlement.answer().filter(|_| received == 0).map(|(id, _)| id.clone()));
-            let mut transaction = Transaction::new();
-            if let Settlement::Answered { dead: Some(dead), .. } = settlement {
-                self.bury(&mut transaction, dead);
-            }
-            self.release(&mut transaction, identity, settlement);
-            if !transaction.is_empty() {
-                transaction.run(connection, identity)?;
-            }
-        }
-        Ok(Ran::Done { unheard, is_watching: false })
-    }
-
-    fn answer_again(
-        &self,
-        connection: &mut Connection,
-        identity: &Identity,
-        claim: Option<&Claim>,
-        settlement: &Settlement,
-    ) -> RedisResult<i64> {
-        let keys = &self.options.keys;
-        let answer = settlement.answer();
-        let mut script = ANSWER_AGAIN.key(&identity.fence);
-        script.key(claim.map_or(identity.in_flight[0].as_str(), |claim| self.list(identity, claim)));
-        script.key(answer.map_or_else(|| identity.fence.clone(), |(id, _)| keys.result(id)));
-        script.key(settlement.body().unwrap_or(&identity.fence)).key(keys.verdicts());
-        script.arg(claim.map_or(&[][..], |claim| &*claim.element)).arg(self.options.result_ttl.as_secs().max(1));
-        script.arg(answer.map_or(&[][..], |(_, answer)| &*answer.json));
-        script.arg(match settlement {
-            Settlement::Answered { verdict, .. } => verdict.as_str(),
-            _ => "",
-        });
-        if let Some((id, answer)) = answer {
-            for (channel, is_msgpack) in keys.channels(id) {
-                script.arg(channel).arg(if is_msgpack { &*answer.msgpack } else { &*answer.json });
-            }
-        }
-        script.invoke(connection)
-    }
-
-    /// Puts an element back to where it came from, or what stands for it to where it waits until it is due.
-    fn move_again(
-        &self,
-        connection: &mut Connection,
-        identity: &Identity,
-        claim: &Claim,
-        settlement: &Settlement,
-    ) -> RedisResult<i64> {
-        let keys = &self.options.keys;
-        let mut script = MOVE_AGAIN.key(&identity.fence);
-        script.key(self.list(identity, claim));
-        let inbox = match settlement {
-            Settlement::Forwarded { node, .. } => Some(keys.inbox(node)),
-            _ => None,
-        };
-        let queue = inbox.as_deref().or_else(|| self.home(identity, claim));
-        let wait = match (queue, settlement) {
-            (_, Settlement::Deferred { due, waiting, .. }) => Some((*due, waiting)),
-            (None, _) => Some((clock::now(), &claim.element)),
-            (Some(_), _) => None,
-        };
-        match (queue, wait) {
-            (Some(queue), None) => script.key(queue),
-            _ => script.key(keys.delayed()),
-        };
-        script.key(settlement.body().unwrap_or(&identity.fence)).arg(&*claim.element);
-        match wait {
-            Some((due, waiting)) => script.arg(due).arg(&**waiting),
-            None => script.arg(""),
-        };
-        script.invoke(connection)
-    }
 }
-
-/// What the scripts say that find that others have taken over.
-const FENCED: i64 = -1;
 
 /// What became of an attempt to settle.
 enum Ran {
@@ -275,11 +196,11 @@ enum Ran {
         /// Whether the connection watches the fence for the next transaction.
         is_watching: bool,
     },
-    /// Nothing was done, because the fence changed.
+    /// Nothing was done, because something that is watched has changed.
     Refused,
 }
 
-/// Commands that run as one step, if nobody has touched the fence since it was looked at.
+/// Commands that run as one step, if nobody has touched what is watched since it was looked at.
 pub(super) struct Transaction<'a> {
     commands: Pipeline,
     count: usize,
@@ -294,10 +215,6 @@ impl<'a> Transaction<'a> {
         Transaction { commands, count: 0, publications: Vec::new() }
     }
 
-    fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
     pub(super) fn add(&mut self, name: &str) -> &mut Pipeline {
         self.count += 1;
         self.commands.cmd(name)
@@ -310,7 +227,8 @@ impl<'a> Transaction<'a> {
 
     /// Runs all, and in the same round trip looks at the fence for the next one.
     fn run(mut self, connection: &mut Connection, identity: &Identity) -> RedisResult<Ran> {
-        self.commands.cmd("EXEC").cmd("WATCH").arg(&identity.fence).cmd("GET").arg(&identity.fence);
+        self.commands.cmd("EXEC").cmd("WATCH").arg(&identity.fence).arg(&identity.settled);
+        self.commands.cmd("GET").arg(&identity.fence);
         let mut replies = exchange(connection, &self.commands)?;
         let fence = replies.pop();
         let executed = replies.len().checked_sub(2).map(|place| replies.swap_remove(place));
