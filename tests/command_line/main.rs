@@ -9,4 +9,5 @@ mod desk;
 mod lease;
 mod processes;
 mod program;
+mod torture;
 mod watching;

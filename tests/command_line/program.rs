@@ -105,7 +105,7 @@ impl Place {
     /// The program, to be started in the folder.
     pub(super) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_cerbas"));
-        command.args(arguments).current_dir(&self.folder).stdin(Stdio::null());
+        command.args(arguments).current_dir(&self.folder).env("TMPDIR", &self.folder).stdin(Stdio::null());
         for (name, _) in std::env::vars_os() {
             if name.to_string_lossy().starts_with("CERBAS_") || name == "RUST_LOG" {
                 command.env_remove(name);
@@ -173,10 +173,18 @@ impl Drop for Place {
     }
 }
 
-/// The program on its way; killed and reaped at the end of the test.
+/// The program on its way; ended and reaped at the end of the test.
 pub(super) struct Started(Option<Child>);
 
 impl Started {
+    pub(super) fn pid(&self) -> u32 {
+        self.0.as_ref().expect("it is not finished yet").id()
+    }
+
+    pub(super) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(self.0.as_ref().expect("it is not finished yet")), signal).expect("it runs");
+    }
+
     /// Waits for its end.
     #[track_caller]
     pub(super) fn finish(mut self) -> Output {
@@ -190,6 +198,12 @@ impl Started {
 impl Drop for Started {
     fn drop(&mut self) {
         if let Some(child) = &mut self.0 {
+            // First in order: what it has started itself goes with it.
+            let _already_gone = kill_process(Pid::from_child(child), Signal::TERM);
+            let until = Instant::now() + PATIENCE;
+            while matches!(child.try_wait(), Ok(None)) && Instant::now() < until {
+                thread::sleep(Duration::from_millis(5));
+            }
             let _already_gone = child.kill();
             let _reaped = child.wait();
         }
