@@ -36,6 +36,9 @@ pub enum Source {
     Delayed,
     /// The requests that are for this daemon only.
     Inbox,
+    /// Those of which one more death of a daemon is the last. They start one by one: of several that were in flight together
+    /// only one may be what kills daemons.
+    Suspects,
 }
 
 /// A queue that is served.

@@ -130,9 +130,14 @@ impl Keys {
         format!("{}-INBOX-{node}", self.prefix)
     }
 
+    /// The requests that start one by one, as one more death of a daemon is their last.
+    pub fn suspects(&self) -> String {
+        format!("{}-SUSPECTS", self.prefix)
+    }
+
     /// All lists in which a node can have something in flight, with those of the queues called `names`.
     pub fn all_in_flight<'a>(&self, node: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let usual = ["", ".1", ".delayed", ".inbox", ".once"].map(str::to_owned);
+        let usual = ["", ".1", ".delayed", ".inbox", ".suspects", ".once"].map(str::to_owned);
         let suffixes = usual.into_iter().chain(names.into_iter().map(|name| format!(".queue.{name}")));
         suffixes.map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix)).collect()
     }
@@ -200,8 +205,8 @@ impl Keys {
 
     /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
     pub fn is_bounded(&self, key: &str) -> bool {
-        const WHOLE: [&str; 9] =
-            ["COUNTER", "VERDICTS", "SCHEMA", "QUEUE", "QUEUES", "NODES", "DELAYED", "DEAD", "LIMITED"];
+        const WHOLE: [&str; 10] =
+            ["COUNTER", "VERDICTS", "SCHEMA", "QUEUE", "QUEUES", "NODES", "DELAYED", "DEAD", "LIMITED", "SUSPECTS"];
         const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
         let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };
         let rest = &rest[rest.len().min(1)..];

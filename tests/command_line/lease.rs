@@ -126,6 +126,29 @@ fn a_request_that_kills_its_daemon_three_times_is_lost_and_runs_no_more() {
 }
 
 #[test]
+fn what_was_in_flight_beside_a_request_that_kills_its_daemon_is_not_lost_with_it() {
+    let innocent = "[functions.innocent]\ncommand = [\"sh\", \"-c\", \"sleep 0.3; echo done\"]\n";
+    let place = Place::with_server(SERVER, &format!("{DEADLY}{innocent}"));
+    let ids = ["deadly", "a", "b", "c"];
+    for id in ids {
+        push(&place, id, if id == "deadly" { "deadly" } else { "innocent" });
+    }
+    let is_done = || ids.iter().all(|id| stored(&place, id).is_some());
+    let mut daemons = 0;
+    while !is_done() {
+        daemons += 1;
+        assert!(daemons <= 5, "daemons die without end");
+        let mut daemon = place.daemon();
+        eventually("it has died, or done all", || !daemon.is_running() || is_done());
+    }
+    assert_eq!(starts(&place), 3);
+    assert_eq!(stored(&place, "deadly").expect("it is done")["verdict"], "lost");
+    for id in ["a", "b", "c"] {
+        assert_eq!(stored(&place, id), Some(json!({"status": "ok", "data": "done"})), "{id}");
+    }
+}
+
+#[test]
 fn a_daemon_that_ends_in_order_leaves_only_the_stamp_on_the_data() {
     let place = Place::with_server(SERVER, WAITING);
     let mut daemon = place.daemon();

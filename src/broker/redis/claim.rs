@@ -1,7 +1,7 @@
 //! Claiming: from the queues, from the delayed requests, and what a broken connection left behind.
 
 use std::sync::{Arc, LazyLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisResult, Script, cmd};
 
@@ -14,6 +14,12 @@ use crate::clock;
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
 static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
 static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
+
+/// One that has run so long beside its daemon is no suspect any more, and the next may start.
+const SUSPECT_TRIAL: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether the last one has ended.
+const SUSPECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a queue waits for those that go first.
 const YIELD: Duration = Duration::from_millis(5);
@@ -33,6 +39,17 @@ impl RedisBroker {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
         }
         let mut claimed = match source {
+            Source::Suspects if !self.may_claim_suspect() => {
+                std::thread::sleep(patience.min(SUSPECT_PAUSE));
+                Vec::new()
+            }
+            Source::Suspects => {
+                let claimed = link.with(|connection| self.claim_queue(connection, source, 1, patience))?;
+                if !claimed.is_empty() {
+                    *lock(&self.last_suspect) = Some(Instant::now());
+                }
+                claimed
+            }
             Source::Queue(_) | Source::Inbox => {
                 link.with(|connection| self.claim_queue(connection, source, limit, patience))?
             }
@@ -43,6 +60,12 @@ impl RedisBroker {
         }
         self.hold(source, &claimed);
         Ok(claimed)
+    }
+
+    /// Whether the last suspect has ended, or has run for long enough.
+    fn may_claim_suspect(&self) -> bool {
+        let is_on_trial = || lock(&self.last_suspect).is_some_and(|since| since.elapsed() < SUSPECT_TRIAL);
+        self.held[self.sources.place(Source::Suspects)].is_empty() || !is_on_trial()
     }
 
     /// Claims what stands at the end of a queue behind too many others.
@@ -105,6 +128,7 @@ impl RedisBroker {
         let identity = self.identity();
         let (queue, above) = match source {
             Source::Queue(number) => (self.sources.key(number), self.sources.above(number)),
+            Source::Suspects => (identity.suspects.as_str(), [].as_slice()),
             Source::Inbox | Source::Delayed => (identity.inbox.as_str(), [].as_slice()),
         };
         let in_flight = &identity.in_flight[self.sources.place(source)];

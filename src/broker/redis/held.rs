@@ -35,6 +35,11 @@ impl Held {
         }
     }
 
+    /// Whether nothing is held.
+    pub(super) fn is_empty(&self) -> bool {
+        self.held().is_empty()
+    }
+
     /// Forgets all.
     pub(super) fn clear(&self) {
         self.held().clear();

@@ -35,6 +35,8 @@ pub(super) struct Identity {
     pub(super) once: String,
     /// The requests that are for this daemon only.
     pub(super) inbox: String,
+    /// The requests that start one by one; the same for all.
+    pub(super) suspects: String,
     lease: String,
     /// Watched by whoever settles: it changes when others take over.
     pub(super) fence: String,
@@ -51,6 +53,7 @@ impl Identity {
             in_flight: sources.suffixes().map(|suffix| keys.in_flight(&name, suffix)).collect(),
             once: keys.in_flight(&name, ".once"),
             inbox: keys.inbox(&name),
+            suspects: keys.suspects(),
             lease: keys.lease(&name),
             fence: keys.fence(&name),
             settled: keys.settled(node),
@@ -125,6 +128,7 @@ impl RedisBroker {
         let identity = self.identity();
         let mut script = RECOVER.key(keys.nodes());
         script.key(keys.delayed()).key(&identity.once).key(keys.queues().as_slice()).key(keys.queue_names());
+        script.key(keys.suspects());
         script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(keys.in_flight("", ""));
         script.arg(keys.deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
         script.arg(keys.named_queue("")).arg(keys.inbox(""));

@@ -24,7 +24,7 @@ mod sources;
 mod target;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::InfoDict;
 
@@ -93,6 +93,8 @@ pub struct RedisBroker {
     /// What must not run again; the next claims give it out.
     lost: Mutex<Vec<Claimed>>,
     fenced: Fenced,
+    /// When the last of those was claimed that start one by one.
+    last_suspect: Mutex<Option<Instant>>,
     /// When this broker was made, in milliseconds since 1970.
     started: u64,
     /// What the daemon last said of itself.
@@ -130,6 +132,7 @@ impl RedisBroker {
             identity: Mutex::new(Arc::new(Identity::new(&options.keys, &sources, &options.node, 0))),
             health: Health::default(),
             held_once: Held::default(),
+            last_suspect: Mutex::default(),
             held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
             claiming: sources.suffixes().map(claim_link).collect(),

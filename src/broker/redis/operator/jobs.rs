@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::Operator;
 use super::nodes::{Known, Member, members};
+use super::queues::SUSPECTS;
 use crate::broker::redis::cancel;
 use crate::broker::redis::claim::parse_number;
 use crate::broker::{Found, QueueTerms, Result};
@@ -255,6 +256,7 @@ fn lists(connection: &mut Connection, keys: &Keys, known: &Known, members: &[Mem
     let queue = |key: String, name: &str| List { key, kind: Kind::Queue(name.to_owned()) };
     let mut lists: Vec<List> = keys.queues().into_iter().map(|key| queue(key, QueueTerms::DEFAULT)).collect();
     lists.extend(known.queues.iter().map(|name| queue(keys.named_queue(name), name)));
+    lists.push(queue(keys.suspects(), SUSPECTS));
     lists.push(List { key: keys.delayed(), kind: Kind::Delayed });
     lists.extend(limited.iter().map(|func| List { key: keys.parked(func), kind: Kind::Parked }));
     for member in members {

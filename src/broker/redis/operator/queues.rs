@@ -45,6 +45,9 @@ pub struct QueueLook {
     pub oldest: Option<u64>,
 }
 
+/// What the list is called of those requests that start one by one. It is shown only when something is in it.
+pub(super) const SUSPECTS: &str = "~suspects";
+
 impl Operator {
     /// One look at all: daemons, queues, counts.
     pub fn overview(&mut self) -> Result<Overview> {
@@ -89,7 +92,9 @@ fn queues(connection: &mut Connection, keys: &Keys, known: &Known) -> RedisResul
         let key = keys.named_queue(&name);
         (name, key)
     });
-    let all: Vec<(String, String)> = usual.chain(further).collect();
+    let suspects: u64 = cmd("LLEN").arg(keys.suspects()).query(connection)?;
+    let suspects = (suspects > 0).then(|| (SUSPECTS.to_owned(), keys.suspects()));
+    let all: Vec<(String, String)> = usual.chain(further).chain(suspects).collect();
     let mut pipeline = redis::pipe();
     for (_, key) in &all {
         pipeline.cmd("LLEN").arg(key).cmd("LINDEX").arg(key).arg(0);

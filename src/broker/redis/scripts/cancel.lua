@@ -1,6 +1,6 @@
 -- Cancels the request ARGV[1] where it waits, or tells the daemon that has it to.
 -- KEYS: the two usual queues, delayed requests, names of further queues, all daemons, limited functions, counts of verdicts,
--- the result, what it holds, its body in both spellings. ARGV: its id, its number (or ''), TTL of the result, the answer,
+-- the result, what it holds, its body in both spellings, requests that start alone. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
 -- lists, messages; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.
@@ -45,7 +45,7 @@ end
 
 local names = redis.call('ZRANGE', KEYS[4], 0, -1)
 local nodes = redis.call('ZRANGE', KEYS[5], 0, -1)
-local lists = {KEYS[1], KEYS[2]}
+local lists = {KEYS[1], KEYS[2], KEYS[12]}
 for _, name in ipairs(names) do lists[#lists + 1] = ARGV[6] .. name end
 for _, node in ipairs(nodes) do lists[#lists + 1] = ARGV[7] .. node end
 for _, func in ipairs(redis.call('HKEYS', KEYS[6])) do lists[#lists + 1] = ARGV[8] .. func end
@@ -64,7 +64,7 @@ if element then
   return {'cancelled', false}
 end
 
-local suffixes = {'', '.1', '.delayed', '.inbox', '.once'}
+local suffixes = {'', '.1', '.delayed', '.inbox', '.suspects', '.once'}
 for _, name in ipairs(names) do suffixes[#suffixes + 1] = '.queue.' .. name end
 for _, node in ipairs(nodes) do
   for _, suffix in ipairs(suffixes) do
