@@ -120,12 +120,12 @@ impl Wire {
         texts.collect()
     }
 
-    /// Takes up to [`BATCH`] elements into the in-flight list.
-    fn take(&mut self) -> io::Result<Vec<Vec<u8>>> {
+    /// Takes up to [`BATCH`] elements, into the in-flight list if `is_safe`.
+    fn take(&mut self, is_safe: bool) -> io::Result<Vec<Vec<u8>>> {
         self.add(&[b"LPOP", QUEUE, BATCH.to_string().as_bytes()]);
         self.flush()?;
         let elements = self.texts()?;
-        if !elements.is_empty() {
+        if is_safe && !elements.is_empty() {
             self.add_head(2 + elements.len());
             [b"RPUSH", IN_FLIGHT].iter().for_each(|word| self.add_word(word));
             elements.iter().for_each(|element| self.add_word(element));
@@ -133,27 +133,32 @@ impl Wire {
         Ok(elements)
     }
 
-    /// Adds what settles an answered request; gives back how many replies it has.
-    fn settle(&mut self, element: &[u8], id: &str) -> usize {
-        self.add(&[b"LREM", IN_FLIGHT, b"1", element]);
+    /// Adds what answers a request; gives back how many replies it has.
+    fn answer(&mut self, id: &str) -> usize {
         self.add(&[b"SET", format!("CERBAS-RESULT-{id}").as_bytes(), JSON, b"EX", b"60"]);
         self.add(&[b"PUBLISH", format!("CERBAS-RESPONSE-1-{id}").as_bytes(), JSON]);
         self.add(&[b"PUBLISH", format!("MSGPACK:CERBAS-RESPONSE-1-{id}").as_bytes(), MSGPACK]);
-        4
+        3
+    }
+
+    fn take_out(&mut self, element: &[u8]) -> usize {
+        self.add(&[b"LREM", IN_FLIGHT, b"1", element]);
+        1
     }
 }
 
-/// Drains `requests` requests; gives back how many a second.
+/// Drains `requests` requests; gives back how many a second. Those of at-most-once are in no in-flight list.
 pub(super) fn drain(address: &str, form: Form, requests: u64) -> io::Result<f64> {
     let mut wire = Wire::connect(address)?;
+    let (is_safe, has_body) = (form != Form::AtMostOnce, form != Form::InlineSilent);
     let start = Instant::now();
     loop {
-        let elements = wire.take()?;
+        let elements = wire.take(is_safe)?;
         if elements.is_empty() {
             return Ok(requests as f64 / start.elapsed().as_secs_f64());
         }
-        let mut replies = 1;
-        if form == Form::Numbered {
+        let mut replies = usize::from(is_safe);
+        if has_body {
             wire.add_head(1 + 2 * elements.len());
             wire.add_word(b"MGET");
             for element in &elements {
@@ -168,17 +173,15 @@ pub(super) fn drain(address: &str, form: Form, requests: u64) -> io::Result<f64>
 
         let mut replies = 0;
         for element in &elements {
-            if form == Form::Numbered {
-                let id = format!("{:0>10}", String::from_utf8_lossy(element));
-                replies += wire.settle(element, &id);
-                wire.add(&[b"DEL", format!("CERBAS-REQ-{id}").as_bytes()]);
-            } else {
-                wire.add(&[b"LREM", IN_FLIGHT, b"1", element]);
+            if is_safe {
+                replies += wire.take_out(element);
             }
-            replies += 1;
-        }
-        if form == Form::InlineSilent {
-            replies = elements.len();
+            if has_body {
+                let id = format!("{:0>10}", String::from_utf8_lossy(element));
+                replies += wire.answer(&id);
+                wire.add(&[b"DEL", format!("CERBAS-REQ-{id}").as_bytes()]);
+                replies += 1;
+            }
         }
         wire.flush()?;
         (0..replies).try_for_each(|_| wire.skip())?;
@@ -189,7 +192,7 @@ pub(super) fn drain(address: &str, form: Form, requests: u64) -> io::Result<f64>
 pub(super) fn echo(address: &str) -> io::Result<Exit> {
     let mut wire = Wire::connect(address)?;
     loop {
-        let mut elements = wire.take()?;
+        let mut elements = wire.take(true)?;
         let mut replies = usize::from(!elements.is_empty());
         if elements.is_empty() {
             wire.add(&[b"BLMOVE", QUEUE, IN_FLIGHT, b"LEFT", b"RIGHT", b"1"]);
@@ -199,7 +202,7 @@ pub(super) fn echo(address: &str) -> io::Result<Exit> {
         for element in &elements {
             let text = String::from_utf8_lossy(element);
             let id = text.split("\"id\":\"").nth(1).and_then(|rest| rest.split('"').next()).unwrap_or_default();
-            replies += wire.settle(element, id);
+            replies += wire.take_out(element) + wire.answer(id);
         }
         wire.flush()?;
         (0..replies).try_for_each(|_| wire.skip())?;

@@ -12,13 +12,17 @@ use super::failed;
 use crate::broker::ScratchRedis;
 use crate::cli::exit::Failure;
 
-/// The configuration of the measured daemon. `echo` is the function of all figures.
+/// The configuration of the measured daemon. `echo` is the function of all figures but one.
 const CONFIG: &str = "\
 [redis]
 server = \"external\"
 
 [functions.echo]
 builtin = \"echo\"
+
+[functions.once]
+builtin = \"echo\"
+delivery = \"at-most-once\"
 ";
 
 /// A running daemon; ended when dropped.
@@ -30,8 +34,14 @@ pub(super) struct Daemon {
 impl Daemon {
     /// Starts a daemon on `scratch` and waits until it says that it is ready.
     pub(super) fn start(scratch: &ScratchRedis) -> Result<Self, Failure> {
+        Self::start_with(scratch, CONFIG)
+    }
+
+    /// Starts a daemon with a configuration of its own.
+    pub(super) fn start_with(scratch: &ScratchRedis, config: &str) -> Result<Self, Failure> {
+        let text = config;
         let config = scratch.folder().join("bench.toml");
-        fs::write(&config, CONFIG).map_err(|error| failed("its configuration", error))?;
+        fs::write(&config, text).map_err(|error| failed("its configuration", error))?;
         let program = program()?;
         let mut command = Command::new(program);
         command.arg("run").arg("--config").arg(config);
@@ -80,6 +90,11 @@ impl Daemon {
             schedstat.split_whitespace().next()?.parse::<u64>().ok()
         });
         Duration::from_nanos(times.sum())
+    }
+
+    /// Ends it as `kill -9` does.
+    pub(super) fn kill(self) {
+        drop(self.process);
     }
 
     /// Ends it in order.

@@ -12,6 +12,8 @@ use crate::cli::exit::Failure;
 pub(super) enum Form {
     /// A body under a key of its own, and its number in the queue; answered.
     Numbered,
+    /// The same for a function whose calls are gone from Redis before they run.
+    AtMostOnce,
     /// The request is the element of the queue; nobody waits for the answer.
     InlineSilent,
 }
@@ -20,7 +22,7 @@ impl Form {
     /// The element of the queue for request `number`.
     pub(super) fn element(self, number: u64) -> String {
         match self {
-            Form::Numbered => number.to_string(),
+            Form::Numbered | Form::AtMostOnce => number.to_string(),
             Form::InlineSilent => format!(
                 r#"{{"id":"{number:032}","func":"echo","args":{{"message":"hello"}},"source":"bench","reply":false}}"#
             ),
@@ -30,6 +32,7 @@ impl Form {
 
 /// The body of a numbered request.
 const BODY: &str = r#"{"func":"echo","args":{"message":"hello"},"user":"peter","source":"bench"}"#;
+const BODY_ONCE: &str = r#"{"func":"once","args":{"message":"hello"},"user":"peter","source":"bench"}"#;
 
 /// How long a drain may take before something is wrong.
 const LONGEST: Duration = Duration::from_secs(120);
@@ -39,15 +42,25 @@ const LOOK: Duration = Duration::from_millis(2);
 
 /// Empties Redis and puts `requests` requests into the queue.
 pub(super) fn fill(scratch: &ScratchRedis, form: Form, requests: u64) -> Result<(), Failure> {
-    let fill = || {
+    scratch.flush().map_err(|reason| failed("emptying Redis", reason))?;
+    add(scratch, form, requests)
+}
+
+/// Puts `requests` requests into the queue.
+pub(super) fn add(scratch: &ScratchRedis, form: Form, requests: u64) -> Result<(), Failure> {
+    let add = || {
         let mut wire = Wire::connect(scratch.address())?;
-        wire.ask(&[b"FLUSHALL"])?;
         for first in (1..=requests).step_by(500) {
             let batch = first..(first + 500).min(requests + 1);
             let mut count = 0;
             for number in batch {
-                if form == Form::Numbered {
-                    wire.add(&[b"SET", format!("CERBAS-REQ-{number:010}").as_bytes(), BODY.as_bytes()]);
+                let body = match form {
+                    Form::Numbered => Some(BODY),
+                    Form::AtMostOnce => Some(BODY_ONCE),
+                    Form::InlineSilent => None,
+                };
+                if let Some(body) = body {
+                    wire.add(&[b"SET", format!("CERBAS-REQ-{number:010}").as_bytes(), body.as_bytes()]);
                     count += 1;
                 }
                 wire.add(&[b"RPUSH", b"CERBAS-QUEUE", form.element(number).as_bytes()]);
@@ -58,7 +71,20 @@ pub(super) fn fill(scratch: &ScratchRedis, form: Form, requests: u64) -> Result<
         }
         Ok::<(), std::io::Error>(())
     };
-    fill().map_err(|error| failed("filling the queue", error))
+    add().map_err(|error| failed("filling the queue", error))
+}
+
+/// Waits until a daemon has taken all.
+pub(super) fn until_empty(scratch: &ScratchRedis) -> Result<(), Failure> {
+    let mut wire = Wire::connect(scratch.address()).map_err(|error| failed("draining", error))?;
+    let start = Instant::now();
+    while wire.ask(&[b"LLEN", b"CERBAS-QUEUE"]).map_err(|error| failed("draining", error))? > 0 {
+        if start.elapsed() > LONGEST {
+            return Err(failed("draining", format!("requests still wait after {LONGEST:?}")));
+        }
+        std::thread::sleep(LOOK);
+    }
+    Ok(())
 }
 
 /// Requests per second between a tenth and nine tenths of the queue, while a daemon drains it to the end.

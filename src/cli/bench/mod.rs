@@ -7,6 +7,7 @@ mod bare;
 mod calls;
 mod daemon;
 mod drain;
+mod recovery;
 mod table;
 
 use std::time::Duration;
@@ -32,6 +33,9 @@ pub(super) struct Bench {
     /// How often each figure is measured; the medians are printed
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u64).range(1..=100))]
     rounds: u64,
+    /// How many requests one daemon does in a row, to see whether its memory grows; 0 leaves that out
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(0..=100_000_000))]
+    endurance: u64,
     /// Let Redis write its append-only file, as the managed one does
     #[arg(long)]
     persist: bool,
@@ -68,9 +72,12 @@ impl Bench {
         {
             self.drain(&scratch, form, name, &mut table)?;
         }
+        self.compare(&scratch, &mut table)?;
         self.calls(&scratch, 1, self.calls, &mut table)?;
         self.calls(&scratch, self.clients, self.calls * 4, &mut table)?;
         idle(&scratch, &mut table)?;
+        self.endure(&scratch, &mut table)?;
+        recover(&mut table)?;
         output::print_bytes(if self.json { table.json() } else { table.text() }.as_bytes())
     }
 
@@ -90,6 +97,56 @@ impl Bench {
         }
         table.add(Figure::rate(name, "requests/s", &ours, &limits, 0.8));
         table.add(Figure::below(&format!("{name}: peak memory"), "MiB", &peaks, 24.0));
+        Ok(())
+    }
+
+    /// What crash safety costs, and what further daemons bring.
+    fn compare(&self, scratch: &ScratchRedis, table: &mut Table) -> Result<(), Failure> {
+        let (mut safe, mut once, mut bare, mut four) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for round in 1..=self.rounds {
+            let _shown = Waiting::show(format!("drain, compared, round {round} of {}", self.rounds));
+            safe.push(self.drain_with(scratch, Form::Numbered, 1)?);
+            once.push(self.drain_with(scratch, Form::AtMostOnce, 1)?);
+            four.push(self.drain_with(scratch, Form::Numbered, 4)?);
+            drain::fill(scratch, Form::AtMostOnce, self.requests)?;
+            let rate = bare::drain(scratch.address(), Form::AtMostOnce, self.requests);
+            bare.push(rate.map_err(|error| failed("the bare loop", error))?);
+        }
+        table.add(Figure::rate("drain, beside at-most-once", "requests/s", &safe, &once, 0.85));
+        table.add(Figure::rate("drain, beside a bare loop without safety", "requests/s", &safe, &bare, 0.85));
+        table.add(Figure::rate("drain with 4 daemons, beside 1", "requests/s", &four, &safe, 1.0));
+        Ok(())
+    }
+
+    /// The rate at which `daemons` daemons drain a full queue.
+    fn drain_with(&self, scratch: &ScratchRedis, form: Form, daemons: usize) -> Result<f64, Failure> {
+        drain::fill(scratch, form, self.requests)?;
+        let daemons: Vec<Daemon> = (0..daemons).map(|_| Daemon::start(scratch)).collect::<Result<_, _>>()?;
+        let rate = drain::measure(scratch, self.requests)?;
+        daemons.into_iter().try_for_each(Daemon::stop)?;
+        Ok(rate)
+    }
+
+    /// Whether the memory of a daemon grows.
+    fn endure(&self, scratch: &ScratchRedis, table: &mut Table) -> Result<(), Failure> {
+        const STEP: u64 = 100_000;
+        let steps = self.endurance / STEP;
+        if steps == 0 {
+            return Ok(());
+        }
+        scratch.flush().map_err(|reason| failed("emptying Redis", reason))?;
+        let daemon = Daemon::start(scratch)?;
+        let mut memory = Vec::new();
+        for step in 1..=steps {
+            let _shown = Waiting::show(format!("memory, {} of {} requests", step * STEP, self.endurance));
+            drain::add(scratch, Form::Numbered, STEP)?;
+            drain::until_empty(scratch)?;
+            memory.push(daemon.memory());
+            table.add(Figure::plain(&format!("memory after {} requests", step * STEP), "MiB", daemon.memory()));
+        }
+        daemon.stop()?;
+        let growth = memory.last().zip(memory.first()).map_or(0.0, |(last, first)| (last - first).max(0.0));
+        table.add(Figure::below("memory: growth from the first to the last", "MiB", &[growth], 1.0));
         Ok(())
     }
 
@@ -129,6 +186,16 @@ impl Bench {
 
 /// How long the idle daemon is watched.
 const IDLE: Duration = Duration::from_secs(10);
+
+/// How many daemons are killed.
+const KILLS: u64 = 5;
+
+fn recover(table: &mut Table) -> Result<(), Failure> {
+    let _shown = Waiting::show("recovery after kill -9".to_owned());
+    let times = recovery::measure(KILLS)?;
+    table.add(Figure::below(&format!("kill -9: {} calls run elsewhere", recovery::RUNNING), "s", &times, 12.0));
+    Ok(())
+}
 
 fn idle(scratch: &ScratchRedis, table: &mut Table) -> Result<(), Failure> {
     let _shown = Waiting::show("idle".to_owned());

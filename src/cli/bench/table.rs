@@ -56,6 +56,11 @@ impl Figure {
         Figure { goal: goal.map(|goal| format!("<= {goal:.2}")), is_reached, ..figure }
     }
 
+    /// Only shown.
+    pub(super) fn plain(name: &str, unit: &'static str, value: f64) -> Self {
+        Self::new(name, unit, &[value], &[])
+    }
+
     /// Less is better, and less than `goal` is wanted.
     pub(super) fn below(name: &str, unit: &'static str, values: &[f64], goal: f64) -> Self {
         let figure = Self::new(name, unit, values, &[]);
