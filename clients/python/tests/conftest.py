@@ -58,6 +58,14 @@ builtin = "halt"
 worker = ["{python}", "{tests}/worker_program.py"]
 [functions.whoami]
 worker = ["{python}", "{tests}/worker_program.py"]
+[functions.onward]
+worker = ["{python}", "{tests}/worker_program.py"]
+processes = 2
+[functions.chain]
+worker = ["{python}", "{tests}/worker_program.py"]
+[functions.hopeless]
+worker = ["{python}", "{tests}/worker_program.py"]
+retries = 5
 """
 
 

@@ -40,6 +40,76 @@ def test_arguments_can_have_any_name(lonely, fake):
     assert fake.take()["args"] == {"timeout": 1, "func": 2, "self": 3, "args": 4}
 
 
+def test_options_go_into_the_request(lonely, fake, scratch):
+    lonely.with_options(node="web-1", retries=3, unique="report").send("f")
+    request = fake.take()
+    expected = {"node": "web-1", "retries": 3, "unique": "report", "on_duplicate": "reject"}
+    assert {name: request.get(name) for name in expected} == expected
+    lonely.with_options(unique="report", replace=True).with_options(retries=0).later(1).send("f")
+    request = fake.take()
+    assert (request["on_duplicate"], request["retries"], request["delay"]) == ("replace", 0, 1000)
+    assert "node" not in request
+    lonely.send("f")
+    assert not {"node", "retries", "unique", "on_duplicate", "chain", "deadline"} & fake.take().keys()
+
+
+def test_a_request_goes_into_the_queue_that_was_named_and_is_withdrawn_from_there(lonely, scratch):
+    lonely.with_options(queue="reports").send("f")
+    assert scratch.llen("CERBAS-QUEUE-reports") == 1
+    with pytest.raises(cerbas.NoAnswer) as caught:
+        lonely.with_options(queue="reports").call("f", timeout=0.05)
+    assert not caught.value.taken
+    assert scratch.llen("CERBAS-QUEUE-reports") == 1
+    lonely.with_options(queue="default").send("f")
+    assert scratch.llen("CERBAS-QUEUE") == 1
+
+
+def test_only_a_unique_request_can_replace_another(lonely):
+    with pytest.raises(ValueError, match=r"^replace: "):
+        lonely.with_options(replace=True)
+
+
+def test_what_a_command_calls_knows_who_waits_and_until_when(lonely, fake, monkeypatch):
+    deadline = round(time.time() * 1000) + 1000
+    monkeypatch.setenv("CERBAS_CHAIN", '["first", "second"]')
+    monkeypatch.setenv("CERBAS_DEADLINE", str(deadline))
+    with lonely.submit("f", timeout=60):
+        request = fake.take()
+    assert (request["chain"], request["deadline"]) == (["first", "second"], deadline)
+    assert 0 < request["expires"] <= 1000
+    with lonely.submit("f", timeout=0.2):
+        request = fake.take()
+    assert request["deadline"] < deadline and request["expires"] == 200
+    # Nobody waits for this one, so it may take its time.
+    lonely.send("f")
+    assert not {"chain", "deadline"} & fake.take().keys()
+
+
+@pytest.mark.parametrize("chain", ["", "[]", "no list", "7", "null"])
+def test_an_environment_that_makes_no_sense_is_nobodys_chain(lonely, fake, monkeypatch, chain):
+    monkeypatch.setenv("CERBAS_CHAIN", chain)
+    monkeypatch.setenv("CERBAS_DEADLINE", "soon")
+    with lonely.submit("f"):
+        assert "chain" not in fake.take()
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("duplicate", cerbas.Duplicate),
+        ("no such node", cerbas.NoSuchNode),
+        ("cycle: a -> b -> a", cerbas.CallCycle),
+        ("something new", cerbas.Rejected),
+    ],
+)
+def test_each_refusal_is_an_error_of_its_own(lonely, fake, reason, kind):
+    with lonely.submit("f") as pending:
+        fake.answer(fake.take(), reason, status="error", verdict="rejected")
+        with pytest.raises(kind) as caught:
+            pending.result()
+    assert (type(caught.value), caught.value.reason) == (kind, reason)
+
+
 def test_a_later_call_carries_its_delay_and_waits_that_much_longer(lonely, fake):
     with lonely.later(0.3).submit("hello", timeout=0.2) as pending:
         request = fake.take()

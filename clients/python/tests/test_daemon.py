@@ -129,3 +129,46 @@ def test_the_test_client_passes_and_halts_the_daemon(redis_socket, tmp_path):
         assert finished.returncode == 0, finished.stdout + finished.stderr
         assert len(finished.stdout.splitlines()) == 5
         wait_until(lambda: daemon.poll() is not None, "the daemon has stopped", seconds=30)
+
+
+def test_a_function_that_calls_others_hands_chain_and_time_on(client, url):
+    answer = client.call("onward", {"func": "chain", "redis": url}, timeout=10)
+    assert answer["chain"] == ["onward", "chain"]
+    assert time.time() < answer["deadline"] < time.time() + 6
+
+
+def test_functions_that_wait_for_each_other_are_refused_at_once(client, url):
+    start = time.monotonic()
+    with pytest.raises(cerbas.FunctionError, match=r"cycle: onward -> onward"):
+        client.call("onward", {"func": "onward", "redis": url}, timeout=10)
+    assert time.monotonic() - start < 4
+
+
+def test_what_is_hopeless_is_not_tried_again(client):
+    with pytest.raises(cerbas.FunctionError, match="the picture is gone"):
+        client.call("hopeless")
+
+
+def test_a_request_for_a_node_that_is_not_there_is_refused(client):
+    with pytest.raises(cerbas.NoSuchNode):
+        client.with_options(node="nobody").call("hello")
+
+
+def test_a_request_for_all_nodes_is_answered_by_each(client):
+    answers = client.with_options(node="*").call("hello")
+    assert [answer["data"] for answer in answers.values()] == ["hello world!"]
+
+
+def test_the_second_of_two_that_are_unique_is_a_duplicate(client):
+    one = client.with_options(unique="one")
+    with one.later(3600).submit("hello"), pytest.raises(cerbas.Duplicate):
+        wait_until(lambda: _is_refused(one), "the first one waits")
+        one.call("hello")
+
+
+def _is_refused(client):
+    try:
+        client.call("hello")
+    except cerbas.Duplicate:
+        return True
+    return False

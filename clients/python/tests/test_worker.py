@@ -178,3 +178,15 @@ def test_a_program_that_could_not_serve_says_why_at_its_start(program, why):
     _, log = worker.end()
     assert worker.process.returncode == 1
     assert why in log
+
+
+def test_what_is_hopeless_says_so(worker):
+    assert worker.call("hopeless") == {**error("the picture is gone"), "retry": False}
+    worker.process.stdin.close()
+    assert "Traceback" not in worker.process.stderr.read().decode()
+
+
+def test_a_call_knows_who_waits_for_it_and_until_when(worker):
+    line = {"id": "7", "func": "chain", "args": {}, "deadline": 1700000000500, "chain": ["first", "chain"]}
+    assert worker.tell(line) == ok({"chain": ["first", "chain"], "deadline": 1700000000.5})
+    assert worker.call("chain") == ok({"chain": [], "deadline": None})

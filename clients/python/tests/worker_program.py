@@ -64,6 +64,23 @@ def endless() -> list:
 
 
 @cerbas.function
+def hopeless() -> None:
+    raise cerbas.DoNotRetry("the picture is gone")
+
+
+@cerbas.function
+def chain(call: cerbas.Call) -> dict:
+    return {"chain": list(call.chain), "deadline": call.deadline}
+
+
+@cerbas.function
+def onward(call: cerbas.Call, func: str, redis: str) -> object:
+    with cerbas.Client(redis, source="test") as client:
+        # On to itself is a circle.
+        return client.call(func, {"redis": redis, "func": func} if func == "onward" else {}, timeout=30)
+
+
+@cerbas.function
 def badtext() -> None:
     raise RuntimeError("file \udcff")
 

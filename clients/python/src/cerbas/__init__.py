@@ -12,15 +12,18 @@
 from .client import Client
 from .errors import (
     BadCall,
+    CallCycle,
     CallTimeout,
     Cancelled,
     CerbasError,
     ConnectionFailed,
+    Duplicate,
     Expired,
     FunctionError,
     InvalidArguments,
     Lost,
     NoAnswer,
+    NoSuchNode,
     NotAuthorized,
     Overload,
     Rejected,
@@ -28,23 +31,27 @@ from .errors import (
 )
 from .legacy import request, request_without_response, start
 from .pending import PendingAnswer
-from .worker import Call, function, serve
+from .worker import Call, DoNotRetry, function, serve
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BadCall",
     "Call",
+    "CallCycle",
     "CallTimeout",
     "Cancelled",
     "CerbasError",
     "Client",
     "ConnectionFailed",
+    "DoNotRetry",
+    "Duplicate",
     "Expired",
     "FunctionError",
     "InvalidArguments",
     "Lost",
     "NoAnswer",
+    "NoSuchNode",
     "NotAuthorized",
     "Overload",
     "PendingAnswer",

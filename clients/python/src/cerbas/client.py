@@ -9,6 +9,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+from . import context
 from .link import Link
 from .pending import PendingAnswer
 
@@ -41,6 +42,8 @@ class Client:
         self._source = source
         self._msgpack = msgpack
         self._delay = 0.0
+        self._queue: str | None = None
+        self._options: dict[str, Any] = {}
 
     def call(self, func: str, given: Mapping[str, Any] | None = None, /, *, timeout: float = 5.0, **args: Any) -> Any:
         """Calls a function and returns its value.
@@ -63,15 +66,32 @@ class Client:
         if not timeout > 0:
             raise ValueError(f"timeout: must be more than 0 seconds, not {timeout!r}")
         id = uuid.uuid4().hex
+        fields: dict[str, Any] = {}
+        served = context.current()
+        if served is not None:
+            now = time.time() * 1000
+            end = now + (self._delay + timeout) * 1000
+            if served.deadline is not None:
+                # Nobody waits longer for the function that asks.
+                end = min(end, served.deadline)
+                timeout = max(0.001, (end - now) / 1000 - self._delay)
+            fields = {"chain": list(served.chain), "deadline": round(end)}
         expires = max(1, round(timeout * 1000))
-        element = self._request(func, given, args, id=id, expires=expires)
+        element = self._request(func, given, args, id=id, expires=expires, **fields)
         deadline = time.monotonic() + self._delay + timeout
         letter = self._link.open(id, self._msgpack, deadline)
         pending = PendingAnswer(
-            self._link, letter, id=id, func=func, element=element, msgpack=self._msgpack, deadline=deadline
+            self._link,
+            letter,
+            id=id,
+            func=func,
+            element=element,
+            queue=self._queue,
+            msgpack=self._msgpack,
+            deadline=deadline,
         )
         try:
-            self._link.push(element, id)
+            self._link.push(element, id, self._queue)
         except BaseException:
             # It may have arrived all the same; nobody will wait for it.
             pending.close()
@@ -81,7 +101,7 @@ class Client:
     def send(self, func: str, given: Mapping[str, Any] | None = None, /, **args: Any) -> str:
         """Asks for a call that nobody waits for, and returns the id of the request. It never expires."""
         id = uuid.uuid4().hex
-        self._link.push(self._request(func, given, args, id=id, reply=False), id)
+        self._link.push(self._request(func, given, args, id=id, reply=False), id, self._queue)
         return id
 
     def later(self, seconds: float) -> Client:
@@ -94,6 +114,38 @@ class Client:
             raise ValueError(f"delay: must be 0 to 366 days, not {seconds!r} seconds")
         client = copy.copy(self)
         client._delay = float(seconds)
+        return client
+
+    def with_options(
+        self,
+        *,
+        queue: str | None = None,
+        node: str | None = None,
+        retries: int | None = None,
+        unique: str | None = None,
+        replace: bool = False,
+    ) -> Client:
+        """This client with other options: ``client.with_options(queue="reports", retries=3).send("report")``.
+
+        `queue`: one of the further queues that the daemons serve.
+        `node`: the name of the daemon that runs it; ``"*"``: all of them, and the value has the answer of each under its
+        name.
+        `retries`: how often a call that fails runs again, whatever its function says.
+        `unique`: a key. While another request with this key waits or runs, the call is a :class:`~cerbas.Duplicate`; with
+        `replace` it takes the place of that one, which is cancelled.
+
+        What is not given stays as it is. Both clients share their connections: closing one closes both.
+        """
+        if replace and unique is None:
+            raise ValueError("replace: only a request with a unique key can replace another")
+        client = copy.copy(self)
+        if queue is not None:
+            client._queue = queue
+        options: dict[str, Any] = {"node": node, "retries": retries, "unique": unique}
+        if unique is not None:
+            options["on_duplicate"] = "replace" if replace else "reject"
+        given = {name: value for name, value in options.items() if value is not None}
+        client._options = {**self._options, **given}
         return client
 
     def close(self) -> None:
@@ -110,7 +162,7 @@ class Client:
         return f"Client({self._link.url!r})"
 
     def _request(self, func: str, given: Mapping[str, Any] | None, args: Mapping[str, Any], **fields: Any) -> str:
-        request: dict[str, Any] = {"func": func, "sent_at": round(time.time() * 1000), **fields}
+        request: dict[str, Any] = {"func": func, "sent_at": round(time.time() * 1000), **fields, **self._options}
         arguments = {**(given or {}), **args}
         if arguments:
             request["args"] = arguments

@@ -78,6 +78,18 @@ class Overload(Rejected):
     """Too much is waiting already; try later."""
 
 
+class Duplicate(Rejected):
+    """Another request with the same unique key waits or runs."""
+
+
+class NoSuchNode(Rejected):
+    """No daemon has the name that the request is for."""
+
+
+class CallCycle(Rejected):
+    """The function waits, through others, for this very call; ``reason`` names the chain."""
+
+
 class NoAnswer(CerbasError, TimeoutError):
     """Nothing came in time.
 
@@ -113,6 +125,8 @@ _REJECTIONS: dict[str, type[Rejected]] = {
     "cerbas authorization - invalid user": NotAuthorized,
     "bad call": BadCall,
     "overload": Overload,
+    "duplicate": Duplicate,
+    "no such node": NoSuchNode,
 }
 
 
@@ -122,5 +136,5 @@ def error_of_verdict(verdict: str, data: Any, *, id: str, func: str) -> CerbasEr
     # A verdict that this version does not know is still an error, of the base class.
     kind = _VERDICTS.get(verdict, CerbasError)
     if kind is Rejected:
-        kind = _REJECTIONS.get(reason, Rejected)
+        kind = CallCycle if reason.startswith("cycle: ") else _REJECTIONS.get(reason, Rejected)
     return kind(f"{func}: {reason}", id=id, func=func, verdict=verdict, reason=reason)

@@ -50,16 +50,20 @@ class Link:
                 min(deadline, time.monotonic() + SOCKET_TIMEOUT),
             )
 
-    def push(self, element: str, id: str) -> None:
-        """Puts an element at the end of the queue. Not tried twice: twice in the queue is run twice."""
+    def push(self, element: str, id: str, queue: str | None = None) -> None:
+        """Puts an element at the end of a queue. Not tried twice: twice in the queue is run twice."""
         with self.errors(id):
-            self._redis.rpush(self.queue, element)
+            self._redis.rpush(self._queue(queue), element)
 
-    def withdraw(self, element: str, id: str) -> bool:
-        """Takes the element out of the queue; false where a daemon has taken it already."""
+    def withdraw(self, element: str, id: str, queue: str | None = None) -> bool:
+        """Takes the element out of its queue; false where a daemon has taken it already."""
         with self.errors(id):
-            removed: Any = self._redis.lrem(self.queue, 1, element)
+            removed: Any = self._redis.lrem(self._queue(queue), 1, element)
             return bool(removed)
+
+    def _queue(self, name: str | None) -> str:
+        """The key of a further queue, or of the usual one, which can also be called ``default``."""
+        return self.queue if name in (None, "default") else f"{self.queue}-{name}"
 
     def stored(self, id: str) -> bytes | None:
         """The stored answer, as JSON, or ``None``."""

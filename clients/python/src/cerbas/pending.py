@@ -35,6 +35,7 @@ class PendingAnswer:
         id: str,
         func: str,
         element: str,
+        queue: str | None = None,
         msgpack: bool,
         deadline: float,
         forget: Callable[[], None] | None = None,
@@ -44,6 +45,7 @@ class PendingAnswer:
         self._link = link
         self._letter = letter
         self._element = element
+        self._queue = queue
         self._msgpack = msgpack
         self._deadline = deadline
         self._forget = forget
@@ -180,7 +182,7 @@ class PendingAnswer:
         return True
 
     def _withdraw(self) -> bool:
-        is_withdrawn = self._link.withdraw(self._element, self.id)
+        is_withdrawn = self._link.withdraw(self._element, self.id, self._queue)
         if is_withdrawn and self._forget is not None:
             self._forget()
         return is_withdrawn

@@ -26,7 +26,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, BinaryIO, Callable, TypeVar, overload
 
+from . import context
+
 _Body = TypeVar("_Body", bound=Callable[..., Any])
+
+
+class DoNotRetry(Exception):
+    """Raised by a function: it failed, and to try it again is pointless, whatever ``retries`` say."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,10 @@ class Call:
     source: str | None
     #: How many seconds the function may run; after that the daemon kills this process.
     timeout: float | None
+    #: When that is, in seconds since 1970.
+    deadline: float | None = None
+    #: The functions that wait for this call, the first one first; the last is this one.
+    chain: tuple[str, ...] = ()
 
 
 class _Function:
@@ -74,7 +84,8 @@ def function(name: str | None = None) -> Callable[[_Body], _Body]: ...
 def function(name: _Body | str | None = None) -> _Body | Callable[[_Body], _Body]:
     """Registers a function under its own name, or under another one: ``@cerbas.function("make-thumb")``.
 
-    It is called with the arguments of the request, by name, and returns a JSON value.
+    It is called with the arguments of the request, by name, and returns a JSON value. What it raises is the error of the
+    call; a :class:`DoNotRetry` is one that is not tried again.
     """
     if callable(name):
         return _register(name, name.__name__)
@@ -140,11 +151,17 @@ def _answer(line: bytes) -> bytes:
     except TypeError as error:
         print(f"{call.func}: invalid arguments: {error}", file=sys.stderr)
         return _line(id, "error", "invalid arguments")
+    deadline = None if call.deadline is None else round(call.deadline * 1000)
+    token = context.serving(context.Context(call.chain or (call.func,), deadline))
     try:
         value = served.body(*bound.args, **bound.kwargs)
+    except DoNotRetry as error:
+        return _line(id, "error", str(error) or "failed for good", retry=False)
     except Exception as error:
         traceback.print_exc()
         return _line(id, "error", str(error) or type(error).__name__)
+    finally:
+        context.served(token)
     try:
         return _line(id, "ok", value)
     except (TypeError, ValueError, RecursionError) as error:
@@ -152,13 +169,15 @@ def _answer(line: bytes) -> bytes:
 
 
 def _read(fields: Mapping[str, Any]) -> tuple[Call, Mapping[str, Any]]:
-    timeout = fields.get("timeout")
+    timeout, deadline = fields.get("timeout"), fields.get("deadline")
     call = Call(
         id=fields["id"],
         func=fields["func"],
         user=fields.get("user"),
         source=fields.get("source"),
         timeout=None if timeout is None else timeout / 1000,
+        deadline=None if deadline is None else deadline / 1000,
+        chain=tuple(fields.get("chain") or ()),
     )
     args = fields.get("args") or {}
     if not isinstance(args, dict):
@@ -174,11 +193,11 @@ def _find(name: str) -> _Function:
     raise LookupError(f"undefined function: {name}; known: {', '.join(sorted(_functions))}")
 
 
-def _line(id: Any, status: str, data: Any) -> bytes:
+def _line(id: Any, status: str, data: Any, **more: Any) -> bytes:
     if status == "error":
         # The text of an exception can hold broken Unicode, and the caller needs it all the same.
         data = data.encode("utf-8", "replace").decode()
-    answer = {"id": id, "status": status, "data": data}
+    answer = {"id": id, "status": status, "data": data, **more}
     return json.dumps(answer, allow_nan=False, ensure_ascii=False).encode() + b"\n"
 
 
