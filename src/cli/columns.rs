@@ -137,6 +137,25 @@ impl Columns {
     }
 }
 
+/// An amount of memory, in the largest unit that it fills.
+pub(super) fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut value = bytes as f64 / 1024.0;
+    let mut units = UNITS.iter();
+    let mut unit = units.next().expect("there is one");
+    for larger in units {
+        // What would be shown as 1024.0 of one is 1.0 of the next.
+        if value < 1023.95 {
+            break;
+        }
+        (value, unit) = (value / 1024.0, larger);
+    }
+    format!("{value:.1} {unit}")
+}
+
 /// A time in milliseconds, in its two largest units.
 pub(super) fn span(milliseconds: u64) -> String {
     let seconds = milliseconds / 1000;
@@ -159,6 +178,14 @@ pub(super) fn span_or_dash(milliseconds: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_size_is_shown_in_the_largest_unit_that_it_fills() {
+        let shown = [0, 1023, 1024, 1536, 1048524, 1048525, 8 << 20, 3 << 30, u64::MAX].map(size);
+        let expected =
+            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "1023.9 KiB", "1.0 MiB", "8.0 MiB", "3.0 GiB", "16777216.0 TiB"];
+        assert_eq!(shown, expected);
+    }
 
     #[test]
     fn columns_are_as_wide_as_what_is_in_them() {

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::columns::{Line, Tone};
+use super::columns::{Line, Tone, size};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
 use crate::broker::Facts;
@@ -195,10 +195,6 @@ fn promise(facts: &Facts) -> String {
 
 fn direction(skew: i64) -> &'static str {
     if skew < 0 { "behind the clock" } else { "ahead of the clock" }
-}
-
-fn size(bytes: u64) -> String {
-    bytesize::ByteSize(bytes).display().iec().to_string()
 }
 
 #[cfg(test)]

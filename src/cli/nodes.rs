@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::columns::{Cell, Columns, Tone, cell, plain, span};
+use super::columns::{Cell, Columns, Tone, cell, plain, size, span};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
 use crate::broker::Member;
@@ -131,5 +131,5 @@ pub(super) fn left(member: &Member) -> Cell {
 
 /// An amount of memory.
 pub(super) fn memory(bytes: u64) -> String {
-    if bytes == 0 { "-".to_owned() } else { bytesize::ByteSize(bytes).display().iec().to_string() }
+    if bytes == 0 { "-".to_owned() } else { size(bytes) }
 }

@@ -11,8 +11,11 @@ use toml::Spanned;
 use toml::de::DeValue;
 
 use super::section::{nearest, quoted};
-use crate::functions::Rate;
+use crate::functions::{self, Rate};
 use crate::protocol::MAX_DELAY;
+
+/// A size that nothing here has; a range that ends there has no end.
+const NO_LIMIT: u64 = 1 << 50;
 
 /// Why a value does not fit its key.
 #[derive(Debug)]
@@ -130,8 +133,13 @@ impl Value<'_> {
         };
         let in_range = size.filter(|size| range.contains(size)).and_then(|size| N::try_from(size).ok());
         in_range.ok_or_else(|| {
-            let (least, most) = (ByteSize(*range.start()), ByteSize(*range.end()));
-            format!("expected a size such as \"1MiB\", from {least} to {most}, found {found}").into()
+            // Not what `bytesize` would show: its logarithm alone brings in libm, which every daemon would hold in memory.
+            let (least, most) = (functions::size(*range.start() as usize), functions::size(*range.end() as usize));
+            let allowed = match *range.end() {
+                NO_LIMIT.. => format!("at least {least}"),
+                _ => format!("from {least} to {most}"),
+            };
+            format!("expected a size such as \"1MiB\", {allowed}, found {found}").into()
         })
     }
 

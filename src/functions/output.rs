@@ -28,12 +28,13 @@ pub(super) fn excerpt(bytes: &[u8], characters: usize) -> String {
 }
 
 /// A number of bytes as people say it.
-pub(super) fn size(bytes: usize) -> String {
+pub(crate) fn size(bytes: usize) -> String {
     const MIB: usize = 1 << 20;
     const KIB: usize = 1 << 10;
     match bytes {
         _ if bytes >= MIB && bytes.is_multiple_of(MIB) => format!("{} MiB", bytes / MIB),
         _ if bytes >= KIB && bytes.is_multiple_of(KIB) => format!("{} KiB", bytes / KIB),
+        1 => "1 byte".to_owned(),
         _ => format!("{bytes} bytes"),
     }
 }
