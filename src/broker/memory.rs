@@ -232,8 +232,7 @@ impl Broker for Memory {
                 Settlement::HandedBack { claim } => match claim.source {
                     Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
                     Source::Delayed => state.delayed.push((0, Arc::clone(&claim.element))),
-                    // Nothing outlives a daemon here, so nothing is suspect.
-                    Source::Inbox | Source::Suspects => state.inbox.push_front(Arc::clone(&claim.element)),
+                    Source::Inbox => state.inbox.push_front(Arc::clone(&claim.element)),
                 },
             }
             if let Some((id, answer)) = settlement.answer() {
@@ -379,7 +378,6 @@ impl State {
                 let count = limit.min(self.inbox.len());
                 self.inbox.drain(..count).collect()
             }
-            Source::Suspects => Vec::new(),
             Source::Delayed => {
                 let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
                 due.map(|(_, element)| element).collect()

@@ -32,13 +32,11 @@ pub type Result<T> = std::result::Result<T, BrokerError>;
 pub enum Source {
     /// A queue, by its number: 0 is the usual one, 1 that under its old name, the further ones follow.
     Queue(usize),
-    /// The requests whose `delay` is over, or that run again.
+    /// The requests whose `delay` is over, or that run again. Also those of which one more death of a daemon is the last:
+    /// they start one by one, as of several that were in flight together only one may be what kills daemons.
     Delayed,
     /// The requests that are for this daemon only.
     Inbox,
-    /// Those of which one more death of a daemon is the last. They start one by one: of several that were in flight together
-    /// only one may be what kills daemons.
-    Suspects,
 }
 
 /// A queue that is served.

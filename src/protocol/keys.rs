@@ -137,7 +137,7 @@ impl Keys {
 
     /// All lists in which a node can have something in flight, with those of the queues called `names`.
     pub fn all_in_flight<'a>(&self, node: &str, names: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-        let usual = ["", ".1", ".delayed", ".inbox", ".suspects", ".once"].map(str::to_owned);
+        let usual = ["", ".1", ".delayed", ".inbox", ".once"].map(str::to_owned);
         let suffixes = usual.into_iter().chain(names.into_iter().map(|name| format!(".queue.{name}")));
         suffixes.map(|suffix| format!("{}-INFLIGHT-{node}{suffix}", self.prefix)).collect()
     }

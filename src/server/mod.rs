@@ -246,7 +246,6 @@ impl Running {
                 Source::Queue(number) => (format!("intake-{}", terms(number).name), terms(number).max_length),
                 Source::Delayed => ("intake-delayed".to_owned(), None),
                 Source::Inbox => ("intake-inbox".to_owned(), None),
-                Source::Suspects => ("intake-suspects".to_owned(), None),
             };
             let intake = Intake {
                 source,

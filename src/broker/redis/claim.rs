@@ -15,9 +15,6 @@ static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scri
 static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
 static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
 
-/// One that has run so long beside its daemon is no suspect any more, and the next may start.
-const SUSPECT_TRIAL: Duration = Duration::from_secs(5);
-
 /// How often it is looked whether the last one has ended.
 const SUSPECT_PAUSE: Duration = Duration::from_millis(10);
 
@@ -39,33 +36,19 @@ impl RedisBroker {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
         }
         let mut claimed = match source {
-            Source::Suspects if !self.may_claim_suspect() => {
-                std::thread::sleep(patience.min(SUSPECT_PAUSE));
-                Vec::new()
-            }
-            Source::Suspects => {
-                let claimed = link.with(|connection| self.claim_queue(connection, source, 1, patience))?;
-                if !claimed.is_empty() {
-                    *lock(&self.last_suspect) = Some(Instant::now());
-                }
-                claimed
-            }
             Source::Queue(_) | Source::Inbox => {
                 link.with(|connection| self.claim_queue(connection, source, limit, patience))?
             }
             Source::Delayed => link.with(|connection| self.claim_due(connection, limit))?,
         };
-        if source == Source::Delayed && claimed.is_empty() && self.due.wait(patience) {
-            claimed = link.with(|connection| self.claim_due(connection, limit))?;
+        if source == Source::Delayed && claimed.is_empty() {
+            let patience = if self.suspects.are_waiting() { patience.min(SUSPECT_PAUSE) } else { patience };
+            if self.due.wait(patience) {
+                claimed = link.with(|connection| self.claim_due(connection, limit))?;
+            }
         }
         self.hold(source, &claimed);
         Ok(claimed)
-    }
-
-    /// Whether the last suspect has ended, or has run for long enough.
-    fn may_claim_suspect(&self) -> bool {
-        let is_on_trial = || lock(&self.last_suspect).is_some_and(|since| since.elapsed() < SUSPECT_TRIAL);
-        self.held[self.sources.place(Source::Suspects)].is_empty() || !is_on_trial()
     }
 
     /// Claims what stands at the end of a queue behind too many others.
@@ -128,7 +111,6 @@ impl RedisBroker {
         let identity = self.identity();
         let (queue, above) = match source {
             Source::Queue(number) => (self.sources.key(number), self.sources.above(number)),
-            Source::Suspects => (identity.suspects.as_str(), [].as_slice()),
             Source::Inbox | Source::Delayed => (identity.inbox.as_str(), [].as_slice()),
         };
         let in_flight = &identity.in_flight[self.sources.place(source)];
@@ -148,16 +130,23 @@ impl RedisBroker {
     }
 
     fn claim_due(&self, connection: &mut Connection, limit: usize) -> RedisResult<Vec<Claimed>> {
-        let delayed = self.options.keys.delayed();
+        let keys = &self.options.keys;
         let identity = self.identity();
-        let mut invocation = CLAIM_DUE.key(delayed);
+        let place = self.sources.place(Source::Delayed);
+        let may_take = self.suspects.may_claim(Instant::now(), |last| self.held[place].holds(last));
+        let mut invocation = CLAIM_DUE.key(keys.delayed());
         self.due.ask();
-        let (elements, next): (Vec<Vec<u8>>, Option<f64>) = invocation
-            .key(&identity.in_flight[self.sources.place(Source::Delayed)])
+        type Due = (Vec<Vec<u8>>, Option<f64>, Option<Vec<u8>>, u64);
+        let (mut elements, next, suspect, waiting): Due = invocation
+            .key(&identity.in_flight[place])
+            .key(keys.suspects())
             .arg(clock::now())
             .arg(limit)
+            .arg(u8::from(may_take))
             .invoke(connection)?;
         self.due.know(next.map(|milliseconds| milliseconds as u64));
+        self.suspects.note(suspect.as_deref(), waiting, Instant::now());
+        elements.extend(suspect);
         self.read(connection, &identity, Source::Delayed, elements)
     }
 

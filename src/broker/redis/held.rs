@@ -35,9 +35,9 @@ impl Held {
         }
     }
 
-    /// Whether nothing is held.
-    pub(super) fn is_empty(&self) -> bool {
-        self.held().is_empty()
+    /// Whether `element` is held.
+    pub(super) fn holds(&self, element: &[u8]) -> bool {
+        self.held().contains_key(element)
     }
 
     /// Forgets all.

@@ -35,8 +35,6 @@ pub(super) struct Identity {
     pub(super) once: String,
     /// The requests that are for this daemon only.
     pub(super) inbox: String,
-    /// The requests that start one by one; the same for all.
-    pub(super) suspects: String,
     lease: String,
     /// Watched by whoever settles: it changes when others take over.
     pub(super) fence: String,
@@ -53,7 +51,6 @@ impl Identity {
             in_flight: sources.suffixes().map(|suffix| keys.in_flight(&name, suffix)).collect(),
             once: keys.in_flight(&name, ".once"),
             inbox: keys.inbox(&name),
-            suspects: keys.suspects(),
             lease: keys.lease(&name),
             fence: keys.fence(&name),
             settled: keys.settled(node),

@@ -21,10 +21,11 @@ mod rough;
 mod schema;
 mod settle;
 mod sources;
+mod suspects;
 mod target;
 
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use redis::InfoDict;
 
@@ -39,6 +40,7 @@ use self::held::Held;
 use self::lease::{Fenced, Identity};
 use self::link::Link;
 use self::sources::Sources;
+use self::suspects::Suspects;
 use super::{
     Arranged, Arrangement, Broker, BrokerError, Claimed, Message, QueueTerms, Result, Settlement, Source, Whereabouts,
 };
@@ -93,8 +95,7 @@ pub struct RedisBroker {
     /// What must not run again; the next claims give it out.
     lost: Mutex<Vec<Claimed>>,
     fenced: Fenced,
-    /// When the last of those was claimed that start one by one.
-    last_suspect: Mutex<Option<Instant>>,
+    suspects: Suspects,
     /// When this broker was made, in milliseconds since 1970.
     started: u64,
     /// What the daemon last said of itself.
@@ -132,7 +133,7 @@ impl RedisBroker {
             identity: Mutex::new(Arc::new(Identity::new(&options.keys, &sources, &options.node, 0))),
             health: Health::default(),
             held_once: Held::default(),
-            last_suspect: Mutex::default(),
+            suspects: Suspects::default(),
             held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
             claiming: sources.suffixes().map(claim_link).collect(),

@@ -175,7 +175,6 @@ impl RedisBroker {
         match claim.source {
             Source::Queue(number) => Some(self.sources.key(number)),
             Source::Inbox => Some(&identity.inbox),
-            Source::Suspects => Some(&identity.suspects),
             Source::Delayed => None,
         }
     }

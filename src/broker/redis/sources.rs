@@ -38,11 +38,11 @@ impl Sources {
 
     /// How many there are.
     pub(super) fn len(&self) -> usize {
-        self.queues.len() + 3
+        self.queues.len() + 2
     }
 
     pub(super) fn all(&self) -> Vec<Source> {
-        (0..self.queues.len()).map(Source::Queue).chain([Source::Delayed, Source::Inbox, Source::Suspects]).collect()
+        (0..self.queues.len()).map(Source::Queue).chain([Source::Delayed, Source::Inbox]).collect()
     }
 
     pub(super) fn place(&self, source: Source) -> usize {
@@ -50,13 +50,12 @@ impl Sources {
             Source::Queue(number) => number,
             Source::Delayed => self.queues.len(),
             Source::Inbox => self.queues.len() + 1,
-            Source::Suspects => self.queues.len() + 2,
         }
     }
 
     /// What the in-flight lists end with, by place.
     pub(super) fn suffixes(&self) -> impl Iterator<Item = &str> {
-        self.queues.iter().map(|queue| queue.suffix.as_str()).chain([".delayed", ".inbox", ".suspects"])
+        self.queues.iter().map(|queue| queue.suffix.as_str()).chain([".delayed", ".inbox"])
     }
 
     /// The key of a queue.
@@ -105,7 +104,7 @@ mod tests {
         let sources = sources(false);
         assert!((0..4).all(|number| sources.above(number).is_empty()));
         let suffixes: Vec<&str> = sources.suffixes().collect();
-        assert_eq!(suffixes, ["", ".1", ".queue.urgent", ".queue.low", ".delayed", ".inbox", ".suspects"]);
+        assert_eq!(suffixes, ["", ".1", ".queue.urgent", ".queue.low", ".delayed", ".inbox"]);
         assert_eq!(sources.all().len(), sources.len());
     }
 }

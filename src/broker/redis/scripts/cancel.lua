@@ -64,7 +64,7 @@ if element then
   return {'cancelled', false}
 end
 
-local suffixes = {'', '.1', '.delayed', '.inbox', '.suspects', '.once'}
+local suffixes = {'', '.1', '.delayed', '.inbox', '.once'}
 for _, name in ipairs(names) do suffixes[#suffixes + 1] = '.queue.' .. name end
 for _, node in ipairs(nodes) do
   for _, suffix in ipairs(suffixes) do
