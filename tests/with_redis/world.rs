@@ -230,7 +230,8 @@ impl Foreign {
     /// All keys but those of the daemon's lease and the counts of verdicts.
     pub(super) fn keys_of_requests(&mut self) -> Vec<String> {
         let is_of_lease = |key: &String| {
-            ["-NODES", "-NODE-", "-FENCE-", "-VERDICTS", "-QUEUES", "-SCHEMA"].iter().any(|part| key.contains(part))
+            let parts = ["-NODES", "-NODE-", "-FENCE-", "-SETTLED-", "-VERDICTS", "-QUEUES", "-SCHEMA"];
+            parts.iter().any(|part| key.contains(part))
         };
         self.keys("*").into_iter().filter(|key| !is_of_lease(key)).collect()
     }
