@@ -10,6 +10,8 @@
 //! ```
 //!
 //! Every other feature is a room beside that road: it sends requests down it, or is called at its end. No room knows another.
+//! What several daemons must agree on, a unique key or a place among the running calls, intake arranges with the broker before a
+//! request goes on; what they tell each other comes in by the broker, too.
 //!
 //! Programs use [`Server`] to serve functions of their own, and [`Client`] to call functions.
 
