@@ -2,16 +2,19 @@
 //!
 //! It keeps the promises of the real one within one process, and can be told to be away.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+mod state;
+
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Broker, BrokerError, Claim, Claimed, Content, Found, Message, Post, QueueTerms, Result,
-    Settlement, Source, Whereabouts,
+    Arranged, Arrangement, Broker, BrokerError, Claimed, Content, Found, Message, Post, Result, Settlement, Source,
+    Whereabouts,
 };
 use crate::clock;
-use crate::protocol::codec::{Encoded, decode_request, encode_outcome};
+use crate::protocol::codec::{Encoded, encode_outcome};
 use crate::protocol::{CallError, Node, NodeStatus, RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
@@ -24,40 +27,6 @@ struct Shared {
     state: Mutex<State>,
     changed: Condvar,
 }
-
-#[derive(Default)]
-struct State {
-    queues: Vec<VecDeque<Arc<[u8]>>>,
-    inbox: VecDeque<Arc<[u8]>>,
-    /// What the further queues are called.
-    names: Vec<String>,
-    bodies: HashMap<u64, Vec<u8>>,
-    delayed: Vec<(u64, Arc<[u8]>)>,
-    in_flight: Vec<Arc<[u8]>>,
-    results: HashMap<RequestId, Stored>,
-    listeners: HashSet<RequestId>,
-    dead: VecDeque<Box<str>>,
-    verdicts: [u64; Verdict::ALL.len()],
-    messages: Vec<Message>,
-    interruptions: u64,
-    is_away: bool,
-    /// Who holds which unique key.
-    unique: HashMap<Box<str>, RequestId>,
-    /// Which calls of limited functions run.
-    slots: HashMap<Box<str>, HashSet<RequestId>>,
-    /// Which wait for a place among those.
-    parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
-    /// What the daemon last said of itself, and when.
-    told: Option<(u64, NodeStatus)>,
-}
-
-struct Stored {
-    answer: Arc<Encoded>,
-    until: Instant,
-}
-
-/// The dead list holds no more than this.
-const MOST_DEAD: usize = 1000;
 
 impl Memory {
     /// An empty broker that keeps answers for `result_ttl`.
@@ -300,134 +269,6 @@ impl Broker for Memory {
 
     fn address(&self) -> String {
         "memory".to_owned()
-    }
-}
-
-impl State {
-    fn arrange(&mut self, one: &Arrangement) -> Arranged {
-        let Arrangement { claim, locks, replaces, is_once, .. } = one;
-        let mut replaced = None;
-        if let Some((key, _)) = &locks.unique {
-            match self.unique.get(key) {
-                Some(holder) if *holder != locks.id && !replaces => return Arranged::Duplicate,
-                Some(holder) if *holder != locks.id => replaced = Some(holder.clone()),
-                _ => {}
-            }
-            self.unique.insert(key.clone(), locks.id.clone());
-        }
-        if let Some((func, most)) = &locks.slot {
-            let slots = self.slots.entry(func.clone()).or_default();
-            if slots.len() >= *most && !slots.contains(&locks.id) {
-                self.parked.entry(func.clone()).or_default().push_back(Arc::clone(&claim.element));
-                self.leave(claim);
-                return Arranged::Parked;
-            }
-            slots.insert(locks.id.clone());
-        }
-        let claim = Claim { is_once: *is_once, locks: Some(Arc::new(locks.clone())), ..claim.clone() };
-        Arranged::Ready { claim, replaced }
-    }
-
-    /// Frees what an element holds that leaves.
-    fn release(&mut self, settlement: &Settlement) {
-        let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
-        if let Some((key, _)) = &locks.unique
-            && matches!(settlement, Settlement::Answered { .. })
-            && self.unique.get(key) == Some(&locks.id)
-        {
-            self.unique.remove(key);
-        }
-        if let Some((func, _)) = &locks.slot {
-            if let Some(slots) = self.slots.get_mut(func) {
-                slots.remove(&locks.id);
-            }
-            let next = self.parked.get_mut(func).and_then(VecDeque::pop_front);
-            self.delayed.extend(next.map(|next| (0, next)));
-        }
-    }
-
-    /// Takes out what waits as `id`.
-    fn withdraw(&mut self, id: &RequestId) -> Option<Arc<[u8]>> {
-        let is_it = |element: &Arc<[u8]>| id_of(element).as_ref() == Some(id);
-        let lists = self.queues.iter_mut().chain([&mut self.inbox]).chain(self.parked.values_mut());
-        for list in lists {
-            if let Some(place) = list.iter().position(is_it) {
-                return list.remove(place);
-            }
-        }
-        let place = self.delayed.iter().position(|(_, element)| is_it(element))?;
-        Some(self.delayed.remove(place).1)
-    }
-
-    /// The number of the further queue called `name`, or of the usual one.
-    fn number(&self, name: Option<&str>) -> Option<usize> {
-        match name {
-            Some(name) if name != QueueTerms::DEFAULT => Some(2 + self.names.iter().position(|other| other == name)?),
-            _ => Some(0),
-        }
-    }
-
-    fn claim(&mut self, source: Source, limit: usize, now: u64) -> Vec<Claimed> {
-        let elements: Vec<Arc<[u8]>> = match source {
-            Source::Queue(number) => {
-                let queue = &mut self.queues[number];
-                let count = limit.min(queue.len());
-                queue.drain(..count).collect()
-            }
-            Source::Inbox => {
-                let count = limit.min(self.inbox.len());
-                self.inbox.drain(..count).collect()
-            }
-            Source::Delayed => {
-                let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
-                due.map(|(_, element)| element).collect()
-            }
-        };
-        self.take(source, elements)
-    }
-
-    fn take(&mut self, source: Source, elements: Vec<Arc<[u8]>>) -> Vec<Claimed> {
-        self.in_flight.extend(elements.iter().cloned());
-        let claimed = elements.into_iter().map(|element| {
-            let content = self.content(&element);
-            let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
-            Claimed {
-                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None },
-                content,
-                is_lost: false,
-            }
-        });
-        claimed.collect()
-    }
-
-    fn content(&self, element: &[u8]) -> Content {
-        let number = std::str::from_utf8(element).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        match number.and_then(|text| text.parse().ok()) {
-            None => Content::Inline,
-            Some(number) => match self.bodies.get(&number) {
-                Some(body) => Content::Body(number, body.clone()),
-                None => Content::NoBody(number),
-            },
-        }
-    }
-
-    fn leave(&mut self, claim: &Claim) {
-        if let Some(place) = self.in_flight.iter().position(|element| *element == claim.element) {
-            self.in_flight.swap_remove(place);
-        }
-    }
-
-    fn next_due(&self) -> Option<u64> {
-        self.delayed.iter().map(|(due, _)| *due).min()
-    }
-}
-
-/// The id that an element goes by.
-fn id_of(element: &[u8]) -> Option<RequestId> {
-    let text = std::str::from_utf8(element).ok()?;
-    match text.parse() {
-        Ok(number) => Some(RequestId::Number(number)),
-        Err(_) => decode_request(element, None, 0).ok().map(|request| request.id),
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::bare::Wire;
 use super::daemon::Daemon;
 use super::failed;
 use crate::broker::{Member, Operator, ScratchRedis, Target};
@@ -31,17 +32,20 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// all their requests ran elsewhere.
 pub(super) fn measure(rounds: u64) -> Result<Vec<f64>, Failure> {
     std::thread::scope(|scope| {
-        let rounds: Vec<_> = (0..rounds).map(|_| scope.spawn(once)).collect();
+        let rounds: Vec<_> = (0..rounds).map(|round| scope.spawn(move || once(PHASE * round as u32))).collect();
         rounds.into_iter().map(|round| round.join().expect("a round only measures")).collect()
     })
 }
 
-fn once() -> Result<f64, Failure> {
+/// The rounds differ in how long their daemons have lived, as a heartbeat comes every 3.3 s.
+const PHASE: Duration = Duration::from_millis(700);
+
+fn once(phase: Duration) -> Result<f64, Failure> {
     let scratch = ScratchRedis::start().map_err(|reason| failed("its Redis", reason))?;
     let target = Target::new(&scratch.url(), None, None)?;
     let mut operator = Operator::connect(&target, Keys::new("CERBAS", target.database()))?;
     let killed = Daemon::start_with(&scratch, CONFIG)?;
-    let mut wire = super::bare::Wire::connect(scratch.address()).map_err(|error| failed("its requests", error))?;
+    let mut wire = Wire::connect(scratch.address()).map_err(|error| failed("its requests", error))?;
     for number in 0..RUNNING {
         let element = format!(r#"{{"id":"recovery-{number}","func":"slow"}}"#);
         wire.ask(&[b"RPUSH", b"CERBAS-QUEUE", element.as_bytes()]).map_err(|error| failed("its requests", error))?;
@@ -49,6 +53,7 @@ fn once() -> Result<f64, Failure> {
     let first =
         until(&mut operator, |members| Some(members.iter().find(|member| member.claimed == RUNNING)?.node.clone()))?;
     let _other = Daemon::start_with(&scratch, CONFIG)?;
+    std::thread::sleep(phase);
     killed.kill();
     let start = Instant::now();
     // There is a worker for each, so what is claimed runs.

@@ -1,0 +1,172 @@
+//! What is in memory, and what becomes of it. Pure but for the answers' ends: `now` is an argument.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crate::broker::{Arranged, Arrangement, Claim, Claimed, Content, Message, QueueTerms, Settlement, Source};
+use crate::protocol::codec::{Encoded, decode_request};
+use crate::protocol::{NodeStatus, RequestId, Verdict};
+
+/// All that there is.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) queues: Vec<VecDeque<Arc<[u8]>>>,
+    pub(super) inbox: VecDeque<Arc<[u8]>>,
+    /// What the further queues are called.
+    pub(super) names: Vec<String>,
+    pub(super) bodies: HashMap<u64, Vec<u8>>,
+    pub(super) delayed: Vec<(u64, Arc<[u8]>)>,
+    pub(super) in_flight: Vec<Arc<[u8]>>,
+    pub(super) results: HashMap<RequestId, Stored>,
+    pub(super) listeners: HashSet<RequestId>,
+    pub(super) dead: VecDeque<Box<str>>,
+    pub(super) verdicts: [u64; Verdict::ALL.len()],
+    pub(super) messages: Vec<Message>,
+    pub(super) interruptions: u64,
+    pub(super) is_away: bool,
+    /// Who holds which unique key.
+    pub(super) unique: HashMap<Box<str>, RequestId>,
+    /// Which calls of limited functions run.
+    pub(super) slots: HashMap<Box<str>, HashSet<RequestId>>,
+    /// Which wait for a place among those.
+    pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
+    /// What the daemon last said of itself, and when.
+    pub(super) told: Option<(u64, NodeStatus)>,
+}
+
+pub(super) struct Stored {
+    pub(super) answer: Arc<Encoded>,
+    pub(super) until: Instant,
+}
+
+/// The dead list holds no more than this.
+pub(super) const MOST_DEAD: usize = 1000;
+
+impl State {
+    pub(super) fn arrange(&mut self, one: &Arrangement) -> Arranged {
+        let Arrangement { claim, locks, replaces, is_once, .. } = one;
+        let mut replaced = None;
+        if let Some((key, _)) = &locks.unique {
+            match self.unique.get(key) {
+                Some(holder) if *holder != locks.id && !replaces => return Arranged::Duplicate,
+                Some(holder) if *holder != locks.id => replaced = Some(holder.clone()),
+                _ => {}
+            }
+            self.unique.insert(key.clone(), locks.id.clone());
+        }
+        if let Some((func, most)) = &locks.slot {
+            let slots = self.slots.entry(func.clone()).or_default();
+            if slots.len() >= *most && !slots.contains(&locks.id) {
+                self.parked.entry(func.clone()).or_default().push_back(Arc::clone(&claim.element));
+                self.leave(claim);
+                return Arranged::Parked;
+            }
+            slots.insert(locks.id.clone());
+        }
+        let claim = Claim { is_once: *is_once, locks: Some(Arc::new(locks.clone())), ..claim.clone() };
+        Arranged::Ready { claim, replaced }
+    }
+
+    /// Frees what an element holds that leaves.
+    pub(super) fn release(&mut self, settlement: &Settlement) {
+        let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
+        if let Some((key, _)) = &locks.unique
+            && matches!(settlement, Settlement::Answered { .. })
+            && self.unique.get(key) == Some(&locks.id)
+        {
+            self.unique.remove(key);
+        }
+        if let Some((func, _)) = &locks.slot {
+            if let Some(slots) = self.slots.get_mut(func) {
+                slots.remove(&locks.id);
+            }
+            let next = self.parked.get_mut(func).and_then(VecDeque::pop_front);
+            self.delayed.extend(next.map(|next| (0, next)));
+        }
+    }
+
+    /// Takes out what waits as `id`.
+    pub(super) fn withdraw(&mut self, id: &RequestId) -> Option<Arc<[u8]>> {
+        let is_it = |element: &Arc<[u8]>| id_of(element).as_ref() == Some(id);
+        let lists = self.queues.iter_mut().chain([&mut self.inbox]).chain(self.parked.values_mut());
+        for list in lists {
+            if let Some(place) = list.iter().position(is_it) {
+                return list.remove(place);
+            }
+        }
+        let place = self.delayed.iter().position(|(_, element)| is_it(element))?;
+        Some(self.delayed.remove(place).1)
+    }
+
+    /// The number of the further queue called `name`, or of the usual one.
+    pub(super) fn number(&self, name: Option<&str>) -> Option<usize> {
+        match name {
+            Some(name) if name != QueueTerms::DEFAULT => Some(2 + self.names.iter().position(|other| other == name)?),
+            _ => Some(0),
+        }
+    }
+
+    pub(super) fn claim(&mut self, source: Source, limit: usize, now: u64) -> Vec<Claimed> {
+        let elements: Vec<Arc<[u8]>> = match source {
+            Source::Queue(number) => {
+                let queue = &mut self.queues[number];
+                let count = limit.min(queue.len());
+                queue.drain(..count).collect()
+            }
+            Source::Inbox => {
+                let count = limit.min(self.inbox.len());
+                self.inbox.drain(..count).collect()
+            }
+            Source::Delayed => {
+                let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
+                due.map(|(_, element)| element).collect()
+            }
+        };
+        self.take(source, elements)
+    }
+
+    pub(super) fn take(&mut self, source: Source, elements: Vec<Arc<[u8]>>) -> Vec<Claimed> {
+        self.in_flight.extend(elements.iter().cloned());
+        let claimed = elements.into_iter().map(|element| {
+            let content = self.content(&element);
+            let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
+            Claimed {
+                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None },
+                content,
+                is_lost: false,
+            }
+        });
+        claimed.collect()
+    }
+
+    pub(super) fn content(&self, element: &[u8]) -> Content {
+        let number = std::str::from_utf8(element).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
+        match number.and_then(|text| text.parse().ok()) {
+            None => Content::Inline,
+            Some(number) => match self.bodies.get(&number) {
+                Some(body) => Content::Body(number, body.clone()),
+                None => Content::NoBody(number),
+            },
+        }
+    }
+
+    pub(super) fn leave(&mut self, claim: &Claim) {
+        if let Some(place) = self.in_flight.iter().position(|element| *element == claim.element) {
+            self.in_flight.swap_remove(place);
+        }
+    }
+
+    pub(super) fn next_due(&self) -> Option<u64> {
+        self.delayed.iter().map(|(due, _)| *due).min()
+    }
+}
+
+/// The id that an element goes by.
+pub(super) fn id_of(element: &[u8]) -> Option<RequestId> {
+    let text = std::str::from_utf8(element).ok()?;
+    match text.parse() {
+        Ok(number) => Some(RequestId::Number(number)),
+        Err(_) => decode_request(element, None, 0).ok().map(|request| request.id),
+    }
+}
