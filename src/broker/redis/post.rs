@@ -47,7 +47,8 @@ impl RedisPost {
     /// Sends `commands` in one go and gives back the reply to each, after listening to `channel` where one is given.
     fn ask(&mut self, channel: Option<String>, commands: &[Cmd]) -> Result<Vec<Value>> {
         let mut bytes = Vec::new();
-        let old = self.channel.take();
+        // A new connection listens to nothing, and Valkey refuses to end what was not begun.
+        let old = self.channel.take().filter(|_| self.connection.is_some());
         let connection = self.connection()?;
         if let Some(old) = old {
             cmd("UNSUBSCRIBE").arg(old).write_packed_command(&mut bytes);
