@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::broker::{BrokerError, Post, RedisPost, Target};
+use crate::broker::{BrokerError, Found, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
 use crate::protocol::{Answer, Node, RequestId, Status, Verdict};
@@ -155,6 +155,13 @@ impl Client {
         let (id, element) = self.request(func, args, false)?;
         self.post.send(self.queue.as_deref(), &element, None)?;
         Ok(id)
+    }
+
+    /// Cancels the request `id`, wherever it is; tells whether it was there. One that waits is answered `cancelled` at once. One
+    /// that a daemon has ends within a second in a command, a worker or an HTTP call; a native function has to look at
+    /// [`Call::is_cancelled`](crate::Call::is_cancelled).
+    pub fn cancel(&mut self, id: &RequestId) -> Result<bool, ClientError> {
+        Ok(matches!(self.post.cancel(id)?, Found::Waiting | Found::InFlight(_)))
     }
 
     /// All daemons that live, as each said with its last heartbeat.

@@ -300,6 +300,10 @@ impl Post for Memory {
         Ok(place.and_then(|place| queue.remove(place)).is_some())
     }
 
+    fn cancel(&mut self, id: &RequestId) -> Result<Found> {
+        self.find_and_cancel(id)
+    }
+
     fn nodes(&mut self) -> Result<Vec<Node>> {
         let told = self.present()?.told.clone();
         let node = told.map(|(at, status)| Node {

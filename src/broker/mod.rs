@@ -316,4 +316,7 @@ pub trait Post: Send {
 
     /// All daemons that live, by their names.
     fn nodes(&mut self) -> Result<Vec<Node>>;
+
+    /// Cancels `id` where it waits, or tells the daemon that has it to; tells where it was found.
+    fn cancel(&mut self, id: &RequestId) -> Result<Found>;
 }

@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use cerbas::protocol::Verdict;
+use cerbas::protocol::{RequestId, Verdict};
 use cerbas::{Client, ClientError};
 use serde_json::{Value, json};
 
@@ -164,5 +164,30 @@ fn a_call_outlives_a_restart_of_redis() {
     eventually("it has run", || world.running.balance().in_flight == 0);
     world.revive();
     assert_eq!(calling.join().expect("it ends"), Ok(json!({"n": 1})));
+    world.check_all_settled();
+}
+
+#[test]
+fn a_client_cancels_what_waits_and_what_runs() {
+    let (world, gate) = gated(scratch());
+    let mut client = client(&world);
+    let waiting = client.send("nothing-yet", ()).map(|id| id.to_string()).expect("Redis is there");
+    let mut foreign = world.foreign();
+    // It was refused at once, and has its verdict.
+    eventually("it has ended", || foreign.ask::<Vec<u64>>(&["HVALS", "CERBAS-VERDICTS"]).iter().sum::<u64>() == 1);
+    assert_eq!(client.cancel(&RequestId::from_text(&waiting).expect("it is an id")), Ok(false));
+
+    let mut later = self::client(&world).delay(Duration::from_secs(3600));
+    let delayed = later.send("held", json!({"n": 1})).expect("Redis is there");
+    eventually("it waits", || foreign.ask::<u64>(&["ZCARD", "CERBAS-DELAYED"]) == 1);
+    assert_eq!(client.cancel(&delayed), Ok(true));
+    assert_eq!(client.cancel(&delayed), Ok(false));
+    assert_eq!(foreign.ask::<u64>(&["ZCARD", "CERBAS-DELAYED"]), 0);
+
+    let running = client.send("held", json!({"n": 2})).expect("Redis is there");
+    gate.next();
+    assert_eq!(client.cancel(&running), Ok(true));
+    eventually("it is cancelled", || world.running.balance().count(Verdict::Cancelled) == 1);
+    drop(gate);
     world.check_all_settled();
 }

@@ -7,15 +7,18 @@ use std::time::{Duration, Instant};
 
 use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, Value, cmd};
 
-use super::Target;
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
-use crate::broker::{Post, QueueTerms, Result};
+use super::{Target, cancel};
+use crate::broker::{Found, Post, QueueTerms, Result};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
 
 /// Pauses between attempts to reach a Redis that is away while an answer is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long the answer to a request can be read that a client has cancelled; what daemons do is not known here.
+const RESULT_TTL: Duration = Duration::from_secs(60);
 
 /// A client's side of Redis.
 pub struct RedisPost {
@@ -148,6 +151,16 @@ impl Post for RedisPost {
         let remove = cmd("LREM").arg(self.queue(queue)).arg(1).arg(element).take();
         let replies = self.ask(None, &[remove])?;
         Ok(matches!(replies.first(), Some(Value::Int(1))))
+    }
+
+    fn cancel(&mut self, id: &RequestId) -> Result<Found> {
+        let keys = self.keys.clone();
+        self.connection()?;
+        let connection = self.connection.as_mut().expect("it was opened just now");
+        let found = connection
+            .set_read_timeout(Some(RESPONSE))
+            .and_then(|()| cancel::cancel(connection, &keys, id, RESULT_TTL));
+        found.map_err(|error| self.broken(&error))
     }
 
     fn nodes(&mut self) -> Result<Vec<Node>> {
