@@ -24,6 +24,8 @@ pub mod dispatch;
 pub mod functions;
 pub mod outbox;
 pub mod ledger;
+// Rooms beside it.
+pub mod cron;
 mod control;
 mod heartbeat;
 // The house.

@@ -23,6 +23,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
+    // Rooms beside it.
+    ("cron", &[]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["functions", "protocol"]),
@@ -50,7 +52,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", CLI),
 ];
 
-const CLI: &[&str] = &["broker", "client", "clock", "config", "error", "functions", "protocol", "server", "signals"];
+const CLI: &[&str] =
+    &["broker", "client", "clock", "config", "cron", "error", "functions", "protocol", "server", "signals"];
 
 /// Crates that only some modules may name: what they are used for is decided there.
 const CRATES: &[(&str, &[&str])] = &[

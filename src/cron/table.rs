@@ -1,0 +1,492 @@
+//! The file: crontab lines as cronie reads them (`crontab(5)`), and lines with a request.
+//!
+//! ```text
+//! # a comment
+//! MAILTO = ops@example.org
+//! #: name=backup overlap=skip timeout=2h tz=Europe/Rome
+//! 30 2 * * *   /usr/local/bin/backup --full
+//! */5 * * * *  | {"func": "refresh", "args": {"all": true}}
+//! ```
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde_json::{Map, Value};
+
+use super::fields::words;
+use super::policies::{self, Policies};
+use super::schedule::Schedule;
+
+/// What one file says.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// Its entries, in their order.
+    pub entries: Vec<Entry>,
+}
+
+/// One line of the file that makes something happen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// What it is called: its policy `name`, or a name made from what it does, which stays the same while that does.
+    pub name: String,
+    /// The line of the file, from 1.
+    pub line: usize,
+    /// When, as it stands in the file.
+    pub text: String,
+    /// When.
+    pub schedule: Schedule,
+    /// What happens.
+    pub action: Action,
+    /// What holds for it.
+    pub policies: Policies,
+}
+
+/// What an entry does.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// `expr | {...}`: a request like any other.
+    Request(Map<String, Value>),
+    /// A plain line: the shell runs it.
+    Command(Command),
+}
+
+/// A command line, and what cron sets for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Command {
+    /// What the shell is given: everything up to the first `%`.
+    pub line: String,
+    /// What it reads from its standard input: what follows that, each further `%` a line break.
+    pub stdin: String,
+    /// As whom it runs, where the file has a column for that.
+    pub user: Option<String>,
+    /// The variables that the lines above set: `SHELL`, `PATH`, `MAILTO` and any other.
+    pub environment: BTreeMap<String, String>,
+}
+
+/// Something that is wrong with the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableFault {
+    /// The line, from 1.
+    pub line: usize,
+    /// The character of the line, from 1.
+    pub column: usize,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// How a file is to be read.
+#[derive(Debug, Clone, Default)]
+pub struct Reading<'a> {
+    /// Whether lines have the user behind the schedule, as in `/etc/crontab` and `/etc/cron.d`.
+    pub has_users: bool,
+    /// Decides, with the entry, on random ranges and jitter: the name of the host.
+    pub host: &'a str,
+}
+
+impl Table {
+    /// Reads the text of a file. Every fault is told, not only the first.
+    pub fn read(text: &str, reading: &Reading<'_>) -> Result<Self, Vec<TableFault>> {
+        let mut state = State { reading: reading.clone(), ..State::default() };
+        // Some editors put a byte order mark in front.
+        for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').enumerate() {
+            state.line(number + 1, line.strip_suffix('\r').unwrap_or(line));
+        }
+        if let Some((line, _)) = state.above {
+            state.fault(line, 0, "", "policies stand above an entry, and there is none below these".to_owned());
+        }
+        state.name_all();
+        if state.faults.is_empty() { Ok(Table { entries: state.entries }) } else { Err(state.faults) }
+    }
+}
+
+#[derive(Default)]
+struct State<'a> {
+    reading: Reading<'a>,
+    environment: BTreeMap<String, String>,
+    /// The policies of the entry that comes, and where they began.
+    above: Option<(usize, Policies)>,
+    entries: Vec<Entry>,
+    faults: Vec<TableFault>,
+}
+
+impl State<'_> {
+    fn fault(&mut self, line: usize, offset: usize, text: &str, reason: String) {
+        let column = text.get(..offset).map_or(offset, |before| before.chars().count()) + 1;
+        self.faults.push(TableFault { line, column, reason });
+    }
+
+    fn line(&mut self, number: usize, line: &str) {
+        let trimmed = line.trim_start_matches([' ', '\t']);
+        let offset = line.len() - trimmed.len();
+        if let Some(policies) = trimmed.strip_prefix("#:") {
+            self.policies(number, line, offset + 2, policies);
+        } else if trimmed.is_empty() || trimmed.starts_with('#') {
+        } else if let Some((name, value)) = assignment(trimmed) {
+            if self.above.take().is_some() {
+                self.fault(number, offset, line, "policies stand above an entry, not above a variable".to_owned());
+            }
+            self.environment.insert(name, value);
+        } else {
+            self.entry(number, line, offset);
+        }
+    }
+
+    fn policies(&mut self, number: usize, line: &str, offset: usize, text: &str) {
+        let (first, mut policies) = self.above.take().unwrap_or_else(|| (number, Policies::default()));
+        for (at, reason) in policies::read(text, &mut policies) {
+            self.fault(number, offset + at, line, reason);
+        }
+        self.above = Some((first, policies));
+    }
+
+    fn entry(&mut self, number: usize, line: &str, offset: usize) {
+        let mut policies = self.above.take().map(|(_, policies)| policies).unwrap_or_default();
+        let body = &line[offset..];
+        let fields = match body.split([' ', '\t']).next() {
+            Some(nickname) if nickname.eq_ignore_ascii_case("@every") => 2,
+            Some(nickname) if nickname.starts_with('@') => 1,
+            _ => 5,
+        };
+        let Some((text, rest)) = cut(body, fields) else {
+            // Too short for a schedule: the schedule says what is missing.
+            let fault = Schedule::read(body, 0).err();
+            let (at, reason) =
+                fault.map_or((0, "a command is missing".to_owned()), |fault| (fault.offset, fault.reason));
+            return self.fault(number, offset + at, line, reason);
+        };
+        let chance = hash(&[self.reading.host, body]);
+        let schedule = match Schedule::read(text, chance) {
+            Ok(schedule) => schedule,
+            Err(fault) => return self.fault(number, offset + fault.offset, line, fault.reason),
+        };
+        let rest_at = line.len() - rest.len();
+        let action = match rest.strip_prefix('|') {
+            Some(json) => request(json).map(Action::Request).map_err(|(at, reason)| (rest_at + 1 + at, reason)),
+            None => self.command(rest).map(Action::Command).map_err(|(at, reason)| (rest_at + at, reason)),
+        };
+        let action = match action {
+            Ok(action) => action,
+            Err((at, reason)) => return self.fault(number, at, line, reason),
+        };
+        if policies.zone.is_none() {
+            if let Some(zone) = self.environment.get("CRON_TZ").cloned() {
+                match policies::zone(&zone) {
+                    Ok(zone) => policies.zone = Some(zone),
+                    Err(reason) => return self.fault(number, offset, line, format!("CRON_TZ: {reason}")),
+                }
+            }
+        }
+        let name = policies.name.clone().unwrap_or_default();
+        self.entries.push(Entry { name, line: number, text: text.to_owned(), schedule, action, policies });
+    }
+
+    fn command(&self, rest: &str) -> Result<Command, (usize, String)> {
+        let (user, line) = match self.reading.has_users {
+            false => (None, rest),
+            true => match cut(rest, 1) {
+                Some((user, line)) => (Some(user.to_owned()), line),
+                None => return Err((rest.len(), "expected a user and a command".to_owned())),
+            },
+        };
+        let (line, stdin) = percent(line);
+        if line.trim().is_empty() {
+            return Err((0, "a command is missing".to_owned()));
+        }
+        Ok(Command { line, stdin, user, environment: self.environment.clone() })
+    }
+
+    /// Gives a name to those that have none, and tells of names that come twice.
+    fn name_all(&mut self) {
+        let mut lines: HashMap<String, usize> = HashMap::new();
+        for at in 0..self.entries.len() {
+            let entry = &self.entries[at];
+            let line = entry.line;
+            if entry.policies.name.is_some() {
+                if let Some(first) = lines.insert(entry.name.clone(), line) {
+                    let reason = format!("the name {} is that of line {first}, too", entry.name);
+                    self.fault(line, 0, "", reason);
+                }
+                continue;
+            }
+            let made = made_name(entry);
+            let mut name = made.clone();
+            for copy in 2.. {
+                if !lines.contains_key(&name) {
+                    break;
+                }
+                name = format!("{made}-{copy}");
+            }
+            lines.insert(name.clone(), line);
+            self.entries[at].name = name;
+        }
+    }
+}
+
+/// The first `count` words of `text`, and what comes behind the blanks that follow; `None` if there is nothing.
+fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
+    let (at, last) = words(text).nth(count - 1)?;
+    let end = at + last.len();
+    let rest = text[end..].trim_start_matches([' ', '\t']);
+    (!rest.is_empty()).then(|| (&text[..end], rest))
+}
+
+/// `NAME = value`, if it is that: with quotes taken off that belong together (cronie's `env.c`).
+fn assignment(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once('=')?;
+    let name = unquoted(name.trim_matches([' ', '\t']));
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+    is_name.then(|| (name.to_owned(), unquoted(value.trim_matches([' ', '\t'])).to_owned()))
+}
+
+fn unquoted(text: &str) -> &str {
+    let inner = |quote: char| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(text)
+}
+
+/// The command and its standard input: the first `%` ends the one, each further one is a line break; `\%` is a percent sign.
+fn percent(text: &str) -> (String, String) {
+    let mut parts = [String::new(), String::new()];
+    let mut is_input = false;
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.peek() == Some(&'%') => parts[usize::from(is_input)].extend(characters.next()),
+            '%' if is_input => parts[1].push('\n'),
+            '%' => is_input = true,
+            other => parts[usize::from(is_input)].push(other),
+        }
+    }
+    let [line, mut stdin] = parts;
+    // As cron does, so that it is a line.
+    if is_input && !stdin.ends_with('\n') {
+        stdin.push('\n');
+    }
+    (line, stdin)
+}
+
+fn request(json: &str) -> Result<Map<String, Value>, (usize, String)> {
+    let request: Map<String, Value> = serde_json::from_str(json).map_err(|error| {
+        let text = error.to_string();
+        // Its own place is that within the request.
+        let reason = text.split(" at line ").next().unwrap_or_default();
+        (error.column().saturating_sub(1), format!("a request must be a JSON object: {reason}"))
+    })?;
+    let has_func = request.get("func").and_then(Value::as_str).is_some_and(|func| !func.is_empty());
+    if !has_func {
+        return Err((0, "the request has no func".to_owned()));
+    }
+    // What cron decides itself.
+    if let Some(field) = ["id", "delay", "sent_at", "reply"].into_iter().find(|field| request.contains_key(*field)) {
+        return Err((0, format!("{field}: a request of cron must not have this field")));
+    }
+    Ok(request)
+}
+
+/// What it does, in a word, and a few digits that are the same as long as it does the same at the same times.
+fn made_name(entry: &Entry) -> String {
+    let (word, all) = match &entry.action {
+        Action::Request(request) => {
+            let func = request.get("func").and_then(Value::as_str).unwrap_or_default();
+            (func.to_owned(), serde_json::to_string(request).unwrap_or_default())
+        }
+        Action::Command(command) => {
+            let program = command.line.split_whitespace().next().unwrap_or_default();
+            (program.rsplit('/').next().unwrap_or_default().to_owned(), command.line.clone())
+        }
+    };
+    let is_plain = |character: &char| character.is_ascii_alphanumeric() || "_.-".contains(*character);
+    let word: String = word.chars().filter(is_plain).take(40).collect();
+    format!("{word}~{:04x}", hash(&[&entry.text, &all]) & 0xffff)
+}
+
+/// FNV-1a, which does not change from one version or machine to the next.
+fn hash(parts: &[&str]) -> u64 {
+    let bytes = parts.iter().flat_map(|part| part.bytes().chain([0]));
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::cron::{Catchup, Overlap};
+
+    const HOST: &str = "web-1";
+
+    fn read(text: &str) -> Vec<Entry> {
+        let table = Table::read(text, &Reading { has_users: false, host: HOST });
+        table.unwrap_or_else(|faults| panic!("{faults:?}")).entries
+    }
+
+    #[track_caller]
+    fn check_faults(text: &str, expected: &[(usize, usize, &str)]) {
+        let faults = Table::read(text, &Reading { has_users: false, host: HOST }).expect_err("it has faults");
+        let found: Vec<(usize, usize, &str)> =
+            faults.iter().map(|fault| (fault.line, fault.column, fault.reason.as_str())).collect();
+        assert_eq!(found, expected);
+    }
+
+    fn command(entry: &Entry) -> &Command {
+        match &entry.action {
+            Action::Command(command) => command,
+            Action::Request(request) => panic!("{request:?} is no command"),
+        }
+    }
+
+    #[test]
+    fn a_crontab_is_read_as_cron_reads_it() {
+        let entries = read(concat!(
+            "\u{feff}# comment\r\n\r\n   # another\r\n",
+            "SHELL=/bin/bash\r\n  MAILTO = \"ops@example.org\" \nPATH='/usr/bin:/bin'\n",
+            "*/5 * * * *\techo  two  blanks ; x=1\r\n",
+            "HOME=/tmp\n",
+            "  @daily  /usr/bin/mail -s \"100\\%\" root%first line%second\\% line\n",
+            "@every 90s true",
+        ));
+        assert_eq!(entries.len(), 3);
+        let first = command(&entries[0]);
+        assert_eq!((first.line.as_str(), first.stdin.as_str(), &first.user), ("echo  two  blanks ; x=1", "", &None));
+        let set = |command: &Command| {
+            command.environment.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>()
+        };
+        assert_eq!(set(first), ["MAILTO=ops@example.org", "PATH=/usr/bin:/bin", "SHELL=/bin/bash"]);
+        let second = command(&entries[1]);
+        assert_eq!(
+            (second.line.as_str(), second.stdin.as_str()),
+            ("/usr/bin/mail -s \"100%\" root", "first line\nsecond% line\n")
+        );
+        assert_eq!(second.environment["HOME"], "/tmp");
+        assert_eq!((entries[1].line, entries[1].text.as_str(), entries[2].text.as_str()), (9, "@daily", "@every 90s"));
+    }
+
+    #[test]
+    fn a_line_with_a_bar_is_a_request() {
+        let entries = read("0 12 * * 5 | {\"func\": \"hello\", \"args\": {\"a\": \"50%\"}, \"source\": \"foo\"}\n");
+        let request = json!({"func": "hello", "args": {"a": "50%"}, "source": "foo"});
+        assert_eq!(entries[0].action, Action::Request(request.as_object().expect("an object").clone()));
+        assert!(entries[0].name.starts_with("hello~"), "{}", entries[0].name);
+    }
+
+    #[test]
+    fn a_system_crontab_has_a_column_for_the_user() {
+        let text = "17 * * * *\troot\tcd / && run-parts --report /etc/cron.hourly\n";
+        let table = Table::read(text, &Reading { has_users: true, host: HOST }).expect("it is right");
+        let run = command(&table.entries[0]);
+        assert_eq!(
+            (run.user.as_deref(), run.line.as_str()),
+            (Some("root"), "cd / && run-parts --report /etc/cron.hourly")
+        );
+        let faults =
+            Table::read("17 * * * * root\n", &Reading { has_users: true, host: HOST }).expect_err("no command");
+        assert_eq!((faults[0].column, faults[0].reason.as_str()), (16, "expected a user and a command"));
+    }
+
+    #[test]
+    fn policies_stand_above_their_entry() {
+        let entries = read(concat!(
+            "#: name=backup overlap=queue timeout=2h tz=Europe/Rome\n",
+            "#: catchup=within=1h jitter=5m retries=3 expires=\"1h 30m\" nodes=web-1,web-2\n",
+            "# a comment between them is allowed\n",
+            "#: on_failure='mail -s failed root' disabled\n",
+            "30 2 * * * backup\n",
+            "31 2 * * * other\n",
+        ));
+        let policies = &entries[0].policies;
+        assert_eq!(
+            (entries[0].name.as_str(), policies.overlap, policies.is_disabled),
+            ("backup", Some(Overlap::Queue), true)
+        );
+        assert_eq!(policies.catchup, Some(Catchup::Within(Duration::from_secs(3600))));
+        assert_eq!((policies.jitter, policies.retries), (Some(Duration::from_secs(300)), Some(3)));
+        assert_eq!(
+            (policies.timeout, policies.expires),
+            (Some(Duration::from_secs(7200)), Some(Duration::from_secs(5400)))
+        );
+        assert_eq!(policies.nodes.as_deref(), Some(&["web-1".to_owned(), "web-2".to_owned()][..]));
+        assert_eq!(policies.zone.as_ref().map(|zone| zone.name.as_str()), Some("Europe/Rome"));
+        assert_eq!(entries[1].policies, Policies::default());
+    }
+
+    #[test]
+    fn cron_tz_holds_for_the_lines_below_it_unless_a_policy_says_otherwise() {
+        let entries = read("0 0 * * * a\nCRON_TZ=Asia/Tokyo\n0 0 * * * b\n#: tz=UTC\n0 0 * * * c\n");
+        let zones: Vec<Option<&str>> =
+            entries.iter().map(|entry| entry.policies.zone.as_ref().map(|zone| zone.name.as_str())).collect();
+        assert_eq!(zones, [None, Some("Asia/Tokyo"), Some("UTC")]);
+    }
+
+    #[test]
+    fn names_are_the_same_as_long_as_an_entry_is_and_different_for_each() {
+        let names = |text: &str| read(text).into_iter().map(|entry| entry.name).collect::<Vec<_>>();
+        let first = names("0 1 * * * /usr/bin/backup --full\n0 2 * * * /usr/bin/backup --full\n");
+        assert!(first[0].starts_with("backup~") && first[0] != first[1], "{first:?}");
+        let moved = names("# more\n\n0 2 * * * /usr/bin/backup --full\n");
+        assert_eq!(moved[0], first[1]);
+        let twice = names("* * * * * true\n* * * * * true\n");
+        assert_eq!(twice[1], format!("{}-2", twice[0]));
+    }
+
+    #[test]
+    fn every_fault_is_told_with_its_place() {
+        check_faults(
+            concat!(
+                "60 * * * * true\n",
+                "   0 25 * * * true\n",
+                "* * * * *\n",
+                "@dayly true\n",
+                "* * * * * | {\"func\": 1}\n",
+                "* * * * * | {\"func\": \"a\",}\n",
+                "#: overlap=sometimes  colour=red timeot=1s name='x\n",
+                "* * * * * true\n",
+                "hello\n",
+                "CRON_TZ=Mars/Olympus\n",
+                "* * * * * true\n",
+            ),
+            &[
+                (1, 1, "minute: 60 is not from 0 to 59"),
+                (2, 6, "hour: 25 is not from 0 to 23"),
+                (3, 1, "a command is missing"),
+                (
+                    4,
+                    1,
+                    "expected @yearly, @annually, @monthly, @weekly, @daily, @midnight, @hourly, @reboot or @every, found \"@dayly\"",
+                ),
+                (5, 12, "the request has no func"),
+                (6, 26, "a request must be a JSON object: trailing comma"),
+                (7, 4, "overlap: expected skip, queue, parallel or replace, found \"sometimes\""),
+                (
+                    7,
+                    23,
+                    "colour: unknown policy, expected one of name, tz, overlap, timeout, catchup, jitter, retries, on_failure, expires, disabled, nodes",
+                ),
+                (7, 34, "timeot: unknown policy, did you mean timeout?"),
+                (7, 44, "name: the quote ' is not closed"),
+                (9, 6, "expected 5 fields (minute, hour, day of month, month, day of week), found 1"),
+                (11, 1, "CRON_TZ: no time zone is called \"Mars/Olympus\"; expected one such as Europe/Rome"),
+            ],
+        );
+        check_faults(
+            "#: name=a\n* * * * * x\n#: name=a\n* * * * * y\n",
+            &[(4, 1, "the name a is that of line 2, too")],
+        );
+        check_faults("#: name=a\nSHELL=/bin/sh\n", &[(2, 1, "policies stand above an entry, not above a variable")]);
+        check_faults(
+            "* * * * * x\n#: name=a\n",
+            &[(2, 1, "policies stand above an entry, and there is none below these")],
+        );
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        use proptest::prelude::*;
+        proptest!(|(text in "([#:@|%\\\\ \t\r\n=*/,~0-9a-zé'\"{}-]{0,60}\n?){0,6}")| {
+            for has_users in [false, true] {
+                let _may_be_anything = Table::read(&text, &Reading { has_users, host: HOST });
+            }
+        });
+    }
+}
