@@ -4,6 +4,7 @@ mod bench;
 mod call;
 mod check;
 mod columns;
+mod cron;
 mod dead;
 mod doctor;
 mod exit;
@@ -74,6 +75,8 @@ enum Command {
     Dead(dead::Dead),
     /// Look whether anything can be promised on this Redis
     Doctor(doctor::Doctor),
+    /// Tell what a crontab means, and when
+    Cron(cron::Cron),
     /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
     Bench(bench::Bench),
     /// Kill and hold up scratch daemons and a scratch Redis, and look whether a request is lost
@@ -119,6 +122,7 @@ pub fn main() -> ExitCode {
         Command::Jobs(jobs) => jobs.run(),
         Command::Dead(dead) => dead.run(),
         Command::Doctor(doctor) => doctor.run(),
+        Command::Cron(cron) => cron.run(),
         Command::Bench(bench) => bench.run(),
         Command::BenchEcho(echo) => echo.run(),
         Command::Torture(torture) => torture.run(),

@@ -114,6 +114,14 @@ impl Schedule {
         self.0 == Kind::Reboot
     }
 
+    /// Whether it goes by real time when the clock is set: minute or hour begins with `*`, or it is an interval.
+    pub fn is_by_real_time(&self) -> bool {
+        match &self.0 {
+            Kind::Calendar(fields) => fields.is_wildcard,
+            Kind::Every(_) | Kind::Reboot => true,
+        }
+    }
+
     /// In words.
     pub fn describe(&self) -> String {
         match &self.0 {

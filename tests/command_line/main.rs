@@ -4,6 +4,7 @@
 
 mod calls;
 mod checks;
+mod cron;
 mod daemon;
 mod desk;
 mod lease;
