@@ -179,12 +179,8 @@ fn next_wildcard(cron: &Cron, after: Timestamp, zone: &TimeZone) -> Option<Firin
         let local = search(cron, offset.to_datetime(from), is_inclusive)?;
         let at = at_offset(offset, local)?;
         match change {
-            Some(change) if at >= change => {
-                // Everything up to a day before the match has none, whatever the clock does there.
-                let near = at.checked_sub(SignedDuration::from_hours(24)).ok()?;
-                from = change.max(near);
-                is_inclusive = true;
-            }
+            // Behind the change the clock may show again what was passed.
+            Some(change) if at >= change => (from, is_inclusive) = (change, true),
             _ => return Some(Firing { at, local, is_shifted: false }),
         }
     }
@@ -328,6 +324,13 @@ mod tests {
             "America/New_York",
             "2026-11-01T00:45",
             &["01.11. 01:30-04:00", "01.11. 01:30-05:00", "01.11. 02:30-05:00"],
+        );
+        // The last hour of Saturday comes twice.
+        check(
+            "30 * * * 6",
+            "Asia/Beirut",
+            "2026-10-24T23:00",
+            &["24.10. 23:30+03:00", "24.10. 23:30+02:00", "31.10. 00:30+02:00"],
         );
         check("*/5 2 * * *", "Europe/Rome", "2026-03-28T02:50", &["28.03. 02:55+01:00", "30.03. 02:00+02:00"]);
     }
