@@ -167,12 +167,12 @@ impl State<'_> {
             Ok(action) => action,
             Err((at, reason)) => return self.fault(number, at, line, reason),
         };
-        if policies.zone.is_none() {
-            if let Some(zone) = self.environment.get("CRON_TZ").cloned() {
-                match policies::zone(&zone) {
-                    Ok(zone) => policies.zone = Some(zone),
-                    Err(reason) => return self.fault(number, offset, line, format!("CRON_TZ: {reason}")),
-                }
+        if policies.zone.is_none()
+            && let Some(zone) = self.environment.get("CRON_TZ")
+        {
+            match policies::zone(zone) {
+                Ok(zone) => policies.zone = Some(zone),
+                Err(reason) => return self.fault(number, offset, line, format!("CRON_TZ: {reason}")),
             }
         }
         let name = policies.name.clone().unwrap_or_default();
