@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use super::{BodyConfig, CommandConfig, FunctionConfig, HttpConfig, ProcessConfig, WorkerConfig};
 use crate::functions::{
-    Body, Builtin, Command, CommandOptions, Function, Http, HttpOptions, ProcessOptions, ResourceLimits, Worker,
-    WorkerOptions, check_program,
+    Body, Builtin, Command, CommandOptions, CommandStyle, Function, Http, HttpOptions, ProcessOptions, ResourceLimits,
+    Worker, WorkerOptions, check_program,
 };
 
 /// The function `name`; `halt` is what the builtin of that name calls to stop the daemon.
@@ -34,6 +34,7 @@ fn command_options(config: &CommandConfig) -> CommandOptions {
         argv: config.argv.clone(),
         process: process_options(&config.process),
         max_output: config.max_output,
+        style: CommandStyle::Call,
     }
 }
 
@@ -65,5 +66,6 @@ fn process_options(config: &ProcessConfig) -> ProcessOptions {
             processes: limits.processes,
             file_size: limits.file_size,
         },
+        is_job: false,
     }
 }

@@ -21,11 +21,24 @@ pub struct CommandOptions {
     pub process: ProcessOptions,
     /// How many bytes it may write to its standard output.
     pub max_output: usize,
+    /// What it reads, and what becomes of what it writes.
+    pub style: CommandStyle,
+}
+
+/// How a [`Command`] is talked to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum CommandStyle {
+    /// It gets the request, and what it writes to its standard output is the value.
+    #[default]
+    Call,
+    /// As cron runs a job: it gets this text, and all that it writes is a log, of which the end is kept. It has ended when it has
+    /// exited and nobody holds its output any more; what it left in the background and elsewhere stays.
+    Job(String),
 }
 
 /// A program that is started for each call, without a shell.
 ///
-/// It gets the request as a line of JSON on its standard input, and in `CERBAS_*` of its environment. What is larger
+/// In the style of a call it gets the request as a line of JSON on its standard input, and in `CERBAS_*` of its environment. What is larger
 /// than 32 KiB, or comes when 128 KiB are full, or holds a NUL, is not in the environment but only on standard input:
 /// the operating system would not start the program otherwise.
 ///
@@ -45,13 +58,20 @@ impl Command {
 impl Body for Command {
     fn run(&self, call: &Call, args: Arguments) -> Outcome {
         let failed = |error: io::Error| CallError::Failed(format!("command: {}", plain(&error)));
-        let CommandOptions { argv, process, max_output } = &self.options;
+        let CommandOptions { argv, process, max_output, style } = &self.options;
         let interrupt = Interrupt::of(call, || ()).map_err(failed)?;
-        let mut line = call.to_json(&args);
-        line.push(b'\n');
-        let (mut process, pipes) = process::start(argv, process, environment(call, args)).map_err(CallError::Failed)?;
-        let mut talk = Talk::new(pipes, line, *max_output);
+        let (input, environment) = match style {
+            CommandStyle::Call => ([call.to_json(&args), vec![b'\n']].concat(), environment(call, args)),
+            CommandStyle::Job(text) => (text.clone().into_bytes(), Vec::new()),
+        };
+        let (mut process, pipes) = process::start(argv, process, environment).map_err(CallError::Failed)?;
+        let output = match style {
+            CommandStyle::Call => Output::Value { bytes: Vec::new(), most: *max_output },
+            CommandStyle::Job(_) => Output::Log(Tail::of(*max_output)),
+        };
+        let mut talk = Talk::new(pipes, input, output);
         match talk.until_end(&process, &interrupt).map_err(failed)? {
+            End::Exited if talk.output.is_log() => talk.outcome(process.reap()),
             End::Exited => talk.outcome(process.kill()),
             End::TooLarge => {
                 process.terminate();
@@ -127,6 +147,31 @@ enum End {
     Over(CallError),
 }
 
+/// What a program has written.
+enum Output {
+    /// The value of the call, and how long it may be.
+    Value { bytes: Vec<u8>, most: usize },
+    /// A log.
+    Log(Tail),
+}
+
+impl Output {
+    fn is_log(&self) -> bool {
+        matches!(self, Output::Log(_))
+    }
+
+    fn add(&mut self, read: &[u8]) {
+        match self {
+            Output::Value { bytes, .. } => bytes.extend_from_slice(read),
+            Output::Log(tail) => tail.push(read),
+        }
+    }
+
+    fn is_too_large(&self) -> bool {
+        matches!(self, Output::Value { bytes, most } if bytes.len() > *most)
+    }
+}
+
 /// What goes into a program and comes out of it.
 struct Talk {
     line: Vec<u8>,
@@ -134,13 +179,12 @@ struct Talk {
     stdin: Option<ChildStdin>,
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
-    output: Vec<u8>,
+    output: Output,
     complaints: Tail,
-    max_output: usize,
 }
 
 impl Talk {
-    fn new(pipes: Pipes, line: Vec<u8>, max_output: usize) -> Self {
+    fn new(pipes: Pipes, line: Vec<u8>, output: Output) -> Self {
         let Pipes { stdin, stdout, stderr } = pipes;
         Talk {
             line,
@@ -148,9 +192,8 @@ impl Talk {
             stdin: Some(stdin),
             stdout: Some(stdout),
             stderr: Some(stderr),
-            output: Vec::new(),
+            output,
             complaints: Tail::default(),
-            max_output,
         }
     }
 
@@ -163,11 +206,13 @@ impl Talk {
             }
             self.write();
             self.read();
-            if self.output.len() > self.max_output {
+            if self.output.is_too_large() {
                 return Ok(End::TooLarge);
             }
             match give_up {
                 Some(give_up) if self.is_silent() || Instant::now() >= give_up => return Ok(End::Exited),
+                None if self.output.is_log() && self.is_silent() && process.has_ended() => return Ok(End::Exited),
+                None if self.output.is_log() => self.wait(process, interrupt, None)?,
                 // There is one more read after this: it wrote its last before it exited.
                 None if process.has_ended() => give_up = Some(Instant::now() + LINGER),
                 _ => self.wait(process, interrupt, give_up)?,
@@ -181,7 +226,8 @@ impl Talk {
 
     fn wait(&self, process: &Process, interrupt: &Interrupt<'_>, give_up: Option<Instant>) -> io::Result<()> {
         let mut handles = vec![PollFd::new(interrupt.event(), PollFlags::IN)];
-        if give_up.is_none() {
+        // A job is over when its output is; its exit is waited for after that.
+        if give_up.is_none() && (!self.output.is_log() || self.is_silent()) {
             handles.push(PollFd::new(process.exit(), PollFlags::IN));
         }
         handles.extend(self.stdin.iter().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
@@ -209,7 +255,7 @@ impl Talk {
     fn read(&mut self) {
         let mut chunk = [0; CHUNK];
         if let Some(read) = read_some(&mut self.stdout, &mut chunk) {
-            self.output.extend_from_slice(read);
+            self.output.add(read);
         }
         if let Some(read) = read_some(&mut self.stderr, &mut chunk) {
             self.complaints.push(read);
@@ -217,24 +263,43 @@ impl Talk {
     }
 
     fn outcome(self, status: Option<ExitStatus>) -> Outcome {
-        let complaints = self.complaints.text();
-        match status {
-            Some(status) if status.success() => {
-                if !complaints.is_empty() {
-                    log::debug!(target: "command", "{complaints}");
-                }
-                Ok(value_of(without_line_break(&self.output)))
-            }
-            // What it says itself is the best text there is.
-            Some(status) if status.code().is_some() => {
-                let message = if complaints.is_empty() { ending(status) } else { complaints };
-                let is_final = status.code() == Some(NOT_AGAIN);
-                Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
-            }
-            Some(status) if complaints.is_empty() => Err(CallError::Failed(format!("killed by {}", ending(status)))),
-            Some(status) => Err(CallError::Failed(format!("killed by {}: {complaints}", ending(status)))),
-            None => Err(CallError::Failed("how it ended is not known".to_owned())),
+        match self.output {
+            Output::Value { bytes, .. } => outcome(status, &bytes, self.complaints.text()),
+            Output::Log(log) => outcome_of_job(status, log.text()),
         }
+    }
+}
+
+/// What a job came to: its log, or on the first line how it ended and behind that its log.
+fn outcome_of_job(status: Option<ExitStatus>, log: String) -> Outcome {
+    let ended = match status {
+        Some(status) if status.success() => return Ok(Value::String(log)),
+        Some(status) if status.code().is_some() => ending(status),
+        Some(status) => format!("killed by {}", ending(status)),
+        None => "how it ended is not known".to_owned(),
+    };
+    let is_final = status.is_some_and(|status| status.code() == Some(NOT_AGAIN));
+    let message = if log.is_empty() { ended } else { format!("{ended}\n{log}") };
+    Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
+}
+
+fn outcome(status: Option<ExitStatus>, output: &[u8], complaints: String) -> Outcome {
+    match status {
+        Some(status) if status.success() => {
+            if !complaints.is_empty() {
+                log::debug!(target: "command", "{complaints}");
+            }
+            Ok(value_of(without_line_break(output)))
+        }
+        // What it says itself is the best text there is.
+        Some(status) if status.code().is_some() => {
+            let message = if complaints.is_empty() { ending(status) } else { complaints };
+            let is_final = status.code() == Some(NOT_AGAIN);
+            Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
+        }
+        Some(status) if complaints.is_empty() => Err(CallError::Failed(format!("killed by {}", ending(status)))),
+        Some(status) => Err(CallError::Failed(format!("killed by {}: {complaints}", ending(status)))),
+        None => Err(CallError::Failed("how it ended is not known".to_owned())),
     }
 }
 
@@ -265,7 +330,22 @@ mod tests {
     use super::*;
 
     fn command(argv: Vec<String>) -> Command {
-        Command::new(CommandOptions { argv, process: ProcessOptions::default(), max_output: 1 << 20 })
+        Command::new(CommandOptions {
+            argv,
+            process: ProcessOptions::default(),
+            max_output: 1 << 20,
+            style: CommandStyle::Call,
+        })
+    }
+
+    fn job(script: &str, input: &str) -> Command {
+        let process = ProcessOptions { is_job: true, ..ProcessOptions::default() };
+        Command::new(CommandOptions {
+            argv: shell(script, &[]),
+            process,
+            max_output: 4096,
+            style: CommandStyle::Job(input.to_owned()),
+        })
     }
 
     fn outcome_of(script: &str, args: Arguments) -> Outcome {
@@ -302,6 +382,7 @@ mod tests {
             argv: shell(script, &[]),
             process: ProcessOptions { env: [("LC_ALL".into(), "C".into())].into(), ..Default::default() },
             max_output: 1 << 20,
+            style: CommandStyle::Call,
         });
         assert_eq!(command.run(&call(), args), Ok(json!(expected)));
     }
@@ -335,6 +416,52 @@ mod tests {
         assert!(long.starts_with("line ") && long.ends_with("line 1999") && long.len() <= 2048, "{long}");
         let missing = command(vec!["/no/such".to_owned()]).run(&call(), nothing()).unwrap_err();
         assert_eq!(missing.to_string(), "cannot run \"/no/such\": No such file or directory");
+    }
+
+    #[test]
+    fn a_job_has_its_own_input_and_the_environment_of_cron() {
+        let script =
+            "cat; env | cut -d= -f1 | grep -v -e PWD -e SHLVL -e '^_$' | sort | tr '\\n' ' '; echo $PATH $SHELL";
+        let expected = "one\ntwo\nHOME LOGNAME PATH SHELL USER /usr/bin:/bin /bin/sh";
+        assert_eq!(job(script, "one\ntwo\n").run(&call(), nothing()), Ok(json!(expected)));
+        assert_eq!(job("test \"$PWD\" = \"$HOME\"", "").run(&call(), nothing()), Ok(json!("")));
+    }
+
+    #[test]
+    fn the_log_of_a_job_is_all_that_it_writes_in_order_and_bounded() {
+        let script = "echo one; echo two >&2; echo three; exit 3";
+        let failed = CallError::Failed("exit status 3\none\ntwo\nthree".to_owned());
+        assert_eq!(job(script, "").run(&call(), nothing()), Err(failed));
+        let long = job("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done", "");
+        let log = long.run(&call(), nothing()).unwrap();
+        let log = log.as_str().unwrap();
+        assert!(log.len() <= 4096 && log.starts_with("line ") && log.ends_with("line 19999"), "{log}");
+        assert_eq!(
+            job("kill -9 $$", "").run(&call(), nothing()).unwrap_err().to_string(),
+            "killed by signal 9 (SIGKILL)"
+        );
+    }
+
+    #[test]
+    fn a_job_lasts_as_long_as_its_output_and_what_it_leaves_elsewhere_stays() {
+        let slow = job("(sleep 0.05; echo late) & echo soon", "");
+        assert_eq!(slow.run(&call(), nothing()), Ok(json!("soon\nlate")));
+        let marker = marker();
+        let left = job(&format!("sleep {marker} >/dev/null 2>&1 & echo $!"), "");
+        let pid = left.run(&call(), nothing()).unwrap();
+        let pid: u32 = pid.as_str().unwrap().parse().unwrap();
+        assert_eq!(running(&marker), [pid]);
+        let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
+        rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();
+    }
+
+    #[test]
+    fn a_job_past_its_time_is_gone_with_all_it_started() {
+        let marker = marker();
+        let script = format!("trap '' TERM; setsid sleep {marker} & sleep {marker} & wait");
+        let outcome = job(&script, "").run(&call_within(Duration::from_millis(100)), nothing());
+        assert_eq!(outcome, Err(CallError::TimedOut));
+        eventually("all are gone", || running(&marker).is_empty());
     }
 
     #[test]

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 pub use builtin::{Builtin, BuiltinFunction};
 pub use call::{Call, CancelToken};
-pub use command::{Command, CommandOptions};
+pub use command::{Command, CommandOptions, CommandStyle};
 pub(crate) use everywhere::Everywhere;
 pub use http::{Http, HttpOptions};
 pub use native::{Native, NativeError};

@@ -1,5 +1,6 @@
 //! What comes back from outside the process: bytes to values, and to texts for people.
 
+use std::collections::VecDeque;
 use std::io;
 use std::process::ExitStatus;
 
@@ -51,28 +52,39 @@ pub(super) fn ending(status: ExitStatus) -> String {
 }
 
 /// Keeps the end of a text that may be long.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Tail {
-    bytes: Vec<u8>,
+    bytes: VecDeque<u8>,
+    most: usize,
     is_cut: bool,
 }
 
+impl Default for Tail {
+    fn default() -> Self {
+        Tail::of(Self::LENGTH)
+    }
+}
+
 impl Tail {
-    /// How much of the end is kept.
+    /// How much of the end is kept where nothing else is said.
     const LENGTH: usize = 2048;
+
+    /// One that keeps `most` bytes.
+    pub(super) fn of(most: usize) -> Self {
+        Tail { bytes: VecDeque::new(), most, is_cut: false }
+    }
 
     /// Adds `bytes` at the end.
     pub(super) fn push(&mut self, bytes: &[u8]) {
-        self.bytes.extend_from_slice(bytes);
-        if self.bytes.len() > Self::LENGTH {
-            self.bytes.drain(..self.bytes.len() - Self::LENGTH);
-            self.is_cut = true;
-        }
+        let excess = (self.bytes.len() + bytes.len()).saturating_sub(self.most);
+        self.is_cut |= excess > 0;
+        self.bytes.drain(..excess.min(self.bytes.len()));
+        self.bytes.extend(&bytes[bytes.len().saturating_sub(self.most)..]);
     }
 
     /// The text without white space around it; from the start of a line, where it had to be cut and has more than one.
-    pub(super) fn text(&self) -> String {
-        let text = String::from_utf8_lossy(&self.bytes);
+    pub(super) fn text(mut self) -> String {
+        let text = String::from_utf8_lossy(self.bytes.make_contiguous());
         let text = text.trim();
         let whole_lines = text.split_once('\n').filter(|_| self.is_cut).map(|(_, rest)| rest);
         whole_lines.unwrap_or(text).to_owned()

@@ -36,6 +36,9 @@ pub struct ProcessOptions {
     pub nice: Option<i32>,
     /// What each process may use up.
     pub limits: ResourceLimits,
+    /// It is started as cron starts a job: in the home of its user, with nothing of our environment, and with one place for
+    /// all that it writes.
+    pub is_job: bool,
 }
 
 /// What a process may use up. A limit above that of cerbas itself is lowered to it.
@@ -59,6 +62,9 @@ const INHERITED: [&str; 9] = ["PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", 
 /// Where programs are looked for when nobody says.
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
+/// The same for a job of cron (Debian's `crontab(5)`).
+const JOB_PATH: &str = "/usr/bin:/bin";
+
 /// Starts `argv` without a shell, with `extra` in its environment besides what the options say.
 pub(super) fn start(
     argv: &[String],
@@ -66,19 +72,37 @@ pub(super) fn start(
     extra: impl IntoIterator<Item = (String, String)>,
 ) -> Result<(Process, Pipes), String> {
     let (program, arguments) = argv.split_first().ok_or("no program is named")?;
-    let user = options.user.as_deref().map(user::find).transpose()?;
+    let user = user_of(options)?;
+    let environment = environment(options, user.as_ref());
     let mut command = Command::new(program);
-    command.args(arguments).env_clear().envs(environment(options, user.as_ref())).envs(extra).process_group(0);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    if let Some(directory) = &options.cwd {
+    if let Some(directory) = directory(options, &environment) {
         command.current_dir(directory);
     }
+    command.args(arguments).env_clear().envs(environment).envs(extra).process_group(0);
     before_exec(&mut command, Steps::new(options, user.as_ref()));
     Process::spawn(&mut command).map_err(|error| {
         // The operating system has one error for a missing program, directory and interpreter.
         let fault = check_program(argv, options).into_iter().next();
         fault.unwrap_or_else(|| format!("cannot run {program:?}: {}{}", plain(&error), hint(&error)))
     })
+}
+
+/// As whom it runs, where that matters.
+fn user_of(options: &ProcessOptions) -> Result<Option<User>, String> {
+    match options.user.as_deref() {
+        Some(name) => user::find(name).map(Some),
+        None if options.is_job => user::find(&rustix::process::geteuid().as_raw().to_string()).map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Where it starts.
+fn directory(options: &ProcessOptions, environment: &BTreeMap<String, OsString>) -> Option<PathBuf> {
+    // A user whose home is not there can still have jobs.
+    let home = || environment.get("HOME").map(PathBuf::from).filter(|home| home.is_dir());
+    let of_job = || options.is_job.then(|| home().unwrap_or_else(|| PathBuf::from("/")));
+    options.cwd.clone().or_else(of_job)
 }
 
 fn hint(error: &io::Error) -> &'static str {
@@ -93,7 +117,7 @@ fn hint(error: &io::Error) -> &'static str {
 /// What would keep `argv` from being started, a line each; nothing is started.
 pub fn check_program(argv: &[String], options: &ProcessOptions) -> Vec<String> {
     let mut faults = Vec::new();
-    let user = options.user.as_deref().map(user::find).transpose().unwrap_or_else(|fault| {
+    let user = user_of(options).unwrap_or_else(|fault| {
         faults.push(fault);
         None
     });
@@ -140,11 +164,17 @@ fn find_program(program: &str, path: &OsString, cwd: Option<&Path>) -> Result<Pa
 }
 
 fn environment(options: &ProcessOptions, user: Option<&User>) -> BTreeMap<String, OsString> {
-    let mut environment = BTreeMap::from([("PATH".to_owned(), OsString::from(DEFAULT_PATH))]);
-    environment.extend(INHERITED.iter().filter_map(|&name| Some((name.to_owned(), env::var_os(name)?))));
+    let path = if options.is_job { JOB_PATH } else { DEFAULT_PATH };
+    let mut environment = BTreeMap::from([("PATH".to_owned(), OsString::from(path))]);
+    if !options.is_job {
+        environment.extend(INHERITED.iter().filter_map(|&name| Some((name.to_owned(), env::var_os(name)?))));
+    }
     if let Some(user) = user {
         let own = [("USER", &user.name), ("LOGNAME", &user.name), ("HOME", &user.home), ("SHELL", &user.shell)];
         environment.extend(own.map(|(name, value)| (name.to_owned(), value.into())));
+    }
+    if options.is_job {
+        environment.insert("SHELL".to_owned(), "/bin/sh".into());
     }
     environment.extend(options.env.iter().map(|(name, value)| (name.clone(), value.into())));
     environment
@@ -155,6 +185,7 @@ struct Steps {
     nice: Option<i32>,
     limits: Vec<(Resource, Rlimit)>,
     identity: Option<(Vec<Gid>, Gid, Uid)>,
+    has_one_output: bool,
 }
 
 impl Steps {
@@ -176,10 +207,14 @@ impl Steps {
         let me = rustix::process::geteuid();
         let other = user.filter(|user| me.is_root() || user.uid != me);
         let identity = other.map(|user| (user.groups.clone(), user.gid, user.uid));
-        Steps { nice: options.nice, limits: limits.collect(), identity }
+        Steps { nice: options.nice, limits: limits.collect(), identity, has_one_output: options.is_job }
     }
 
     fn take(&self) -> io::Result<()> {
+        if self.has_one_output {
+            // So that what it writes to either stays in order.
+            rustix::stdio::dup2_stderr(rustix::stdio::stdout())?;
+        }
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice)?;
         }

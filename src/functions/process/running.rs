@@ -85,6 +85,11 @@ impl Process {
         self.kill_with(Vec::new())
     }
 
+    /// Reaps it after its end, and leaves alone what it has started. Gives the exit status, once.
+    pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
+        self.child.take()?.wait().ok()
+    }
+
     /// Asks the process and all below it to end, and kills those that have not within half a second.
     pub(crate) fn terminate(&mut self) {
         if self.child.is_none() {
