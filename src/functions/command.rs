@@ -1,14 +1,14 @@
 //! A program that is started for each call.
 
-use std::io::{self, Read, Write};
-use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
-use std::time::{Duration, Instant};
+mod talk;
 
-use rustix::event::{PollFd, PollFlags};
+use std::io;
+
 use serde_json::Value;
 
-use super::output::{Tail, ending, plain, size, value_of, without_line_break};
-use super::process::{self, Interrupt, Pipes, Process, ProcessOptions, wait_ready};
+use self::talk::{End, Output, Talk};
+use super::output::{Tail, plain, size};
+use super::process::{self, Interrupt, ProcessOptions};
 use super::{Body, Call};
 use crate::protocol::{Arguments, CallError, Outcome};
 
@@ -69,9 +69,9 @@ impl Body for Command {
             CommandStyle::Call => Output::Value { bytes: Vec::new(), most: *max_output },
             CommandStyle::Job(_) => Output::Log(Tail::of(*max_output)),
         };
-        let mut talk = Talk::new(pipes, input, output);
+        let mut talk = Talk::new(call, pipes, input, output);
         match talk.until_end(&process, &interrupt).map_err(failed)? {
-            End::Exited if talk.output.is_log() => talk.outcome(process.reap()),
+            End::Exited if talk.is_of_job() => talk.outcome(process.reap()),
             End::Exited => talk.outcome(process.kill()),
             End::TooLarge => {
                 process.terminate();
@@ -130,197 +130,10 @@ fn variable(name: &str) -> String {
     "CERBAS_ARG_".chars().chain(safe).collect()
 }
 
-/// With this exit status a program says that to try again is pointless, as programs of the qmail tradition do.
-const NOT_AGAIN: i32 = 100;
-
-/// How long a program that has exited may hold its output open, through one that it started. What it wrote itself is
-/// read in any case.
-const LINGER: Duration = Duration::from_millis(100);
-
-/// How much is read at once: all that fits into a pipe, so that one read after the exit finds all that was written.
-const CHUNK: usize = 64 << 10;
-
-/// Why a [`Talk`] ended.
-enum End {
-    Exited,
-    TooLarge,
-    Over(CallError),
-}
-
-/// What a program has written.
-enum Output {
-    /// The value of the call, and how long it may be.
-    Value { bytes: Vec<u8>, most: usize },
-    /// A log.
-    Log(Tail),
-}
-
-impl Output {
-    fn is_log(&self) -> bool {
-        matches!(self, Output::Log(_))
-    }
-
-    fn add(&mut self, read: &[u8]) {
-        match self {
-            Output::Value { bytes, .. } => bytes.extend_from_slice(read),
-            Output::Log(tail) => tail.push(read),
-        }
-    }
-
-    fn is_too_large(&self) -> bool {
-        matches!(self, Output::Value { bytes, most } if bytes.len() > *most)
-    }
-}
-
-/// What goes into a program and comes out of it.
-struct Talk {
-    line: Vec<u8>,
-    written: usize,
-    stdin: Option<ChildStdin>,
-    stdout: Option<ChildStdout>,
-    stderr: Option<ChildStderr>,
-    output: Output,
-    complaints: Tail,
-}
-
-impl Talk {
-    fn new(pipes: Pipes, line: Vec<u8>, output: Output) -> Self {
-        let Pipes { stdin, stdout, stderr } = pipes;
-        Talk {
-            line,
-            written: 0,
-            stdin: Some(stdin),
-            stdout: Some(stdout),
-            stderr: Some(stderr),
-            output,
-            complaints: Tail::default(),
-        }
-    }
-
-    /// Writes and reads until the program has exited and all it wrote was read.
-    fn until_end(&mut self, process: &Process, interrupt: &Interrupt<'_>) -> io::Result<End> {
-        let mut give_up = None;
-        loop {
-            if let Some(reason) = interrupt.reason() {
-                return Ok(End::Over(reason));
-            }
-            self.write();
-            self.read();
-            if self.output.is_too_large() {
-                return Ok(End::TooLarge);
-            }
-            match give_up {
-                Some(give_up) if self.is_silent() || Instant::now() >= give_up => return Ok(End::Exited),
-                None if self.output.is_log() && self.is_silent() && process.has_ended() => return Ok(End::Exited),
-                None if self.output.is_log() => self.wait(process, interrupt, None)?,
-                // There is one more read after this: it wrote its last before it exited.
-                None if process.has_ended() => give_up = Some(Instant::now() + LINGER),
-                _ => self.wait(process, interrupt, give_up)?,
-            }
-        }
-    }
-
-    fn is_silent(&self) -> bool {
-        self.stdout.is_none() && self.stderr.is_none()
-    }
-
-    fn wait(&self, process: &Process, interrupt: &Interrupt<'_>, give_up: Option<Instant>) -> io::Result<()> {
-        let mut handles = vec![PollFd::new(interrupt.event(), PollFlags::IN)];
-        // A job is over when its output is; its exit is waited for after that.
-        if give_up.is_none() && (!self.output.is_log() || self.is_silent()) {
-            handles.push(PollFd::new(process.exit(), PollFlags::IN));
-        }
-        handles.extend(self.stdin.iter().map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
-        handles.extend(self.stdout.iter().map(|stdout| PollFd::new(stdout, PollFlags::IN)));
-        handles.extend(self.stderr.iter().map(|stderr| PollFd::new(stderr, PollFlags::IN)));
-        let until = give_up.unwrap_or(interrupt.deadline()).min(interrupt.deadline());
-        wait_ready(&mut handles, Some(until)).map(drop)
-    }
-
-    /// Writes what fits. A program that does not care to read is fine.
-    fn write(&mut self) {
-        let Some(stdin) = &mut self.stdin else { return };
-        match stdin.write(&self.line[self.written..]) {
-            Ok(written) => self.written += written,
-            Err(error) if is_later(&error) => return,
-            Err(_) => self.written = self.line.len(),
-        }
-        if self.written == self.line.len() {
-            self.stdin = None;
-            self.line = Vec::new();
-            self.written = 0;
-        }
-    }
-
-    fn read(&mut self) {
-        let mut chunk = [0; CHUNK];
-        if let Some(read) = read_some(&mut self.stdout, &mut chunk) {
-            self.output.add(read);
-        }
-        if let Some(read) = read_some(&mut self.stderr, &mut chunk) {
-            self.complaints.push(read);
-        }
-    }
-
-    fn outcome(self, status: Option<ExitStatus>) -> Outcome {
-        match self.output {
-            Output::Value { bytes, .. } => outcome(status, &bytes, self.complaints.text()),
-            Output::Log(log) => outcome_of_job(status, log.text()),
-        }
-    }
-}
-
-/// What a job came to: its log, or on the first line how it ended and behind that its log.
-fn outcome_of_job(status: Option<ExitStatus>, log: String) -> Outcome {
-    let ended = match status {
-        Some(status) if status.success() => return Ok(Value::String(log)),
-        Some(status) if status.code().is_some() => ending(status),
-        Some(status) => format!("killed by {}", ending(status)),
-        None => "how it ended is not known".to_owned(),
-    };
-    let is_final = status.is_some_and(|status| status.code() == Some(NOT_AGAIN));
-    let message = if log.is_empty() { ended } else { format!("{ended}\n{log}") };
-    Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
-}
-
-fn outcome(status: Option<ExitStatus>, output: &[u8], complaints: String) -> Outcome {
-    match status {
-        Some(status) if status.success() => {
-            if !complaints.is_empty() {
-                log::debug!(target: "command", "{complaints}");
-            }
-            Ok(value_of(without_line_break(output)))
-        }
-        // What it says itself is the best text there is.
-        Some(status) if status.code().is_some() => {
-            let message = if complaints.is_empty() { ending(status) } else { complaints };
-            let is_final = status.code() == Some(NOT_AGAIN);
-            Err(if is_final { CallError::FailedForGood(message) } else { CallError::Failed(message) })
-        }
-        Some(status) if complaints.is_empty() => Err(CallError::Failed(format!("killed by {}", ending(status)))),
-        Some(status) => Err(CallError::Failed(format!("killed by {}: {complaints}", ending(status)))),
-        None => Err(CallError::Failed("how it ended is not known".to_owned())),
-    }
-}
-
-/// Reads what is there. Closes `pipe` at its end.
-fn read_some<'a>(pipe: &mut Option<impl Read>, chunk: &'a mut [u8]) -> Option<&'a [u8]> {
-    match pipe.as_mut()?.read(chunk) {
-        Ok(0) => *pipe = None,
-        Ok(read) => return Some(&chunk[..read]),
-        Err(error) if is_later(&error) => {}
-        Err(_) => *pipe = None,
-    }
-    None
-}
-
-fn is_later(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
-}
-
 #[cfg(test)]
 mod tests {
     use std::thread;
+    use std::time::{Duration, Instant};
 
     use serde_json::json;
 

@@ -36,6 +36,24 @@ pub trait Caller: Send + Sync {
 
     /// All nodes that live.
     fn nodes(&self) -> Result<Vec<Node>, String>;
+
+    /// A call only waits from now on: there may be one more worker. Tells whether there is, and then
+    /// [`Caller::take_back`] must follow.
+    fn lend(&self) -> bool {
+        false
+    }
+
+    /// The worker that was lent is not needed any more.
+    fn take_back(&self) {}
+}
+
+/// A worker that takes the place of one that only waits, until this is dropped.
+pub(super) struct Lent(Arc<dyn Caller>);
+
+impl Drop for Lent {
+    fn drop(&mut self) {
+        self.0.take_back();
+    }
 }
 
 /// A way to others, where there is one.
@@ -80,6 +98,12 @@ impl Call {
             patience: self.remaining(),
         };
         caller.call(onward).map_err(|error| NativeError::from(format!("{func}: {error}")))
+    }
+
+    /// From now on this call only waits, maybe for long; meanwhile there is one more worker, if there can be.
+    pub(super) fn stand_aside(&self) -> Option<Lent> {
+        let caller = self.way.0.as_ref()?;
+        caller.lend().then(|| Lent(Arc::clone(caller)))
     }
 
     /// The functions that wait for what this call calls.

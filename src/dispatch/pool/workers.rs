@@ -151,7 +151,7 @@ impl Caller for Shared {
         let is_lent = self.lend();
         let outcome = caller.call(call);
         if is_lent {
-            self.state().lent -= 1;
+            self.take_back();
         }
         outcome
     }
@@ -159,9 +159,7 @@ impl Caller for Shared {
     fn nodes(&self) -> Result<Vec<Node>, String> {
         self.caller.get().ok_or_else(|| "there is no way to others".to_owned())?.nodes()
     }
-}
 
-impl Shared {
     /// Starts one more worker; tells whether it did. As many as may be stuck can be lent.
     fn lend(&self) -> bool {
         let mut state = self.state();
@@ -178,6 +176,10 @@ impl Shared {
             self.state().lent -= 1;
         }
         is_lent
+    }
+
+    fn take_back(&self) {
+        self.state().lent -= 1;
     }
 }
 
