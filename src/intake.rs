@@ -7,6 +7,7 @@
 //!   waited out.
 
 mod door;
+mod run;
 mod shares;
 
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use crate::functions::Delivery;
 use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request};
-use crate::protocol::{CallError, DeadLetter, EVERYWHERE, OnDuplicate, Request, RequestId};
+use crate::protocol::{CRON_ID, CallError, DeadLetter, EVERYWHERE, OnDuplicate, Request, RequestId};
 use crate::thread::Stop;
 
 /// How long one claim may wait, and so how late a dead connection may be noticed.
@@ -171,6 +172,8 @@ impl Intake {
             was_told: false,
             attempt: request.attempt,
             first_at: request.first_at,
+            cron: request.cron.clone(),
+            started: None,
         })
     }
 
@@ -199,7 +202,8 @@ impl Intake {
 
     /// What has to be arranged with other daemons before `request` goes on.
     fn needs(&self, rules: &Rules, request: &Request, now: u64) -> Option<Needs> {
-        if request.unique.is_none() && !rules.functions.need_arrangement() {
+        let waits = request.cron.as_ref().filter(|scheduled| scheduled.waits);
+        if request.unique.is_none() && waits.is_none() && !rules.functions.need_arrangement() {
             return None;
         }
         let terms = &rules.functions.get(&request.func)?.terms;
@@ -210,12 +214,22 @@ impl Intake {
         let runs_here = due.is_none() && (request.node.is_none() || self.source == Source::Inbox);
         let wait = Duration::from_millis(due.map_or(0, |due| due.saturating_sub(now)));
         let needs = Needs {
-            unique: key.map(|key| (key, terms.unique_for)),
+            // A run of cron keeps the next one away however long it takes.
+            unique: key.map(|key| (key, if request.cron.is_some() { terms.longest_hold() } else { terms.unique_for })),
             wait,
             replaces: request.on_duplicate.or(terms.unique) == Some(OnDuplicate::Replace),
             // What only waits needs no place yet, and may still go back.
-            slot: terms.cluster_concurrency.filter(|_| runs_here),
+            slot: terms.cluster_concurrency.map(|most| (request.func.as_str().into(), most)).filter(|_| runs_here),
             is_once: terms.delivery == Delivery::AtMostOnce && runs_here,
+            most_parked: None,
+        };
+        let needs = match waits.filter(|_| runs_here) {
+            Some(scheduled) => Needs {
+                slot: Some((format!("{CRON_ID}{}", scheduled.occurrence.name).into(), 1)),
+                most_parked: Some(1),
+                ..needs
+            },
+            None => needs,
         };
         let is_something = needs.unique.is_some() || needs.slot.is_some() || needs.is_once;
         is_something.then_some(needs)
@@ -237,7 +251,8 @@ impl Intake {
                 locks: Locks {
                     id: request.id.clone(),
                     unique: needs.unique.clone(),
-                    slot: needs.slot.map(|most| (request.func.as_str().into(), most)),
+                    slot: needs.slot.clone(),
+                    most_parked: needs.most_parked,
                 },
                 wait: needs.wait,
                 replaces: needs.replaces,
@@ -309,8 +324,9 @@ struct Needs {
     unique: Option<(Box<str>, Duration)>,
     wait: Duration,
     replaces: bool,
-    slot: Option<usize>,
+    slot: Option<(Box<str>, usize)>,
     is_once: bool,
+    most_parked: Option<usize>,
 }
 
 /// The unique key of a request whose function has one for each set of arguments.

@@ -2,16 +2,20 @@
 //!
 //! It keeps the promises of the real one within one process, and can be told to be away.
 
+mod runs;
 mod state;
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+pub use self::runs::{read_paused, read_runs, write_paused};
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Broker, BrokerError, Claimed, Content, Found, Message, Post, Result, Settlement, Source,
-    Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, Content, EntryMark, Found, Message, NewRun, Post,
+    Result, Settlement, Source, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -40,6 +44,16 @@ impl Memory {
         let state = State { queues: vec![VecDeque::new(); 2 + names.len()], names, ..State::default() };
         let (started, state) = (clock::now(), Mutex::new(state));
         Memory(Arc::new(Shared { result_ttl, started, state, changed: Condvar::new() }))
+    }
+
+    /// From now on runs of cron entries are also on record in `folder`, which may have those of an earlier process.
+    pub fn keep_runs_in(&self, folder: &Path) -> io::Result<()> {
+        self.state().runs.open(folder)
+    }
+
+    /// What is kept of the runs of the entry `name`, as JSON, the oldest first.
+    pub fn runs(&self, name: &str) -> Vec<Box<str>> {
+        self.state().runs.of(name)
     }
 
     /// From now on every verb fails, until it is told otherwise.
@@ -190,8 +204,12 @@ impl Broker for Memory {
             state.release(settlement);
             match settlement {
                 Settlement::Forwarded { claim, .. } => state.inbox.push_back(Arc::clone(&claim.element)),
-                Settlement::Answered { dead, verdict, .. } => {
+                Settlement::Answered { dead, verdict, run, .. } => {
                     state.verdicts[*verdict as usize] += 1;
+                    if let Some(run) = run {
+                        state.runs.end(&run.name, &run.instant, &run.record);
+                        state.inbox.extend(run.follow.iter().map(|request| Arc::from(&**request)));
+                    }
                     state.dead.extend(dead.clone());
                     let excess = state.dead.len().saturating_sub(MOST_DEAD);
                     state.dead.drain(..excess);
@@ -250,6 +268,30 @@ impl Broker for Memory {
 
     fn cancel(&self, id: &RequestId) -> Result<()> {
         self.find_and_cancel(id).map(drop)
+    }
+
+    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
+        let mut state = self.present()?;
+        let begun = runs.iter().map(|run| {
+            let begun = state.runs.begin(run, keep);
+            if begun == Begun::Sent {
+                state.inbox.extend(run.request.as_deref().map(Arc::from));
+            }
+            begun
+        });
+        let begun = begun.collect();
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(begun)
+    }
+
+    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
+        Ok(self.present()?.runs.marks())
+    }
+
+    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
+        self.present()?.runs.mark(marks, gone);
+        Ok(())
     }
 
     fn interrupt(&self) {

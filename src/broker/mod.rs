@@ -10,12 +10,15 @@ mod managed;
 mod memory;
 mod redis;
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
-pub use memory::Memory;
+pub use memory::{Memory, read_paused, read_runs, write_paused};
 pub use redis::{
     DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost,
     RoughClient, Stand, Target, TargetOptions,
@@ -86,6 +89,8 @@ pub struct Locks {
     pub unique: Option<(Box<str>, Duration)>,
     /// A place among those calls of the function that run at once, and how many there are.
     pub slot: Option<(Box<str>, usize)>,
+    /// How many may wait for a place; `None`: any number.
+    pub most_parked: Option<usize>,
 }
 
 /// Where a request was that is to be cancelled.
@@ -126,7 +131,7 @@ pub enum Arranged {
         /// Whose place it has taken; that one is to be cancelled.
         replaced: Option<RequestId>,
     },
-    /// Another holds its unique key.
+    /// Another holds its unique key, or enough wait for a place already.
     Duplicate,
     /// It waits in the broker until a place is free; it is in flight no more.
     Parked,
@@ -174,6 +179,62 @@ pub enum Message {
     Cancel(RequestId),
 }
 
+/// One instant of a cron entry that is to be begun, once over all daemons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewRun {
+    /// The entry.
+    pub name: Box<str>,
+    /// The instant, which no other of the entry is called.
+    pub instant: Box<str>,
+    /// Its moment, in milliseconds since 1970; 0 where the entry has none, or it was started by hand.
+    pub at: u64,
+    /// What is kept of it, as JSON.
+    pub record: Box<str>,
+    /// What is kept instead if the entry is paused.
+    pub if_paused: Box<str>,
+    /// Its request, for this daemon; `None`: it only has to be on record.
+    pub request: Option<Box<[u8]>>,
+}
+
+/// What became of a [`NewRun`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It is on record, and its request was sent.
+    Sent,
+    /// It was on record before: another daemon has it, or had it.
+    Taken,
+    /// It is on record, and its request was not sent, as the entry is paused.
+    Paused,
+}
+
+/// An instant of a cron entry that has its verdict.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EndedRun {
+    /// The entry.
+    pub name: Box<str>,
+    /// The instant.
+    pub instant: Box<str>,
+    /// What is kept of it, as JSON.
+    pub record: Box<str>,
+    /// The requests that follow, for this daemon.
+    pub follow: Vec<Box<[u8]>>,
+}
+
+/// What is known of a cron entry besides its runs.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct EntryMark {
+    /// When it fires, and in which zone; with another, it counts as new.
+    pub schedule: String,
+    /// Since when, in milliseconds since 1970.
+    pub since: u64,
+    /// When a daemon last read it in a file, in milliseconds since 1970.
+    pub seen: u64,
+    /// The last moment of it that is on record, in milliseconds since 1970; 0: none.
+    #[serde(skip)]
+    pub last: u64,
+}
+
 /// Takes a claimed element out of the in-flight list, in one step with all that belongs to it.
 #[derive(Debug, Clone)]
 pub enum Settlement {
@@ -187,6 +248,8 @@ pub enum Settlement {
         answer: Option<(RequestId, Arc<Encoded>)>,
         /// An entry for the dead list, as JSON.
         dead: Option<Box<str>>,
+        /// What is kept of it and what follows, where cron has sent it.
+        run: Option<Box<EndedRun>>,
     },
     /// The caller gets its answer, but the element stays in flight: the function has yet to run.
     AnsweredEarly {
@@ -288,6 +351,16 @@ pub trait Broker: Send + Sync {
 
     /// The next messages to this daemon, waiting at most `patience` for them.
     fn listen(&self, patience: Duration) -> Result<Vec<Message>>;
+
+    /// Begins `runs`, each in one step, and gives back what became of them, in their order. Of each entry `keep` are kept. After an
+    /// error the same can be begun again: what had been begun by it is found so.
+    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
+
+    /// What is known of cron entries, by their names.
+    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>>;
+
+    /// Notes `marks`, by their names, and forgets those in `gone`.
+    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()>;
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);

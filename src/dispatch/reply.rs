@@ -15,6 +15,9 @@ pub trait Door: Send {
     /// The caller's answer.
     fn answer(self: Box<Self>, answer: Arc<Encoded>);
 
+    /// The call starts now.
+    fn starts(&mut self) {}
+
     /// The caller's answer, given before the function runs; [`Door::answer`] follows, for the record only.
     fn answer_early(&mut self, answer: Arc<Encoded>);
 
@@ -87,6 +90,13 @@ impl Reply {
     /// Answers or hands back as `settled` says, unless somebody came first.
     pub(super) fn settle(&self, settled: Settled) {
         self.0.settle(settled);
+    }
+
+    /// Tells the door that the call starts.
+    pub(super) fn starts(&self) {
+        if let Some(Open::Caller(_, door, _)) = self.0.open().as_mut() {
+            door.starts();
+        }
     }
 
     /// Gives the caller `outcome` now; what follows is only recorded.

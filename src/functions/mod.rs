@@ -100,6 +100,11 @@ impl Terms {
     /// How long a unique call keeps others away where nothing else is said.
     pub const DEFAULT_UNIQUE_FOR: Duration = Duration::from_hours(1);
 
+    /// How long a call can keep others away that must not wait with it or run beside it.
+    pub fn longest_hold(&self) -> Duration {
+        self.unique_for.max(self.timeout)
+    }
+
     /// Whether something must be arranged with other daemons before a call runs.
     pub fn need_arrangement(&self) -> bool {
         self.delivery == Delivery::AtMostOnce || self.cluster_concurrency.is_some() || self.unique.is_some()

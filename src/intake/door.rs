@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::broker::{Claim, Settlement};
+use super::run::{self, Ending};
+use crate::broker::{Claim, EndedRun, Settlement};
 use crate::clock;
 use crate::dispatch::{Again, Door};
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Encoded, Rerun, encode_rerun, with_id};
-use crate::protocol::{Answer, DeadLetter, RequestId, Verdict};
+use crate::protocol::{Answer, DeadLetter, RequestId, Scheduled, Verdict};
 
 /// How much of an error waits with a request that is tried again, in characters.
 const ERROR_LENGTH: usize = 1024;
@@ -31,6 +32,10 @@ pub(super) struct BrokerDoor {
     pub(super) attempt: u32,
     /// When it was taken for its first run, if there was one.
     pub(super) first_at: Option<u64>,
+    /// What it is for, where cron has sent it.
+    pub(super) cron: Option<Box<Scheduled>>,
+    /// When it started, where that is kept.
+    pub(super) started: Option<u64>,
 }
 
 impl BrokerDoor {
@@ -55,11 +60,27 @@ impl BrokerDoor {
         self.is_told && !self.was_told
     }
 
+    /// What is kept of it, where cron has sent it.
+    fn ended(&self, scheduled: &Scheduled, answer: &Encoded) -> EndedRun {
+        let message = message_of(answer);
+        let ending = Ending {
+            verdict: answer.verdict,
+            message: &message,
+            node: &self.node,
+            started: self.started,
+            ended: clock::now(),
+            attempts: self.attempt + u32::from(self.started.is_some()),
+        };
+        run::ended(scheduled, &ending)
+    }
+
     /// The entry of the dead list, for what failed and nobody would hear of otherwise: nobody waits for it, it was tried
     /// several times, or it ended its daemons.
     fn dead_letter(&self, answer: &Encoded) -> Option<Box<str>> {
         let has_failed = matches!(answer.verdict, Verdict::Error | Verdict::Timeout | Verdict::Expired);
         let is_lost = answer.verdict == Verdict::Lost;
+        // What became of it is kept with its entry.
+        let has_failed = has_failed && self.cron.is_none();
         if !is_lost && !(has_failed && (self.attempt > 0 || !self.waits())) {
             return None;
         }
@@ -82,11 +103,18 @@ impl BrokerDoor {
 }
 
 impl Door for BrokerDoor {
+    fn starts(&mut self) {
+        if self.cron.is_some() {
+            self.started = Some(clock::now());
+        }
+    }
+
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let dead = self.dead_letter(&answer);
+        let run = self.cron.as_ref().map(|scheduled| Box::new(self.ended(scheduled, &answer)));
         let verdict = answer.verdict;
         let answer = self.waits().then(|| (self.id.clone(), answer));
-        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead });
+        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead, run });
     }
 
     fn answer_early(&mut self, answer: Arc<Encoded>) {
@@ -126,6 +154,8 @@ impl Door for BrokerDoor {
 fn message_of(answer: &Encoded) -> String {
     match serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data) {
         Ok(Value::String(text)) => text,
+        // A function without a value has nothing to say.
+        Ok(Value::Null) => String::new(),
         Ok(other) => other.to_string(),
         Err(_) => answer.verdict.to_string(),
     }
@@ -144,7 +174,13 @@ impl Door for Refused {
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let verdict = answer.verdict;
         let answer = self.id.map(|id| (id, answer));
-        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead: Some(self.dead) });
+        self.mailing.send(Settlement::Answered {
+            claim: self.claim,
+            verdict,
+            answer,
+            dead: Some(self.dead),
+            run: None,
+        });
     }
 
     fn answer_early(&mut self, _: Arc<Encoded>) {}

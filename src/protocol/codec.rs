@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Verdict};
+use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Scheduled, Verdict};
 
 /// The longest `unique` key and name of a node, in bytes.
 const MAX_NAME: usize = 256;
@@ -51,6 +51,7 @@ struct Wire<'a> {
     node: Option<Cow<'a, str>>,
     deadline: Option<u64>,
     chain: Option<Vec<String>>,
+    cron: Option<Box<Scheduled>>,
 }
 
 /// Who waits, for a request that cannot be read otherwise.
@@ -136,6 +137,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         node,
         deadline: wire.deadline,
         chain,
+        cron: wire.cron,
     })
 }
 

@@ -167,6 +167,26 @@ impl Keys {
         format!("{}-PARKED-{func}", self.prefix)
     }
 
+    /// What is kept of the runs of a cron entry, by their instants.
+    pub fn runs(&self, name: &str) -> String {
+        format!("{}-CRON-RUNS-{name}", self.prefix)
+    }
+
+    /// What is known of cron entries, by their names.
+    pub fn entries(&self) -> String {
+        format!("{}-CRON-ENTRIES", self.prefix)
+    }
+
+    /// The last moment of each cron entry that is on record.
+    pub fn last_runs(&self) -> String {
+        format!("{}-CRON-LAST", self.prefix)
+    }
+
+    /// The cron entries that are paused.
+    pub fn paused(&self) -> String {
+        format!("{}-CRON-PAUSED", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)
@@ -205,8 +225,21 @@ impl Keys {
 
     /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
     pub fn is_bounded(&self, key: &str) -> bool {
-        const WHOLE: [&str; 10] =
-            ["COUNTER", "VERDICTS", "SCHEMA", "QUEUE", "QUEUES", "NODES", "DELAYED", "DEAD", "LIMITED", "SUSPECTS"];
+        const WHOLE: [&str; 13] = [
+            "COUNTER",
+            "VERDICTS",
+            "SCHEMA",
+            "QUEUE",
+            "QUEUES",
+            "NODES",
+            "DELAYED",
+            "DEAD",
+            "LIMITED",
+            "SUSPECTS",
+            "CRON-ENTRIES",
+            "CRON-LAST",
+            "CRON-PAUSED",
+        ];
         const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
         let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };
         let rest = &rest[rest.len().min(1)..];

@@ -9,6 +9,7 @@ mod dead;
 mod error;
 pub mod keys;
 mod node;
+mod run;
 
 use std::fmt;
 use std::time::Duration;
@@ -19,6 +20,7 @@ use serde_json::{Map, Value};
 pub use dead::DeadLetter;
 pub use error::CallError;
 pub use node::{MOST_RUNNING, Node, NodeStatus, RunningCall};
+pub use run::{CRON_FUNCTION, CRON_ID, MAIL_FUNCTION, Mail, Occurrence, Run, RunOutcome, Scheduled, tail};
 
 /// The arguments of a call, by name.
 pub type Arguments = Map<String, Value>;
@@ -63,6 +65,8 @@ pub struct Request {
     pub deadline: Option<u64>,
     /// The functions that wait for it, the first one first.
     pub chain: Vec<String>,
+    /// What it is for, where cron has sent it.
+    pub cron: Option<Box<Scheduled>>,
 }
 
 /// The `node` of a request that is for all daemons.
@@ -99,6 +103,7 @@ impl Request {
             node: None,
             deadline: None,
             chain: Vec::new(),
+            cron: None,
         }
     }
 

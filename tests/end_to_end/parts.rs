@@ -1,12 +1,13 @@
 //! A daemon put together from its parts, over a broker that writes down what it is told. For what cannot be seen from outside: how
 //! often a request was answered, and the account at the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Broker, Claimed, Memory, Message, Post, Result, Settlement, Source, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, Claimed, EntryMark, Memory, Message, NewRun, Post, Result, Settlement,
+    Source, Whereabouts,
 };
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
@@ -124,6 +125,18 @@ impl Broker for Recorder {
 
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
         self.memory.listen(patience)
+    }
+
+    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
+        self.memory.begin(runs, keep)
+    }
+
+    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
+        self.memory.entry_marks()
+    }
+
+    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
+        self.memory.mark_entries(marks, gone)
     }
 
     fn interrupt(&self) {

@@ -4,6 +4,7 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
+use super::runs::Runs;
 use crate::broker::{Arranged, Arrangement, Claim, Claimed, Content, Message, QueueTerms, Settlement, Source};
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
@@ -31,6 +32,8 @@ pub(super) struct State {
     pub(super) slots: HashMap<Box<str>, HashSet<RequestId>>,
     /// Which wait for a place among those.
     pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
+    /// What is known of cron.
+    pub(super) runs: Runs,
     /// What the daemon last said of itself, and when.
     pub(super) told: Option<(u64, NodeStatus)>,
 }
@@ -58,7 +61,11 @@ impl State {
         if let Some((func, most)) = &locks.slot {
             let slots = self.slots.entry(func.clone()).or_default();
             if slots.len() >= *most && !slots.contains(&locks.id) {
-                self.parked.entry(func.clone()).or_default().push_back(Arc::clone(&claim.element));
+                let parked = self.parked.entry(func.clone()).or_default();
+                if locks.most_parked.is_some_and(|most| parked.len() >= most) {
+                    return Arranged::Duplicate;
+                }
+                parked.push_back(Arc::clone(&claim.element));
                 self.leave(claim);
                 return Arranged::Parked;
             }

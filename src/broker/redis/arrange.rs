@@ -76,6 +76,7 @@ impl RedisBroker {
         pipeline.arg(keys.holds(&locks.id));
         pipeline.arg(&*claim.element).arg(locks.id.to_string()).arg(ttl).arg(u8::from(one.replaces));
         pipeline.arg(most).arg(member(identity, &locks.id)).arg(func).arg(u8::from(one.is_once)).arg(clock::now());
+        pipeline.arg(locks.most_parked.map_or_else(String::new, |most| most.to_string()));
     }
 
     /// Frees what an element holds that leaves the in-flight list.

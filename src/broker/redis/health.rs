@@ -25,6 +25,8 @@ pub(super) enum Role {
     Settle,
     /// It keeps the lease.
     Beat,
+    /// It begins runs of cron entries.
+    Begin,
 }
 
 impl Health {

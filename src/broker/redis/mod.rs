@@ -18,12 +18,14 @@ mod operator;
 mod post;
 mod publish;
 mod rough;
+mod runs;
 mod schema;
 mod settle;
 mod sources;
 mod suspects;
 mod target;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -42,7 +44,8 @@ use self::link::Link;
 use self::sources::Sources;
 use self::suspects::Suspects;
 use super::{
-    Arranged, Arrangement, Broker, BrokerError, Claimed, Message, QueueTerms, Result, Settlement, Source, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, EntryMark, Message, NewRun, QueueTerms, Result,
+    Settlement, Source, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::keys::Keys;
@@ -89,6 +92,7 @@ pub struct RedisBroker {
     beating: Mutex<Link>,
     arranging: Mutex<Link>,
     asking: Mutex<Link>,
+    scheduling: Mutex<Link>,
     listening: Mutex<Link>,
     /// The connection that waits for messages, for [`Broker::interrupt`].
     listener: Mutex<Option<i64>>,
@@ -142,6 +146,7 @@ impl RedisBroker {
             beating: Mutex::new(link("heartbeat")),
             arranging: Mutex::new(link("arrange")),
             asking: Mutex::new(link("ask")),
+            scheduling: Mutex::new(link("cron")),
             listening: Mutex::new(link("control")),
             listener: Mutex::default(),
             lost: Mutex::default(),
@@ -233,6 +238,18 @@ impl Broker for RedisBroker {
 
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
         self.listen_for(patience)
+    }
+
+    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
+        self.noted(Role::Begin, self.begin_all(runs, keep))
+    }
+
+    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
+        self.noted(Role::Begin, self.read_entry_marks())
+    }
+
+    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
+        self.noted(Role::Begin, self.write_entry_marks(marks, gone))
     }
 
     fn interrupt(&self) {

@@ -115,8 +115,11 @@ impl RedisBroker {
             bodies.extend(settlement.body());
             self.release(&mut transaction, identity, settlement);
             match settlement {
-                Settlement::Answered { verdict, dead, .. } => {
+                Settlement::Answered { verdict, dead, run, .. } => {
                     verdicts[*verdict as usize] += 1;
+                    if let Some(run) = run {
+                        self.end_run(&mut transaction, &identity.inbox, run);
+                    }
                     if let Some(dead) = dead {
                         self.bury(&mut transaction, dead);
                     }

@@ -1,0 +1,96 @@
+//! Runs of cron entries: each instant is begun once over all daemons, and kept with what became of it.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use redis::{Connection, ErrorKind, RedisResult, Script, ServerErrorKind, pipe};
+
+use super::link::exchange;
+use super::settle::Transaction;
+use super::{RedisBroker, lock};
+use crate::broker::{Begun, EndedRun, EntryMark, NewRun, Result};
+use crate::clock;
+use crate::protocol::Occurrence;
+
+static BEGIN_RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/begin_run.lua")));
+const END_RUN: &str = include_str!("scripts/end_run.lua");
+
+/// The runs of an entry that does not fire any more are kept so long, in seconds.
+const RUNS_TTL: u64 = 400 * 24 * 60 * 60;
+
+/// How far a clock may be ahead of ours and still be right.
+const TOMORROW: Duration = Duration::from_hours(24);
+
+impl RedisBroker {
+    pub(super) fn begin_all(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
+        let words = lock(&self.scheduling).with(|connection| self.try_beginning(connection, runs, keep))?;
+        let understand = |word: String| match word.as_str() {
+            "sent" => Begun::Sent,
+            "paused" => Begun::Paused,
+            _ => Begun::Taken,
+        };
+        Ok(words.into_iter().map(understand).collect())
+    }
+
+    fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<String>> {
+        let (keys, identity) = (&self.options.keys, self.identity());
+        let (last, paused) = (keys.last_runs(), keys.paused());
+        let tomorrow = Occurrence::instant_of(clock::now() + TOMORROW.as_millis() as u64);
+        let mut pipeline = pipe();
+        for run in runs {
+            pipeline.cmd("EVALSHA").arg(BEGIN_RUN.get_hash()).arg(4);
+            pipeline.arg(keys.runs(&run.name)).arg(&last).arg(&paused).arg(&identity.inbox);
+            pipeline.arg(&*run.name).arg(&*run.instant).arg(run.at).arg(&*run.record).arg(&*run.if_paused);
+            pipeline.arg(run.request.as_deref().unwrap_or_default()).arg(keep).arg(&tomorrow).arg(RUNS_TTL);
+        }
+        let replies = match exchange(connection, &pipeline) {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                BEGIN_RUN.prepare_invoke().load(connection)?;
+                exchange(connection, &pipeline)
+            }
+            replies => replies,
+        }?;
+        replies.into_iter().map(|reply| Ok(redis::from_redis_value(reply)?)).collect()
+    }
+
+    pub(super) fn read_entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
+        let keys = &self.options.keys;
+        type Found = (HashMap<String, String>, HashMap<String, u64>);
+        let (marks, last): Found = lock(&self.scheduling).with(|connection| {
+            pipe().cmd("HGETALL").arg(keys.entries()).cmd("HGETALL").arg(keys.last_runs()).query(connection)
+        })?;
+        // What cannot be read counts as new.
+        let read = |(name, text): (String, String)| {
+            let mark: EntryMark = serde_json::from_str(&text).ok()?;
+            let last = last.get(&name).copied().unwrap_or(0);
+            Some((name, EntryMark { last, ..mark }))
+        };
+        Ok(marks.into_iter().filter_map(read).collect())
+    }
+
+    pub(super) fn write_entry_marks(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
+        let keys = &self.options.keys;
+        let mut pipeline = pipe();
+        for (name, mark) in marks {
+            let text = serde_json::to_string(mark).expect("a mark is JSON");
+            pipeline.cmd("HSET").arg(keys.entries()).arg(*name).arg(text);
+        }
+        for name in gone {
+            pipeline.cmd("HDEL").arg(keys.entries()).arg(*name).cmd("HDEL").arg(keys.last_runs()).arg(*name);
+            pipeline.cmd("SREM").arg(keys.paused()).arg(*name).cmd("DEL").arg(keys.runs(name));
+        }
+        if pipeline.is_empty() {
+            return Ok(());
+        }
+        lock(&self.scheduling).with(|connection| exchange(connection, &pipeline)).map(drop)
+    }
+
+    pub(super) fn end_run(&self, transaction: &mut Transaction<'_>, inbox: &str, run: &EndedRun) {
+        let end = transaction.add("EVAL").arg(END_RUN).arg(1);
+        end.arg(self.options.keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
+        for request in &run.follow {
+            transaction.add("RPUSH").arg(inbox).arg(&**request);
+        }
+    }
+}

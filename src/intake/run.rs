@@ -1,0 +1,158 @@
+//! What is kept of the run of a cron entry, and what follows on it. Pure.
+
+use serde_json::{Map, Value, json};
+
+use crate::broker::EndedRun;
+use crate::protocol::{CallError, MAIL_FUNCTION, Mail, Run, RunOutcome, Scheduled, Verdict, tail};
+
+/// How a run went, as its door knows it.
+pub(super) struct Ending<'a> {
+    pub(super) verdict: Verdict,
+    /// What it gave, or why it did not.
+    pub(super) message: &'a str,
+    /// The daemon that ran it.
+    pub(super) node: &'a str,
+    /// When its last attempt started, in milliseconds since 1970.
+    pub(super) started: Option<u64>,
+    /// When it ended, likewise.
+    pub(super) ended: u64,
+    /// How often it ran.
+    pub(super) attempts: u32,
+}
+
+/// The record of the run that was `scheduled`, and the requests that follow.
+pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
+    let occurrence = &scheduled.occurrence;
+    let outcome = match ending.verdict {
+        Verdict::Expired => RunOutcome::Expired,
+        Verdict::Rejected if ending.message == CallError::Duplicate.to_string() => RunOutcome::SkippedOverlap,
+        _ if occurrence.is_shifted => RunOutcome::DstShifted,
+        _ => RunOutcome::Ran,
+    };
+    let has_failed = ending.verdict != Verdict::Ok;
+    let record = Run {
+        occurrence: occurrence.clone(),
+        outcome,
+        verdict: Some(ending.verdict),
+        node: ending.node.to_owned(),
+        started: ending.started,
+        ended: Some(ending.ended),
+        attempts: ending.attempts,
+        output: tail(ending.message, has_failed),
+    };
+    let mut follow = Vec::new();
+    // That a run was skipped is what the operator has asked for.
+    if outcome != RunOutcome::SkippedOverlap {
+        follow.extend(scheduled.on_failure.as_ref().filter(|_| has_failed).map(|then| on_failure(then, &record)));
+        let is_said = has_failed || !ending.message.is_empty();
+        follow.extend(scheduled.mail.as_ref().filter(|_| is_said).map(|to| mail(to, &record, ending.message)));
+    }
+    EndedRun {
+        name: occurrence.name.as_str().into(),
+        instant: occurrence.instant.as_str().into(),
+        record: record.to_json(),
+        follow: follow.into_iter().map(|request| request.to_string().into_bytes().into()).collect(),
+    }
+}
+
+/// The request `then`, told what has failed.
+fn on_failure(then: &Map<String, Value>, run: &Run) -> Value {
+    let mut request = then.clone();
+    let mut args = match request.remove("args") {
+        Some(Value::Object(args)) => args,
+        _ => Map::new(),
+    };
+    let failure = json!({
+        "name": run.occurrence.name,
+        "at": run.occurrence.local,
+        "zone": run.occurrence.zone,
+        "outcome": run.outcome,
+        "verdict": run.verdict,
+        "message": run.output,
+    });
+    args.insert("failure".to_owned(), failure);
+    request.insert("args".to_owned(), Value::Object(args));
+    request.insert("id".to_owned(), Value::from(format!("{}-failure", run.occurrence.id())));
+    request.insert("reply".to_owned(), Value::from(false));
+    Value::Object(request)
+}
+
+fn mail(to: &Mail, run: &Run, message: &str) -> Value {
+    let verdict = run.verdict.map_or("", Verdict::as_str);
+    let subject = if verdict == Verdict::Ok.as_str() { String::new() } else { format!(" ({verdict})") };
+    json!({
+        "id": format!("{}-mail", run.occurrence.id()),
+        "func": MAIL_FUNCTION,
+        "source": "cron",
+        "reply": false,
+        "retries": 3,
+        "args": {
+            "to": to.to,
+            "from": to.from,
+            "subject": format!("Cron {}{subject}", to.subject),
+            "text": message,
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::Occurrence;
+
+    fn scheduled() -> Scheduled {
+        let occurrence = Occurrence {
+            name: "backup".to_owned(),
+            instant: "20261120T010000Z".to_owned(),
+            local: "2026-11-20T02:00".to_owned(),
+            ..Occurrence::default()
+        };
+        let then = json!({"func": "notify", "args": {"to": "ops"}});
+        let mail = Mail { to: "root".to_owned(), from: None, subject: "<root@web-1> backup".to_owned() };
+        Scheduled { occurrence, waits: false, on_failure: then.as_object().cloned(), mail: Some(mail) }
+    }
+
+    fn end(verdict: Verdict, message: &str) -> (Run, Vec<Value>) {
+        let ending = Ending { verdict, message, node: "web-1.7", started: Some(5), ended: 9, attempts: 1 };
+        let EndedRun { record, follow, .. } = ended(&scheduled(), &ending);
+        let follow = follow.iter().map(|request| serde_json::from_slice(request).expect("it is JSON")).collect();
+        (serde_json::from_str(&record).expect("it is a run"), follow)
+    }
+
+    #[test]
+    fn a_run_that_succeeds_and_says_nothing_is_only_kept() {
+        let (run, follow) = end(Verdict::Ok, "");
+        assert_eq!(
+            (run.outcome, run.verdict, run.started, run.ended),
+            (RunOutcome::Ran, Some(Verdict::Ok), Some(5), Some(9))
+        );
+        assert!(follow.is_empty());
+    }
+
+    #[test]
+    fn what_a_run_prints_is_mailed() {
+        let (_, follow) = end(Verdict::Ok, "12 files");
+        assert_eq!(follow.len(), 1);
+        assert_eq!((&follow[0]["func"], &follow[0]["args"]["text"]), (&json!("cron/.mail"), &json!("12 files")));
+        assert_eq!(follow[0]["args"]["subject"], "Cron <root@web-1> backup");
+    }
+
+    #[test]
+    fn a_failure_is_told_to_the_request_that_follows() {
+        let (_, follow) = end(Verdict::Error, "exit status 3\nno space");
+        assert_eq!(follow.len(), 2);
+        let args = &follow[0]["args"];
+        assert_eq!((&args["to"], &args["failure"]["name"]), (&json!("ops"), &json!("backup")));
+        assert_eq!(args["failure"]["message"], "exit status 3\nno space");
+        assert_eq!(follow[0]["id"], "cron:backup:20261120T010000Z-failure");
+        assert_eq!(follow[1]["args"]["subject"], "Cron <root@web-1> backup (error)");
+    }
+
+    #[test]
+    fn a_run_that_the_last_one_left_no_room_for_is_skipped_and_is_no_failure() {
+        let (run, follow) = end(Verdict::Rejected, &CallError::Duplicate.to_string());
+        assert_eq!((run.outcome, follow.len()), (RunOutcome::SkippedOverlap, 0));
+        assert_eq!(end(Verdict::Rejected, "overload").0.outcome, RunOutcome::Ran);
+        assert_eq!(end(Verdict::Expired, "expired").0.outcome, RunOutcome::Expired);
+    }
+}
