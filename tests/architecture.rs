@@ -27,7 +27,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cron", &[]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
-    ("config", &["functions", "protocol"]),
+    ("config", &["cron", "functions", "protocol"]),
     ("error", &["broker", "config"]),
     (
         "server",

@@ -8,6 +8,7 @@
 //! by commas. Relative paths in the file start from the folder that it is in, wherever the daemon was started; those in
 //! variables start from the working directory, as everywhere else on a command line.
 
+mod cron;
 mod defaults;
 mod environment;
 mod faults;
@@ -30,6 +31,7 @@ use std::time::Duration;
 
 use toml::de::DeTable;
 
+use crate::cron::Crontabs;
 use environment::Environment;
 use section::{Origin, Section, quoted};
 
@@ -52,6 +54,8 @@ pub struct Config {
     pub queues: BTreeMap<String, QueueConfig>,
     /// What can be called, by name. Default: nothing.
     pub functions: BTreeMap<String, FunctionConfig>,
+    /// What is done by the clock. Default: nothing.
+    pub cron: Option<CronConfig>,
 }
 
 /// `[redis]`: how requests come in. A `_file` is read at load, and excludes the key that it stands for.
@@ -161,6 +165,19 @@ pub struct AuthConfig {
     pub require_user: bool,
 }
 
+/// `[cron]`: what is done by the clock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CronConfig {
+    /// The crontabs, and what holds for entries that say nothing else: `file`, by default `"CRONTAB"` where nothing else is
+    /// named; `files` and `system_files`, of which folders are read as `/etc/cron.d` is; `timezone`, by default `"local"`;
+    /// and the policies `overlap`, `timeout`, `catchup`, `jitter`, `retries`, `on_failure` and `expires`.
+    pub crontabs: Crontabs,
+    /// How many runs of each entry are on record, 1 to 10000. Default: `100`.
+    pub history: usize,
+    /// The program that mail is given to. Default: `"/usr/sbin/sendmail"`.
+    pub sendmail: PathBuf,
+}
+
 impl Config {
     /// Reads the file at `path`, with the variables of `environment` over it.
     pub fn load(
@@ -225,13 +242,18 @@ impl Config {
                 }
             });
         });
+        let has_cron = table.contains_key("cron");
+        let cron = root.table("cron", |section| cron::read(section));
+        config.cron = Some(cron).filter(|_| has_cron);
         root.finish();
         config
     }
 
-    /// Looks for what the functions need on this machine: programs, folders, users.
+    /// Looks for what the functions need on this machine, programs, folders, users, and reads the crontabs.
     pub fn check(&self) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
+        let crontabs = self.cron.as_ref().and_then(|cron| cron.crontabs.read().err());
+        let crontabs = crontabs.into_iter().flatten().map(cron::fault);
         let faults = self.functions.iter().flat_map(|(name, function)| {
             let fault = |why| Fault {
                 place: Place::File(file.clone()),
@@ -240,7 +262,7 @@ impl Config {
             };
             functions::check(function).into_iter().map(fault).collect::<Vec<_>>()
         });
-        Faults::unless_empty(faults.collect())
+        Faults::unless_empty(faults.chain(crontabs).collect())
     }
 }
 

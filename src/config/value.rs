@@ -213,6 +213,15 @@ impl Value<'_> {
         std::path::absolute(&path).map_err(|error| format!("cannot use the path {}: {error}", path.display()).into())
     }
 
+    /// A list of paths, likewise.
+    pub(super) fn paths(&self) -> Fit<Vec<PathBuf>> {
+        let full = |path: String| match self.source {
+            Source::Written(_) => self.folder.join(path),
+            Source::Variable(_) => PathBuf::from(path),
+        };
+        Ok(self.list()?.into_iter().map(full).collect())
+    }
+
     /// What is in the file that the value names, without one line break at its end.
     pub(super) fn content(&self) -> Fit<String> {
         let path = self.path()?;

@@ -1,10 +1,15 @@
-//! Cron: what is due when. The schedule is pure; `now` is an argument.
+//! Cron: what is due when, and what holds for it. All pure but for [`Crontabs`], which reads files; `now` is an argument.
 
 mod fields;
+mod files;
+mod lines;
+mod plan;
 mod policies;
 mod schedule;
 mod table;
 
+pub use files::{Crontabs, FileFault};
+pub use plan::{Decision, Due, Plan, missed};
 pub use policies::{Catchup, OnFailure, Overlap, Policies, Zone};
 pub use schedule::{Firing, Schedule, ScheduleFault};
 pub use table::{Action, Command, Entry, Reading, Table, TableFault};

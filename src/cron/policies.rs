@@ -6,7 +6,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
 /// What holds for one entry. `None`: what `[cron]` says.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Policies {
     /// What it is called.
     pub name: Option<String>,
@@ -32,6 +32,31 @@ pub struct Policies {
     pub nodes: Option<Vec<String>>,
 }
 
+impl Policies {
+    /// These, and where they say nothing, `defaults`.
+    pub(super) fn over(self, defaults: &Policies) -> Self {
+        let defaults = defaults.clone();
+        Policies {
+            name: self.name,
+            zone: self.zone.or(defaults.zone),
+            overlap: self.overlap.or(defaults.overlap),
+            timeout: self.timeout.or(defaults.timeout),
+            catchup: self.catchup.or(defaults.catchup),
+            jitter: self.jitter.or(defaults.jitter),
+            retries: self.retries.or(defaults.retries),
+            on_failure: self.on_failure.or(defaults.on_failure),
+            expires: self.expires.or(defaults.expires),
+            is_disabled: self.is_disabled,
+            nodes: self.nodes.or(defaults.nodes),
+        }
+    }
+
+    /// Sets the policy `key` to what `text` says; or why that cannot be.
+    pub fn set(&mut self, key: &str, text: &str) -> Result<(), String> {
+        set(self, key, Some(text))
+    }
+}
+
 /// A time zone with its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Zone {
@@ -39,6 +64,15 @@ pub struct Zone {
     pub name: String,
     /// Its rules.
     pub rules: TimeZone,
+}
+
+impl Zone {
+    /// That of the machine.
+    pub fn local() -> Self {
+        let rules = TimeZone::system();
+        let name = rules.iana_name().unwrap_or("local").to_owned();
+        Zone { name, rules }
+    }
 }
 
 /// What happens when an entry is due while its last run goes on.
@@ -70,7 +104,7 @@ pub enum Catchup {
 }
 
 /// What is done when an entry fails.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnFailure {
     /// A request.
     Request(Map<String, Value>),
@@ -86,9 +120,7 @@ const MAX_NAME_LENGTH: usize = 64;
 /// The time zone called `name`; `local`: that of the machine.
 pub(super) fn zone(name: &str) -> Result<Zone, String> {
     if name == "local" {
-        let rules = TimeZone::system();
-        let name = rules.iana_name().unwrap_or("local").to_owned();
-        return Ok(Zone { name, rules });
+        return Ok(Zone::local());
     }
     let rules = TimeZone::get(name)
         .map_err(|_| format!("no time zone is called {name:?}; expected one such as Europe/Rome"))?;

@@ -10,10 +10,12 @@
 
 use std::collections::{BTreeMap, HashMap};
 
+use jiff::SignedDuration;
+use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::fields::words;
-use super::policies::{self, Policies};
+use super::lines::{assignment, cut, percent, request};
+use super::policies::{self, Policies, Zone};
 use super::schedule::Schedule;
 
 /// What one file says.
@@ -36,8 +38,19 @@ pub struct Entry {
     pub schedule: Schedule,
     /// What happens.
     pub action: Action,
-    /// What holds for it.
+    /// What holds for it, also by default.
     pub policies: Policies,
+    /// The zone of its times.
+    pub zone: Zone,
+    /// How much later than at its times it starts: by chance, but always the same on one host.
+    pub delay: SignedDuration,
+}
+
+impl Entry {
+    /// The rules of its zone.
+    pub fn zone(&self) -> &TimeZone {
+        &self.zone.rules
+    }
 }
 
 /// What an entry does.
@@ -80,6 +93,8 @@ pub struct Reading<'a> {
     pub has_users: bool,
     /// Decides, with the entry, on random ranges and jitter: the name of the host.
     pub host: &'a str,
+    /// What holds for entries that say nothing else.
+    pub defaults: Policies,
 }
 
 impl Table {
@@ -94,6 +109,7 @@ impl Table {
             state.fault(line, 0, "", "policies stand above an entry, and there is none below these".to_owned());
         }
         state.name_all();
+        state.delay_all();
         if state.faults.is_empty() { Ok(Table { entries: state.entries }) } else { Err(state.faults) }
     }
 }
@@ -175,8 +191,10 @@ impl State<'_> {
                 Err(reason) => return self.fault(number, offset, line, format!("CRON_TZ: {reason}")),
             }
         }
-        let name = policies.name.clone().unwrap_or_default();
-        self.entries.push(Entry { name, line: number, text: text.to_owned(), schedule, action, policies });
+        let policies = policies.over(&self.reading.defaults);
+        let zone = policies.zone.clone().unwrap_or_else(Zone::local);
+        let (name, text, delay) = (policies.name.clone().unwrap_or_default(), text.to_owned(), SignedDuration::ZERO);
+        self.entries.push(Entry { name, line: number, text, schedule, action, policies, zone, delay });
     }
 
     fn command(&self, rest: &str) -> Result<Command, (usize, String)> {
@@ -192,6 +210,15 @@ impl State<'_> {
             return Err((0, "a command is missing".to_owned()));
         }
         Ok(Command { line, stdin, user, environment: self.environment.clone() })
+    }
+
+    fn delay_all(&mut self) {
+        for entry in &mut self.entries {
+            let Some(jitter) = entry.policies.jitter else { continue };
+            let milliseconds = u64::try_from(jitter.as_millis()).unwrap_or(u64::MAX).max(1);
+            let delay = hash(&[self.reading.host, &entry.name]) % milliseconds;
+            entry.delay = SignedDuration::from_millis(i64::try_from(delay).unwrap_or(i64::MAX));
+        }
     }
 
     /// Gives a name to those that have none, and tells of names that come twice.
@@ -221,68 +248,6 @@ impl State<'_> {
     }
 }
 
-/// The first `count` words of `text`, and what comes behind the blanks that follow; `None` if there is nothing.
-fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
-    let (at, last) = words(text).nth(count - 1)?;
-    let end = at + last.len();
-    let rest = text[end..].trim_start_matches([' ', '\t']);
-    (!rest.is_empty()).then(|| (&text[..end], rest))
-}
-
-/// `NAME = value`, if it is that: with quotes taken off that belong together (cronie's `env.c`).
-fn assignment(line: &str) -> Option<(String, String)> {
-    let (name, value) = line.split_once('=')?;
-    let name = unquoted(name.trim_matches([' ', '\t']));
-    let is_name = !name.is_empty()
-        && !name.starts_with(|first: char| first.is_ascii_digit())
-        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
-    is_name.then(|| (name.to_owned(), unquoted(value.trim_matches([' ', '\t'])).to_owned()))
-}
-
-fn unquoted(text: &str) -> &str {
-    let inner = |quote: char| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
-    inner('"').or_else(|| inner('\'')).unwrap_or(text)
-}
-
-/// The command and its standard input: the first `%` ends the one, each further one is a line break; `\%` is a percent sign.
-fn percent(text: &str) -> (String, String) {
-    let mut parts = [String::new(), String::new()];
-    let mut is_input = false;
-    let mut characters = text.chars().peekable();
-    while let Some(character) = characters.next() {
-        match character {
-            '\\' if characters.peek() == Some(&'%') => parts[usize::from(is_input)].extend(characters.next()),
-            '%' if is_input => parts[1].push('\n'),
-            '%' => is_input = true,
-            other => parts[usize::from(is_input)].push(other),
-        }
-    }
-    let [line, mut stdin] = parts;
-    // As cron does, so that it is a line.
-    if is_input && !stdin.ends_with('\n') {
-        stdin.push('\n');
-    }
-    (line, stdin)
-}
-
-fn request(json: &str) -> Result<Map<String, Value>, (usize, String)> {
-    let request: Map<String, Value> = serde_json::from_str(json).map_err(|error| {
-        let text = error.to_string();
-        // Its own place is that within the request.
-        let reason = text.split(" at line ").next().unwrap_or_default();
-        (error.column().saturating_sub(1), format!("a request must be a JSON object: {reason}"))
-    })?;
-    let has_func = request.get("func").and_then(Value::as_str).is_some_and(|func| !func.is_empty());
-    if !has_func {
-        return Err((0, "the request has no func".to_owned()));
-    }
-    // What cron decides itself.
-    if let Some(field) = ["id", "delay", "sent_at", "reply"].into_iter().find(|field| request.contains_key(*field)) {
-        return Err((0, format!("{field}: a request of cron must not have this field")));
-    }
-    Ok(request)
-}
-
 /// What it does, in a word, and a few digits that are the same as long as it does the same at the same times.
 fn made_name(entry: &Entry) -> String {
     let (word, all) = match &entry.action {
@@ -297,7 +262,7 @@ fn made_name(entry: &Entry) -> String {
     };
     let is_plain = |character: &char| character.is_ascii_alphanumeric() || "_.-".contains(*character);
     let word: String = word.chars().filter(is_plain).take(40).collect();
-    format!("{word}~{:04x}", hash(&[&entry.text, &all]) & 0xffff)
+    format!("{word}.{:04x}", hash(&[&entry.text, &all]) & 0xffff)
 }
 
 /// FNV-1a, which does not change from one version or machine to the next.
@@ -318,13 +283,13 @@ mod tests {
     const HOST: &str = "web-1";
 
     fn read(text: &str) -> Vec<Entry> {
-        let table = Table::read(text, &Reading { has_users: false, host: HOST });
+        let table = Table::read(text, &Reading { host: HOST, ..Reading::default() });
         table.unwrap_or_else(|faults| panic!("{faults:?}")).entries
     }
 
     #[track_caller]
     fn check_faults(text: &str, expected: &[(usize, usize, &str)]) {
-        let faults = Table::read(text, &Reading { has_users: false, host: HOST }).expect_err("it has faults");
+        let faults = Table::read(text, &Reading { host: HOST, ..Reading::default() }).expect_err("it has faults");
         let found: Vec<(usize, usize, &str)> =
             faults.iter().map(|fault| (fault.line, fault.column, fault.reason.as_str())).collect();
         assert_eq!(found, expected);
@@ -368,20 +333,21 @@ mod tests {
         let entries = read("0 12 * * 5 | {\"func\": \"hello\", \"args\": {\"a\": \"50%\"}, \"source\": \"foo\"}\n");
         let request = json!({"func": "hello", "args": {"a": "50%"}, "source": "foo"});
         assert_eq!(entries[0].action, Action::Request(request.as_object().expect("an object").clone()));
-        assert!(entries[0].name.starts_with("hello~"), "{}", entries[0].name);
+        assert!(entries[0].name.starts_with("hello."), "{}", entries[0].name);
     }
 
     #[test]
     fn a_system_crontab_has_a_column_for_the_user() {
         let text = "17 * * * *\troot\tcd / && run-parts --report /etc/cron.hourly\n";
-        let table = Table::read(text, &Reading { has_users: true, host: HOST }).expect("it is right");
+        let table =
+            Table::read(text, &Reading { has_users: true, host: HOST, ..Reading::default() }).expect("it is right");
         let run = command(&table.entries[0]);
         assert_eq!(
             (run.user.as_deref(), run.line.as_str()),
             (Some("root"), "cd / && run-parts --report /etc/cron.hourly")
         );
-        let faults =
-            Table::read("17 * * * * root\n", &Reading { has_users: true, host: HOST }).expect_err("no command");
+        let faults = Table::read("17 * * * * root\n", &Reading { has_users: true, host: HOST, ..Reading::default() })
+            .expect_err("no command");
         assert_eq!((faults[0].column, faults[0].reason.as_str()), (16, "expected a user and a command"));
     }
 
@@ -423,7 +389,7 @@ mod tests {
     fn names_are_the_same_as_long_as_an_entry_is_and_different_for_each() {
         let names = |text: &str| read(text).into_iter().map(|entry| entry.name).collect::<Vec<_>>();
         let first = names("0 1 * * * /usr/bin/backup --full\n0 2 * * * /usr/bin/backup --full\n");
-        assert!(first[0].starts_with("backup~") && first[0] != first[1], "{first:?}");
+        assert!(first[0].starts_with("backup.") && first[0] != first[1], "{first:?}");
         let moved = names("# more\n\n0 2 * * * /usr/bin/backup --full\n");
         assert_eq!(moved[0], first[1]);
         let twice = names("* * * * * true\n* * * * * true\n");
@@ -485,7 +451,7 @@ mod tests {
         use proptest::prelude::*;
         proptest!(|(text in "([#:@|%\\\\ \t\r\n=*/,~0-9a-zé'\"{}-]{0,60}\n?){0,6}")| {
             for has_users in [false, true] {
-                let _may_be_anything = Table::read(&text, &Reading { has_users, host: HOST });
+                let _may_be_anything = Table::read(&text, &Reading { has_users, host: HOST, ..Reading::default() });
             }
         });
     }

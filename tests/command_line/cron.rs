@@ -73,7 +73,7 @@ fn entries_are_listed_with_what_they_do() {
     let entries = json_of(&place(), &["list"]);
     let names: Vec<&str> =
         entries.as_array().expect("an array").iter().filter_map(|entry| entry["name"].as_str()).collect();
-    assert!(names[1].starts_with("refresh~"), "{names:?}");
+    assert!(names[1].starts_with("refresh."), "{names:?}");
     assert_eq!((names[0], names[2]), ("backup", "off"));
     let backup = &entries[0];
     assert_eq!((&backup["command"], &backup["line"]), (&json!("/usr/local/bin/backup --full"), &json!(4)));

@@ -6,11 +6,13 @@ mod simulate;
 mod times;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::columns::{Columns, Tone, cell, plain};
 use super::exit::{Exit, Failure};
-use super::output;
-use crate::cron::{Action, Entry, Reading, Table};
+use super::{ConfigPath, output};
+use crate::config::Config;
+use crate::cron::{Action, Crontabs, Entry, FileFault};
 
 #[derive(clap::Args)]
 pub(super) struct Cron {
@@ -41,40 +43,51 @@ impl Cron {
     }
 }
 
-/// Which crontab.
+/// Which crontab: that of the configuration, or the one that is named.
 #[derive(clap::Args)]
 struct File {
-    /// The crontab
-    #[arg(long, value_name = "FILE", default_value = "CRONTAB")]
-    file: PathBuf,
+    /// A crontab, instead of those in [cron] of the configuration; without both it is CRONTAB
+    #[arg(long, value_name = "FILE")]
+    file: Option<PathBuf>,
     /// Its lines have the user behind the schedule, as in /etc/crontab and /etc/cron.d
-    #[arg(long)]
+    #[arg(long, requires = "file")]
     system: bool,
+    #[command(flatten)]
+    config: ConfigPath,
 }
 
 impl File {
-    /// Its entries; all its faults at once if it has any.
-    fn read(&self) -> Result<Vec<Entry>, Failure> {
-        let name = self.file.display();
-        let bytes = std::fs::read(&self.file).map_err(|error| {
-            Failure::new(Exit::CannotStart, format!("{name}: {}; name one with --file", plain_error(&error)))
-        })?;
-        let text = String::from_utf8(bytes)
-            .map_err(|error| Failure::new(Exit::CannotStart, format!("{name}: {}", error.utf8_error())))?;
-        let host = rustix::system::uname();
-        let reading = Reading { has_users: self.system, host: &host.nodename().to_string_lossy() };
-        let table = Table::read(&text, &reading).map_err(|faults| {
-            let lines = faults.iter().map(|fault| format!("{name}:{}:{}: {}", fault.line, fault.column, fault.reason));
-            Failure::new(Exit::Failed, lines.collect::<Vec<_>>().join("\n"))
-        })?;
-        Ok(table.entries)
+    /// Its entries; all its faults at once if it has any. `zone` holds for those that have none of their own.
+    fn read(&self, zone: Option<&str>) -> Result<Vec<Arc<Entry>>, Failure> {
+        let mut crontabs = self.crontabs()?;
+        if let Some(zone) = zone {
+            crontabs.defaults.set("tz", zone).map_err(|reason| Failure::new(Exit::Usage, format!("--tz: {reason}")))?;
+        }
+        crontabs.read().map_err(|faults| {
+            let is_missing = faults.iter().all(|fault| fault.fault.line == 0);
+            let lines: Vec<String> = faults.iter().map(FileFault::to_string).collect();
+            match is_missing && self.file.is_none() {
+                true => Failure::new(Exit::CannotStart, format!("{}; name one with --file", lines.join("\n"))),
+                false if is_missing => Failure::new(Exit::CannotStart, lines.join("\n")),
+                false => Failure::new(Exit::Failed, lines.join("\n")),
+            }
+        })
     }
-}
 
-/// An error of the operating system without its number.
-fn plain_error(error: &std::io::Error) -> String {
-    let text = error.to_string();
-    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+    fn crontabs(&self) -> Result<Crontabs, Failure> {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        let Some(file) = &self.file else { return self.configured(host) };
+        let (files, system_files) =
+            if self.system { (vec![], vec![file.clone()]) } else { (vec![file.clone()], vec![]) };
+        Ok(Crontabs { files, system_files, host, ..Crontabs::default() })
+    }
+
+    fn configured(&self, host: String) -> Result<Crontabs, Failure> {
+        let path = &self.config.config;
+        let cron = if path.exists() { Config::load(path, std::env::vars_os())?.cron } else { None };
+        let usual = || Crontabs { files: vec![PathBuf::from("CRONTAB")], host, ..Crontabs::default() };
+        Ok(cron.map_or_else(usual, |cron| cron.crontabs))
+    }
 }
 
 #[derive(clap::Args)]
@@ -88,9 +101,9 @@ struct List {
 
 impl List {
     fn run(self) -> Result<Exit, Failure> {
-        let entries = self.file.read()?;
+        let entries = self.file.read(None)?;
         if self.json {
-            let entries: Vec<_> = entries.iter().map(facts).collect();
+            let entries: Vec<_> = entries.iter().map(|entry| facts(entry)).collect();
             return output::print(&serde_json::Value::from(entries).to_string());
         }
         if entries.is_empty() {
@@ -100,12 +113,11 @@ impl List {
         for entry in &entries {
             let tone = if entry.policies.is_disabled { Tone::Faint } else { Tone::Plain };
             let disabled = if entry.policies.is_disabled { " (disabled)" } else { "" };
-            let zone = entry.policies.zone.as_ref().map_or("local", |zone| zone.name.as_str());
             table.row([
                 plain(entry.line),
                 cell(format!("{}{disabled}", entry.name), tone),
                 cell(&entry.text, tone),
-                cell(zone, tone),
+                cell(&entry.zone.name, tone),
                 cell(what(entry), tone),
             ]);
         }
@@ -130,7 +142,7 @@ fn facts(entry: &Entry) -> serde_json::Value {
         "line": entry.line,
         "schedule": entry.text,
         "description": entry.schedule.describe(),
-        "zone": entry.policies.zone.as_ref().map(|zone| zone.name.clone()),
+        "zone": entry.zone.name,
         "disabled": entry.policies.is_disabled,
     });
     match &entry.action {

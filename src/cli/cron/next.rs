@@ -1,5 +1,7 @@
 //! `cerbas cron next`: when entries are due, or an expression.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use serde_json::{Value, json};
@@ -44,7 +46,7 @@ impl Next {
         };
         match &self.expr {
             Some(expression) => self.of_expression(expression, from, &zone),
-            None => self.of_file(from, &zone),
+            None => self.of_file(from),
         }
     }
 
@@ -65,17 +67,16 @@ impl Next {
         output::print_lines(&table.lines())
     }
 
-    fn of_file(&self, from: Timestamp, zone: &TimeZone) -> Result<Exit, Failure> {
-        let mut entries = self.file.read()?;
+    fn of_file(&self, from: Timestamp) -> Result<Exit, Failure> {
+        let mut entries = self.file.read(self.tz.as_deref())?;
         if let Some(name) = &self.name {
             entries.retain(|entry| entry.name == *name);
             if entries.is_empty() {
-                let reason =
-                    format!("{}: no entry is called {name:?}; cerbas cron list shows all", self.file.file.display());
+                let reason = format!("no entry is called {name:?}; cerbas cron list shows all");
                 return Err(Failure::new(Exit::Failed, reason));
             }
         }
-        let all = merged(&entries, from, zone).take(self.number as usize);
+        let all = merged(&entries, from).take(self.number as usize);
         if self.json {
             let all: Vec<Value> = all.map(|(entry, firing, zone)| facts(entry, &firing, zone)).collect();
             return output::print(&Value::from(all).to_string());
@@ -119,18 +120,14 @@ fn until(firing: &Firing) -> String {
 
 /// The firings of all entries that are not disabled, after `from`, in the order of their times; each with the zone that holds
 /// for it.
-pub(super) fn merged<'a>(
-    entries: &'a [Entry],
-    from: Timestamp,
-    zone: &'a TimeZone,
-) -> impl Iterator<Item = (&'a Entry, Firing, &'a TimeZone)> {
-    let is_on = |entry: &&Entry| !entry.policies.is_disabled;
+pub(super) fn merged(entries: &[Arc<Entry>], from: Timestamp) -> impl Iterator<Item = (&Entry, Firing, &TimeZone)> {
+    let is_on = |entry: &&Arc<Entry>| !entry.policies.is_disabled;
     let mut heads: Vec<(&Entry, Option<Firing>, &TimeZone)> = entries
         .iter()
         .filter(is_on)
         .map(|entry| {
-            let zone = entry.policies.zone.as_ref().map_or(zone, |zone| &zone.rules);
-            (entry, entry.schedule.next(from, zone), zone)
+            let zone = entry.zone();
+            (&**entry, entry.schedule.next(from, zone), zone)
         })
         .collect();
     std::iter::from_fn(move || {

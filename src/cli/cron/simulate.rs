@@ -1,5 +1,7 @@
 //! `cerbas cron simulate`: every firing of a crontab in a span of time.
 
+use std::sync::Arc;
+
 use jiff::tz::TimeZone;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
@@ -44,12 +46,12 @@ impl Simulate {
         if to < from {
             return Err(Failure::new(Exit::Usage, "--to: is before --from"));
         }
-        let entries = self.file.read()?;
-        let mut changes = changes(&entries, from, to, &zone).into_iter().peekable();
+        let entries = self.file.read(self.tz.as_deref())?;
+        let mut changes = changes(&entries, from, to).into_iter().peekable();
         let mut printer = Printer { is_json: self.json, text: String::new() };
         // What is due at the very beginning counts.
         let after = from.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(from);
-        for (entry, firing, of) in merged(&entries, after, &zone).take_while(|(_, firing, _)| firing.at < to) {
+        for (entry, firing, of) in merged(&entries, after).take_while(|(_, firing, _)| firing.at < to) {
             while let Some((at, by, of)) = changes.next_if(|(at, ..)| *at <= firing.at) {
                 printer.add(&Event::Clock(at, by, of))?;
             }
@@ -114,14 +116,13 @@ fn line(event: &Event<'_>) -> Line {
 
 /// When the clocks of all zones in use are set, each once.
 fn changes<'a>(
-    entries: &'a [Entry],
+    entries: &'a [Arc<Entry>],
     from: Timestamp,
     to: Timestamp,
-    zone: &'a TimeZone,
 ) -> Vec<(Timestamp, SignedDuration, &'a TimeZone)> {
     let mut zones: Vec<&TimeZone> = Vec::new();
     for entry in entries {
-        let of = entry.policies.zone.as_ref().map_or(zone, |zone| &zone.rules);
+        let of = entry.zone();
         if !zones.contains(&of) {
             zones.push(of);
         }

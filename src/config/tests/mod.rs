@@ -100,8 +100,8 @@ fn every_default_that_is_documented_holds() {
             found += 1;
         }
     }
-    assert_eq!(found, 17, "{text}");
-    assert_eq!(read(&text), read(""));
+    assert_eq!(found, 19, "{text}");
+    assert_eq!(read(&text), read("[cron]"));
 }
 
 #[test]
@@ -214,7 +214,10 @@ fn unknown_keys_come_with_the_nearest_name() {
     check("[server]\n\nwrokers = 3\n", &["cerbas.toml:3:1: server.wrokers: unknown key, did you mean workers?"]);
     check("[server]\nSTATE-DIR = 'a'", &["cerbas.toml:2:1: server.STATE-DIR: unknown key, did you mean state_dir?"]);
     check("[srever]\nworkers = 1", &["cerbas.toml:1:2: srever: unknown section, did you mean server?"]);
-    check("workers = 3", &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, queues, functions"]);
+    check(
+        "workers = 3",
+        &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, queues, functions, cron"],
+    );
     check(
         "[auth]\n\"grüße\" = 1",
         &["cerbas.toml:2:1: auth.\"grüße\": unknown key, known are sources, users, require_user"],
@@ -223,12 +226,47 @@ fn unknown_keys_come_with_the_nearest_name() {
 
 #[test]
 fn sections_of_later_versions_are_unknown() {
-    for section in ["cron", "http", "proxy.a", "workflow.a", "actor.a"] {
+    for section in ["http", "proxy.a", "workflow.a", "actor.a"] {
         let name = section.split('.').next().expect("it has a name");
         let fault =
-            format!("cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, queues, functions");
+            format!("cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, queues, functions, cron");
         check(&format!("[{section}]\na = 1"), &[&fault]);
     }
+}
+
+#[test]
+fn cron_has_crontabs_and_what_holds_for_them_all() {
+    let config = read(
+        r#"
+        [cron]
+        file = "tab"
+        system_files = ["/etc/cron.d"]
+        timezone = "Europe/Rome"
+        overlap = "queue"
+        timeout = "2h"
+        catchup = "within=1h"
+        jitter = "5m"
+        retries = 2
+        on_failure = "logger failed"
+        expires = "10m"
+        history = 7
+        sendmail = "/bin/true"
+        "#,
+    );
+    let cron = config.cron.expect("there is such a section");
+    let Crontabs { files, system_files, defaults, .. } = cron.crontabs;
+    assert_eq!((files, system_files), (vec![PathBuf::from("/etc/tab")], vec![PathBuf::from("/etc/cron.d")]));
+    assert_eq!(defaults.zone.map(|zone| zone.name), Some("Europe/Rome".to_owned()));
+    assert_eq!((defaults.retries, cron.history, cron.sendmail), (Some(2), 7, PathBuf::from("/bin/true")));
+    assert_eq!(read("[cron]").cron.expect("it is there").crontabs.files, [PathBuf::from("/etc/CRONTAB")]);
+    assert_eq!(read("").cron, None);
+    check(
+        "[cron]\ntimezone = \"Rome\"\noverlap = \"never\"",
+        &[
+            "cerbas.toml:2:12: cron.timezone: no time zone is called \"Rome\"; expected one such as Europe/Rome",
+            "cerbas.toml:3:11: cron.overlap: expected skip, queue, parallel or replace, found \"never\"",
+        ],
+    );
 }
 
 #[test]
@@ -293,7 +331,10 @@ fn sections_have_to_be_tables() {
 
 #[test]
 fn a_byte_order_mark_is_no_character() {
-    check("\u{feff}x = 1", &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, queues, functions"]);
+    check(
+        "\u{feff}x = 1",
+        &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, queues, functions, cron"],
+    );
 }
 
 #[test]

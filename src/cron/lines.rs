@@ -1,0 +1,67 @@
+//! The parts of one line of the file.
+
+use serde_json::{Map, Value};
+
+use super::fields::words;
+
+/// The first `count` words of `text`, and what comes behind the blanks that follow; `None` if there is nothing.
+pub(super) fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
+    let (at, last) = words(text).nth(count - 1)?;
+    let end = at + last.len();
+    let rest = text[end..].trim_start_matches([' ', '\t']);
+    (!rest.is_empty()).then(|| (&text[..end], rest))
+}
+
+/// `NAME = value`, if it is that: with quotes taken off that belong together (cronie's `env.c`).
+pub(super) fn assignment(line: &str) -> Option<(String, String)> {
+    let (name, value) = line.split_once('=')?;
+    let name = unquoted(name.trim_matches([' ', '\t']));
+    let is_name = !name.is_empty()
+        && !name.starts_with(|first: char| first.is_ascii_digit())
+        && name.chars().all(|character| character.is_ascii_alphanumeric() || character == '_');
+    is_name.then(|| (name.to_owned(), unquoted(value.trim_matches([' ', '\t'])).to_owned()))
+}
+
+fn unquoted(text: &str) -> &str {
+    let inner = |quote: char| text.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
+    inner('"').or_else(|| inner('\'')).unwrap_or(text)
+}
+
+/// The command and its standard input: the first `%` ends the one, each further one is a line break; `\%` is a percent sign.
+pub(super) fn percent(text: &str) -> (String, String) {
+    let mut parts = [String::new(), String::new()];
+    let mut is_input = false;
+    let mut characters = text.chars().peekable();
+    while let Some(character) = characters.next() {
+        match character {
+            '\\' if characters.peek() == Some(&'%') => parts[usize::from(is_input)].extend(characters.next()),
+            '%' if is_input => parts[1].push('\n'),
+            '%' => is_input = true,
+            other => parts[usize::from(is_input)].push(other),
+        }
+    }
+    let [line, mut stdin] = parts;
+    // As cron does, so that it is a line.
+    if is_input && !stdin.ends_with('\n') {
+        stdin.push('\n');
+    }
+    (line, stdin)
+}
+
+pub(super) fn request(json: &str) -> Result<Map<String, Value>, (usize, String)> {
+    let request: Map<String, Value> = serde_json::from_str(json).map_err(|error| {
+        let text = error.to_string();
+        // Its own place is that within the request.
+        let reason = text.split(" at line ").next().unwrap_or_default();
+        (error.column().saturating_sub(1), format!("a request must be a JSON object: {reason}"))
+    })?;
+    let has_func = request.get("func").and_then(Value::as_str).is_some_and(|func| !func.is_empty());
+    if !has_func {
+        return Err((0, "the request has no func".to_owned()));
+    }
+    // What cron decides itself.
+    if let Some(field) = ["id", "delay", "sent_at", "reply"].into_iter().find(|field| request.contains_key(*field)) {
+        return Err((0, format!("{field}: a request of cron must not have this field")));
+    }
+    Ok(request)
+}
