@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod ledger;
 // Rooms beside it.
 pub mod cron;
+pub mod scheduler;
 mod control;
 mod heartbeat;
 // The house.

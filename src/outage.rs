@@ -20,10 +20,14 @@ pub(crate) struct Retry {
 impl Retry {
     /// Waits after a failure; false when `stop` was asked for.
     pub(crate) fn pause(&mut self, stop: &Stop) -> bool {
-        // A fresh hasher's keys are random, which is all the chance that is needed here.
-        let chance = RandomState::new().hash_one(self.failures);
-        let pause = self.next(chance);
+        let pause = self.next_pause();
         !stop.wait(pause)
+    }
+
+    /// The next pause after a failure, for who waits for other things as well.
+    pub(crate) fn next_pause(&mut self) -> Duration {
+        // A fresh hasher's keys are random, which is all the chance that is needed here.
+        self.next(RandomState::new().hash_one(self.failures))
     }
 
     /// The work went well: the next failure starts with a short pause.

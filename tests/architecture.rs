@@ -25,10 +25,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
     // Rooms beside it.
     ("cron", &[]),
+    ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "protocol"]),
-    ("error", &["broker", "config"]),
+    ("error", &["broker", "config", "cron"]),
     (
         "server",
         &[
@@ -37,6 +38,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "clock",
             "config",
             "control",
+            "cron",
             "dispatch",
             "error",
             "functions",
@@ -45,6 +47,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "ledger",
             "outbox",
             "protocol",
+            "scheduler",
             "signals",
             "thread",
         ],

@@ -73,7 +73,9 @@ impl Plan {
 
     fn start_from(&mut self, now: Timestamp) {
         self.heap.clear();
-        self.next = self.entries.iter().map(|entry| entry.schedule.next(now, entry.zone())).collect();
+        // What was due and has yet to wait for its jitter counts.
+        let from = |entry: &Entry| now.saturating_sub(entry.delay).unwrap_or(now);
+        self.next = self.entries.iter().map(|entry| entry.schedule.next(from(entry), entry.zone())).collect();
         for index in 0..self.entries.len() {
             self.push(index);
         }

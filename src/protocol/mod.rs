@@ -19,7 +19,7 @@ use serde_json::{Map, Value};
 
 pub use dead::DeadLetter;
 pub use error::CallError;
-pub use node::{MOST_RUNNING, Node, NodeStatus, RunningCall};
+pub use node::{CronStatus, MOST_RUNNING, Node, NodeStatus, RunningCall};
 pub use run::{CRON_FUNCTION, CRON_ID, MAIL_FUNCTION, Mail, Occurrence, Run, RunOutcome, Scheduled, tail};
 
 /// The arguments of a call, by name.

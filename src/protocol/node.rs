@@ -64,6 +64,25 @@ pub struct NodeStatus {
     pub verdicts: BTreeMap<Verdict, u64>,
     /// What its workers run, what runs longest first; at most [`MOST_RUNNING`].
     pub running: Vec<RunningCall>,
+    /// How its cron stands, where it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cron: Option<CronStatus>,
+}
+
+/// How the cron of a daemon stands.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CronStatus {
+    /// How many entries there are.
+    pub entries: usize,
+    /// When the next of them is due, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub next: Option<u64>,
+    /// How many instants have passed and are not on record yet.
+    pub pending: usize,
+    /// Why the crontabs as they are now are not in force; the first fault of them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<String>,
 }
 
 impl NodeStatus {

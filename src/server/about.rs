@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
-use crate::protocol::{NodeStatus, Verdict};
+use crate::protocol::{CRON_FUNCTION, NodeStatus, Verdict};
+use crate::scheduler::CronWatch;
 
 /// Looks at the daemon.
 #[derive(Clone)]
@@ -13,12 +14,17 @@ pub(super) struct About {
     name: String,
     queues: Vec<String>,
     dispatcher: Arc<Dispatcher>,
+    cron: Option<CronWatch>,
 }
 
 impl About {
-    pub(super) fn new(config: &ServerConfig, queues: Vec<String>, dispatcher: &Arc<Dispatcher>) -> Self {
-        let name = config.name.clone().unwrap_or_else(host_name);
-        About { name, queues, dispatcher: Arc::clone(dispatcher) }
+    pub(super) fn new(
+        config: &ServerConfig,
+        queues: Vec<String>,
+        dispatcher: &Arc<Dispatcher>,
+        cron: Option<CronWatch>,
+    ) -> Self {
+        About { name: name(config), queues, dispatcher: Arc::clone(dispatcher), cron }
     }
 
     /// What it does at this moment.
@@ -32,15 +38,28 @@ impl About {
             busy: pool.busy,
             stuck: pool.stuck,
             waiting: pool.waiting,
-            functions: self.dispatcher.rules().functions.iter().map(|function| function.name.clone()).collect(),
+            functions: served(&self.dispatcher),
             queues: self.queues.clone(),
             memory: resident_bytes(),
             accepted: balance.accepted,
             in_flight: balance.in_flight,
             verdicts: Verdict::ALL.map(|verdict| (verdict, balance.count(verdict))).into(),
             running: self.dispatcher.running(),
+            cron: self.cron.as_ref().map(CronWatch::status),
         }
     }
+}
+
+/// The functions that clients can call.
+pub(super) fn served(dispatcher: &Dispatcher) -> Vec<String> {
+    let rules = dispatcher.rules();
+    let names = rules.functions.iter().map(|function| &function.name);
+    names.filter(|name| !name.starts_with(CRON_FUNCTION)).cloned().collect()
+}
+
+/// What the operator calls this daemon.
+pub(super) fn name(config: &ServerConfig) -> String {
+    config.name.clone().unwrap_or_else(host_name)
 }
 
 /// The name of this machine, as far as it can be the name of a daemon.

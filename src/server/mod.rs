@@ -2,6 +2,7 @@
 
 mod about;
 mod connection;
+mod jobs;
 mod onward;
 mod shelf;
 
@@ -30,6 +31,7 @@ use crate::intake::{Intake, Shares};
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
 use crate::protocol::Node;
+use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
 
@@ -102,11 +104,7 @@ impl Server {
     pub fn run(self) -> Result<Ended, StartError> {
         let signals = signals::listen()?;
         let mut running = self.start()?;
-        log::info!(
-            "{} functions are ready at {}",
-            running.dispatcher.rules().functions.iter().count(),
-            running.address
-        );
+        log::info!("{} functions are ready at {}", about::served(&running.dispatcher).len(), running.address);
         loop {
             crossbeam_channel::select! {
                 recv(signals) -> signal => match signal {
@@ -129,8 +127,12 @@ impl Server {
     /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
     pub fn start(self) -> Result<Running, StartError> {
         let (halt, halted) = bounded(1);
-        let mut functions = FunctionShelf::new(self.natives, halt);
-        let rules = functions.rules(&self.config);
+        let entries = match &self.config.cron {
+            Some(cron) => cron.crontabs.read().map_err(StartError::Crontabs)?,
+            None => Vec::new(),
+        };
+        let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &entries));
+        let rules = functions.rules();
         let link = Connection::open(&self.config)?;
         let address = link.broker.address();
 
@@ -145,10 +147,27 @@ impl Server {
             move |stop| control::run(&*broker, &dispatcher, stop)
         })?;
         let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
-        let about = About::new(&self.config.server, served, &dispatcher);
+        // Its requests wait in the broker until the intakes are there.
+        let scheduler = match &self.config.cron {
+            Some(cron) => Some(Scheduler::start(SchedulerOptions {
+                broker: Arc::clone(&link.broker),
+                name: about::name(&self.config.server),
+                crontabs: cron.crontabs.clone(),
+                entries,
+                history: cron.history,
+                apply: {
+                    let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));
+                    Box::new(move |entries| functions.schedule(entries, &dispatcher))
+                },
+            })?),
+            None => None,
+        };
+        let cron = scheduler.as_ref().map(Scheduler::watch);
+        let about = About::new(&self.config.server, served, &dispatcher, cron);
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
         let mut running = Running {
+            scheduler,
             intakes: Vec::new(),
             stop,
             dispatcher,
@@ -172,6 +191,7 @@ impl Server {
 /// A daemon that runs. Dropped, it stops without waiting for running calls.
 pub struct Running {
     // The fields are in the order in which they are closed.
+    scheduler: Option<Scheduler>,
     intakes: Vec<Joined>,
     stop: Stop,
     control: Loop,
@@ -180,7 +200,7 @@ pub struct Running {
     heartbeat: Loop,
     link: Connection,
     halted: Receiver<()>,
-    functions: FunctionShelf,
+    functions: Arc<FunctionShelf>,
     address: String,
     config: Config,
 }
@@ -309,17 +329,22 @@ impl Running {
 
     /// Takes over functions and admission from `config`. What needs a restart is said.
     pub fn reconfigure(&mut self, config: Config) {
-        let rules = self.functions.rules(&config);
-        let count = rules.functions.iter().count();
-        self.dispatcher.replace_rules(rules);
+        self.functions.configure(&config, &self.dispatcher);
+        let count = config.functions.len();
         let is_kept =
             |old: &Config| config.redis == old.redis && config.server == old.server && config.queues == old.queues;
         if !is_kept(&self.config) {
             log::warn!("reload: changes in [redis], [server] and [queues] take effect at the next start");
         }
+        match (&self.scheduler, &config.cron) {
+            (Some(scheduler), Some(cron)) => scheduler.reload(cron.crontabs.clone(), cron.history),
+            (None, None) => {}
+            _ => log::warn!("reload: [cron] comes and goes at the next start"),
+        }
         log::info!("reload: {count} functions");
         self.config.functions = config.functions;
         self.config.auth = config.auth;
+        self.config.cron = config.cron.filter(|_| self.scheduler.is_some());
     }
 
     /// Takes no more requests, lets running calls end within `shutdown_timeout`, puts back what has not started, and
@@ -332,6 +357,7 @@ impl Running {
     fn close(&mut self, timeout: Duration) -> Ended {
         // A century is as long as a daemon can be asked to wait.
         let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 24 * 60 * 60));
+        self.scheduler = None;
         self.stop.ask();
         let broker = Arc::clone(&self.link.broker);
         interrupting(&broker, || self.intakes.clear());

@@ -1,40 +1,81 @@
 //! The functions of a daemon, over its reloads.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::Sender;
 
+use super::jobs;
 use crate::config::{self, Config, FunctionConfig};
-use crate::dispatch::{Admission, Rules};
+use crate::cron::Entry;
+use crate::dispatch::{Admission, Dispatcher, Rules};
 use crate::functions::{Function, Functions};
 
-/// The functions of the program and of the configuration.
+/// The functions of the program, of the configuration and of the crontabs. Each of them is read by another thread.
 pub(super) struct FunctionShelf {
     natives: Functions,
+    halt: Sender<()>,
+    state: Mutex<State>,
+}
+
+struct State {
+    config: Config,
+    entries: Vec<Arc<Entry>>,
     /// Those of the configuration, with what they were built from: what is unchanged at a reload keeps its processes.
     built: BTreeMap<String, (FunctionConfig, Arc<Function>)>,
-    halt: Sender<()>,
 }
 
 impl FunctionShelf {
-    /// The functions of the program; `halt` is told when the builtin of that name is called.
-    pub(super) fn new(natives: Functions, halt: Sender<()>) -> Self {
-        FunctionShelf { natives, built: BTreeMap::new(), halt }
+    /// The functions of the program, with `config` and the `entries` of its crontabs; `halt` is told when the builtin of that
+    /// name is called.
+    pub(super) fn new(natives: Functions, halt: Sender<()>, config: &Config, entries: &[Arc<Entry>]) -> Self {
+        let state = State { config: config.clone(), entries: entries.to_vec(), built: BTreeMap::new() };
+        FunctionShelf { natives, halt, state: Mutex::new(state) }
     }
 
-    /// What can be called, and by whom, as `config` says. A function that is as it was keeps its processes.
-    pub(super) fn rules(&mut self, config: &Config) -> Rules {
-        let mut old = std::mem::take(&mut self.built);
+    /// What can be called, and by whom.
+    pub(super) fn rules(&self) -> Rules {
+        self.rules_of(&mut self.state())
+    }
+
+    /// From now on `config` holds.
+    pub(super) fn configure(&self, config: &Config, dispatcher: &Dispatcher) {
+        let mut state = self.state();
+        state.config = config.clone();
+        // Under the lock, so that of two changes the later one stays.
+        dispatcher.replace_rules(self.rules_of(&mut state));
+    }
+
+    /// From now on these are the entries of the crontabs.
+    pub(super) fn schedule(&self, entries: &[Arc<Entry>], dispatcher: &Dispatcher) {
+        let mut state = self.state();
+        state.entries = entries.to_vec();
+        dispatcher.replace_rules(self.rules_of(&mut state));
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+
+    fn rules_of(&self, state: &mut State) -> Rules {
+        let mut old = std::mem::take(&mut state.built);
         let mut functions = Functions::default();
-        for (name, wanted) in &config.functions {
+        for (name, wanted) in &state.config.functions {
             let kept = old.remove(name).filter(|(from, _)| from.terms == wanted.terms && from.body == wanted.body);
             let function = kept.map_or_else(|| Arc::new(self.build(name, wanted)), |(_, function)| function);
             functions.share(Arc::clone(&function));
-            self.built.insert(name.clone(), (wanted.clone(), function));
+            state.built.insert(name.clone(), (wanted.clone(), function));
         }
         self.natives.iter().for_each(|native| functions.share(Arc::clone(native)));
-        let auth = config.auth.clone();
+        if let Some(cron) = &state.config.cron {
+            state
+                .entries
+                .iter()
+                .flat_map(|entry| jobs::functions_of(entry))
+                .for_each(|function| functions.add(function));
+            functions.add(jobs::mail(cron));
+        }
+        let auth = state.config.auth.clone();
         let admission = Admission { sources: auth.sources, users: auth.users, require_user: auth.require_user };
         Rules { functions, admission }
     }

@@ -24,7 +24,13 @@ const TOMORROW: Duration = Duration::from_hours(24);
 
 impl RedisBroker {
     pub(super) fn begin_all(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
-        let words = lock(&self.scheduling).with(|connection| self.try_beginning(connection, runs, keep))?;
+        let mut link = lock(&self.scheduling);
+        if !link.is_open() {
+            // So that others find what is put into our inbox if we die.
+            link.with(|connection| self.renew_lease(connection))?;
+        }
+        let words = link.with(|connection| self.try_beginning(connection, runs, keep))?;
+        drop(link);
         let understand = |word: String| match word.as_str() {
             "sent" => Begun::Sent,
             "paused" => Begun::Paused,

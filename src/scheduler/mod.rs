@@ -1,0 +1,356 @@
+//! The thread of cron: sends the requests of crontab entries when they are due, each instant once over all daemons.
+//!
+//! It decides when, and nothing else: a run is a request in the inbox of this daemon, put there in the step that puts its instant
+//! on record. What becomes of it there is the business of the road that all requests go.
+//!
+//! Invariants:
+//! * Every instant of every entry is on record: as a run, or as why there was none.
+//! * One wake-up for each instant at which something is due, and none besides.
+
+mod alarm;
+mod clocks;
+mod engine;
+mod requests;
+
+use std::collections::HashMap;
+use std::io;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use self::alarm::{Alarm, Waker};
+use self::clocks::{Clocks, Step};
+use self::engine::Engine;
+pub use self::requests::{FAILURE, by_hand};
+use crate::broker::{Begun, Broker, NewRun};
+use crate::cron::{Crontabs, Entry, FileFault};
+use crate::outage::Retry;
+use crate::protocol::CronStatus;
+use crate::thread::{Joined, Stop};
+
+/// So many runs are begun in one round trip: the first of many should not wait for the last.
+const BATCH: usize = 32;
+
+/// What a [`Scheduler`] needs to know.
+pub struct SchedulerOptions {
+    /// Where requests go, and records.
+    pub broker: Arc<dyn Broker>,
+    /// What the operator calls this daemon.
+    pub name: String,
+    /// The crontabs, and what they say.
+    pub crontabs: Crontabs,
+    /// What they said when they were read.
+    pub entries: Vec<Arc<Entry>>,
+    /// How many runs of each entry are on record.
+    pub history: usize,
+    /// Takes over other entries, before any of them is due.
+    pub apply: Box<dyn Fn(&[Arc<Entry>]) + Send>,
+}
+
+/// The thread; it ends when this is dropped.
+pub struct Scheduler {
+    shared: Arc<Shared>,
+    waker: Waker,
+    thread: Option<Joined>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stop: Stop,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The configuration was read again: which crontabs there are now, and how many runs are on record.
+    told: Option<(Crontabs, usize)>,
+    status: CronStatus,
+}
+
+impl Shared {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("nothing panics under this lock")
+    }
+}
+
+impl Scheduler {
+    /// Starts the thread.
+    pub fn start(options: SchedulerOptions) -> io::Result<Self> {
+        let alarm = Alarm::new()?;
+        let waker = alarm.waker();
+        let shared = Arc::new(Shared::default());
+        let thread = Joined::spawn("cron", {
+            let shared = Arc::clone(&shared);
+            move || Timekeeper::new(options, alarm, shared).run()
+        })?;
+        Ok(Scheduler { shared, waker, thread: Some(thread) })
+    }
+
+    /// The configuration was read again: reads `crontabs` from now on.
+    pub fn reload(&self, crontabs: Crontabs, history: usize) {
+        self.shared.state().told = Some((crontabs, history));
+        self.waker.wake();
+    }
+
+    /// Looks at it from elsewhere.
+    pub fn watch(&self) -> CronWatch {
+        CronWatch(Arc::clone(&self.shared))
+    }
+}
+
+/// Tells how the cron of a daemon stands.
+#[derive(Clone)]
+pub struct CronWatch(Arc<Shared>);
+
+impl CronWatch {
+    /// How it stands.
+    pub fn status(&self) -> CronStatus {
+        self.0.state().status.clone()
+    }
+}
+
+impl Drop for Scheduler {
+    fn drop(&mut self) {
+        self.shared.stop.ask();
+        self.waker.wake();
+        self.thread = None;
+    }
+}
+
+/// What the thread has.
+struct Timekeeper {
+    options: SchedulerOptions,
+    alarm: Alarm,
+    shared: Arc<Shared>,
+    engine: Engine,
+    /// What was due and is not on record yet, as the broker is away.
+    pending: Vec<NewRun>,
+    retry: Retry,
+    /// What was missed has not been looked for yet.
+    is_to_catch_up: bool,
+}
+
+impl Timekeeper {
+    fn new(mut options: SchedulerOptions, alarm: Alarm, shared: Arc<Shared>) -> Self {
+        let entries = std::mem::take(&mut options.entries);
+        let engine = Engine::new(entries, options.name.clone(), options.history, Clocks::now());
+        Timekeeper {
+            options,
+            alarm,
+            shared,
+            engine,
+            pending: Vec::new(),
+            retry: Retry::default(),
+            is_to_catch_up: true,
+        }
+    }
+
+    fn run(mut self) {
+        log::info!("cron: {} entries", self.engine.entries().len());
+        self.watch();
+        if self.engine.is_unset() {
+            log::warn!("cron: the clock of this machine has not been set; nothing is due until it is");
+        }
+        while !self.shared.stop.is_asked() {
+            self.catch_up();
+            self.send();
+            self.tell(None);
+            let patience = self.is_waiting_for_broker().then(|| self.retry.next_pause());
+            let woken = match self.alarm.wait(self.engine.next_wake(), patience) {
+                Ok(woken) => woken,
+                Err(error) => {
+                    // Without a timer there is no cron; somebody has to know at once and again.
+                    log::error!("cron: cannot wait for the next instant: {error}");
+                    self.shared.stop.wait(Duration::from_secs(1));
+                    continue;
+                }
+            };
+            if self.shared.stop.is_asked() {
+                break;
+            }
+            self.look();
+            let told = self.shared.state().told.take();
+            if let Some((crontabs, history)) = told {
+                (self.options.crontabs, self.options.history) = (crontabs, history);
+                self.read();
+            } else if woken.by_files {
+                self.read();
+            }
+        }
+        if !self.pending.is_empty() {
+            log::error!("cron: {} instants are not on record, as the broker was away to the end", self.pending.len());
+        }
+    }
+
+    fn is_waiting_for_broker(&self) -> bool {
+        self.is_to_catch_up || !self.pending.is_empty()
+    }
+
+    /// Collects what is due.
+    fn look(&mut self) {
+        let looked = self.engine.look(Clocks::now());
+        for step in looked.steps {
+            match step {
+                Step::Slept(length) => log::warn!("cron: the machine slept for {}", shown(length)),
+                Step::Set(by) => {
+                    let way = if by.is_negative() { "back" } else { "forward" };
+                    log::warn!("cron: the clock was set {way} by {}", shown(by.unsigned_abs()));
+                }
+            }
+        }
+        self.is_to_catch_up |= looked.is_set_at_last;
+        let (node, host) = (self.options.broker.node(), &self.options.crontabs.host);
+        self.pending.extend(looked.due.iter().map(|due| requests::new_run(due, node, host)));
+    }
+
+    /// Looks for what was missed, once the broker can tell.
+    fn catch_up(&mut self) {
+        if !self.is_to_catch_up || self.engine.is_unset() {
+            return;
+        }
+        // The broker says why it cannot, once.
+        let Ok(marks) = self.options.broker.entry_marks() else { return };
+        let now = Clocks::now().wall;
+        let caught = self.engine.catch_up(&marks, now);
+        let noted: Vec<_> = caught.marks.iter().map(|(name, mark)| (name.as_str(), mark.clone())).collect();
+        let gone: Vec<&str> = caught.gone.iter().map(String::as_str).collect();
+        if self.options.broker.mark_entries(&noted, &gone).is_err() {
+            return;
+        }
+        self.is_to_catch_up = false;
+        let (node, host) = (self.options.broker.node(), &self.options.crontabs.host);
+        let mut runs: Vec<NewRun> = caught.due.iter().map(|due| requests::new_run(due, node, host)).collect();
+        let boot = boot_id();
+        runs.extend(self.engine.reboots().map(|entry| requests::after_boot(entry, &boot, now, node, host)));
+        let missed = caught.due.iter().filter(|due| due.decision == crate::cron::Decision::Miss).count();
+        if missed > 0 {
+            log::warn!("cron: {missed} instants were missed while nobody was there");
+        }
+        runs.append(&mut self.pending);
+        self.pending = runs;
+    }
+
+    /// Begins what is due.
+    fn send(&mut self) {
+        while !self.pending.is_empty() {
+            let count = self.pending.len().min(BATCH);
+            match self.options.broker.begin(&self.pending[..count], self.options.history) {
+                Ok(begun) => {
+                    self.retry.succeeded();
+                    for (run, begun) in self.pending.drain(..count).zip(begun) {
+                        let what = match begun {
+                            Begun::Sent if run.request.is_some() => "starts",
+                            Begun::Sent => "does not run",
+                            Begun::Taken => "is on record already",
+                            Begun::Paused => "is paused",
+                        };
+                        log::debug!("cron: {}@{} {what}", run.name, run.instant);
+                    }
+                }
+                Err(_) => return,
+            }
+        }
+    }
+
+    /// Reads the crontabs again. Broken ones change nothing.
+    fn read(&mut self) {
+        self.watch();
+        match self.options.crontabs.read() {
+            Ok(entries) => {
+                let changes = changes(self.engine.entries(), &entries);
+                if changes.is_empty() && same_order(self.engine.entries(), &entries) {
+                    return self.tell(Some(Vec::new()));
+                }
+                (self.options.apply)(&entries);
+                self.engine.replace(entries, self.options.history, Clocks::now());
+                self.is_to_catch_up = true;
+                log::info!("cron: read again, {} entries; {}", self.engine.entries().len(), changes.join("; "));
+                self.tell(Some(Vec::new()));
+            }
+            Err(faults) => {
+                for fault in &faults {
+                    log::error!("cron: the entries stay as they were: {fault}");
+                }
+                self.tell(Some(faults));
+            }
+        }
+    }
+
+    fn watch(&mut self) {
+        let crontabs = &self.options.crontabs;
+        let paths: Vec<PathBuf> = crontabs.files.iter().chain(&crontabs.system_files).cloned().collect();
+        if let Err(error) = self.alarm.watch(&paths) {
+            log::warn!("cron: changes of crontabs are not noticed, send SIGHUP instead: {error}");
+        }
+    }
+
+    /// Says how it stands; `faults` are those of the last time the crontabs were read, if that was now.
+    fn tell(&self, faults: Option<Vec<FileFault>>) {
+        let mut state = self.shared.state();
+        let status = &mut state.status;
+        status.entries = self.engine.entries().len();
+        status.next = self.engine.next_wake().and_then(|next| u64::try_from(next.as_millisecond()).ok());
+        status.pending = self.pending.len();
+        if let Some(faults) = faults {
+            status.fault = faults.first().map(FileFault::to_string);
+        }
+    }
+}
+
+/// So many names are in one line of the log.
+const MOST_NAMED: usize = 20;
+
+/// What is different, in words.
+fn changes<'a>(old: &'a [Arc<Entry>], new: &'a [Arc<Entry>]) -> Vec<String> {
+    let by_name = |entries: &'a [Arc<Entry>]| -> HashMap<&'a str, &'a Arc<Entry>> {
+        entries.iter().map(|entry| (entry.name.as_str(), entry)).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
+    let is_same = |a: &Entry, b: &Entry| Entry { line: b.line, ..a.clone() } == *b;
+    let is_changed = |entry: &&Arc<Entry>| before.get(&*entry.name).is_some_and(|old| !is_same(old, entry));
+    let names = |entries: Vec<&Arc<Entry>>| {
+        let some = entries.iter().take(MOST_NAMED).map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");
+        match entries.len().saturating_sub(MOST_NAMED) {
+            0 => some,
+            more => format!("{some} and {more} more"),
+        }
+    };
+    let added = new.iter().filter(|entry| !before.contains_key(&*entry.name)).collect();
+    let removed = old.iter().filter(|entry| !after.contains_key(&*entry.name)).collect();
+    let changed = new.iter().filter(is_changed).collect();
+    let parts = [("added", names(added)), ("removed", names(removed)), ("changed", names(changed))];
+    parts.into_iter().filter(|(_, names)| !names.is_empty()).map(|(what, names)| format!("{what} {names}")).collect()
+}
+
+fn same_order(old: &[Arc<Entry>], new: &[Arc<Entry>]) -> bool {
+    old.len() == new.len() && old.iter().zip(new).all(|(old, new)| old.name == new.name)
+}
+
+/// What Linux calls this start of the machine.
+fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let id = id.trim();
+    if id.is_empty() { "unknown".to_owned() } else { id.to_owned() }
+}
+
+fn shown(length: Duration) -> humantime::FormattedDuration {
+    humantime::format_duration(Duration::from_secs(length.as_secs()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cron::{Reading, Table};
+
+    #[test]
+    fn a_reload_says_what_is_different() {
+        let read = |text: &str| -> Vec<Arc<Entry>> {
+            let table = Table::read(text, &Reading { host: "web-1", ..Reading::default() }).expect("it is a crontab");
+            table.entries.into_iter().map(Arc::new).collect()
+        };
+        let old = read("#: name=a\n* * * * * a\n#: name=b\n* * * * * b\n#: name=c\n* * * * * c\n");
+        let new = read("# moved\n#: name=a\n* * * * * a\n#: name=b\n1 * * * * b\n#: name=d\n* * * * * d\n");
+        assert_eq!(changes(&old, &new), ["added d", "removed c", "changed b"]);
+        assert!(changes(&old, &old).is_empty());
+    }
+}

@@ -1,0 +1,237 @@
+//! From what is due to what is sent and kept. Pure.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use serde_json::{Map, Value, json};
+
+use crate::broker::NewRun;
+use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
+use crate::protocol::{CRON_FUNCTION, CRON_ID, Mail, Occurrence, Run, RunOutcome, Scheduled};
+
+/// What becomes of `due` on the daemon with the id `node`, on this host.
+pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
+    let Due { entry, firing, decision, is_repeated } = due;
+    let at = milliseconds(firing.at);
+    let mut instant = Occurrence::instant_of(at);
+    if firing.is_shifted {
+        instant += &firing.local.strftime("-%H%M").to_string();
+    }
+    if *is_repeated {
+        instant += "-again";
+    }
+    let occurrence = Occurrence {
+        name: entry.name.clone(),
+        instant,
+        at,
+        local: firing.local.strftime("%Y-%m-%dT%H:%M").to_string(),
+        zone: entry.zone.name.clone(),
+        is_shifted: firing.is_shifted,
+        is_late: *decision == Decision::CatchUp,
+    };
+    let delay = u64::try_from(entry.delay.as_millis()).unwrap_or(0);
+    // What is made up for counts from now.
+    let sent_at = (*decision == Decision::Run).then_some(at.saturating_add(delay));
+    match decision {
+        Decision::Run | Decision::CatchUp => begin(entry, occurrence, sent_at, node, host),
+        Decision::Miss => only_kept(occurrence, RunOutcome::MissedDown, node),
+        Decision::Disabled => only_kept(occurrence, RunOutcome::Disabled, node),
+    }
+}
+
+/// The run of an entry with `@reboot`, once for the start of the machine that is called `boot`.
+pub(super) fn after_boot(entry: &Entry, boot: &str, now: Timestamp, node: &str, host: &str) -> NewRun {
+    let occurrence = occurrence_now(entry, format!("boot-{boot}"), now);
+    NewRun { at: 0, ..begin(entry, occurrence, None, node, host) }
+}
+
+/// An instant of `entry` that is now, and not by its schedule.
+fn occurrence_now(entry: &Entry, instant: String, now: Timestamp) -> Occurrence {
+    Occurrence {
+        name: entry.name.clone(),
+        instant,
+        at: milliseconds(now),
+        local: entry.zone().to_datetime(now).strftime("%Y-%m-%dT%H:%M").to_string(),
+        zone: entry.zone.name.clone(),
+        ..Occurrence::default()
+    }
+}
+
+/// A run of `entry` that somebody starts by hand, `number` of them being different at one moment.
+pub fn by_hand(entry: &Entry, number: u64, now: Timestamp, node: &str, host: &str) -> NewRun {
+    let instant = format!("{}-run.{number:x}", Occurrence::instant_of(milliseconds(now)));
+    NewRun { at: 0, ..begin(entry, occurrence_now(entry, instant, now), None, node, host) }
+}
+
+fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, node: &str, host: &str) -> NewRun {
+    let if_paused = Run::without(occurrence.clone(), node, RunOutcome::Disabled).to_json();
+    let request = request(entry, &occurrence, sent_at, host);
+    let request = serde_json::to_vec(&request).expect("a request is JSON").into();
+    NewRun { request: Some(request), if_paused, ..only_kept(occurrence, RunOutcome::Waiting, node) }
+}
+
+fn only_kept(occurrence: Occurrence, outcome: RunOutcome, node: &str) -> NewRun {
+    let (name, instant, at) = (occurrence.name.as_str().into(), occurrence.instant.as_str().into(), occurrence.at);
+    let record = Run::without(occurrence, node, outcome).to_json();
+    NewRun { name, instant, at, if_paused: record.clone(), record, request: None }
+}
+
+/// The request that runs `entry`; `sent_at` is where its `expires` counts from.
+fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &str) -> Map<String, Value> {
+    let policies = &entry.policies;
+    let (mut request, mail) = match &entry.action {
+        Action::Request(request) => (request.clone(), None),
+        Action::Command(command) => {
+            let func = Value::from(format!("{CRON_FUNCTION}{}", entry.name));
+            (Map::from_iter([("func".to_owned(), func)]), mail(command, host))
+        }
+    };
+    // What the entry says itself counts.
+    let mut usually = |name: &str, value: Option<Value>| {
+        if let (false, Some(value)) = (request.contains_key(name), value) {
+            request.insert(name.to_owned(), value);
+        }
+    };
+    usually("source", Some("cron".into()));
+    usually("timeout", policies.timeout.map(|timeout| length(timeout).into()));
+    usually("retries", policies.retries.map(Value::from));
+    if let (Some(expires), Some(sent_at)) = (policies.expires, sent_at) {
+        usually("expires", Some(length(expires).into()));
+        usually("sent_at", Some(sent_at.into()));
+    }
+    let overlap = policies.overlap.unwrap_or_default();
+    let unique = || Some(Value::from(format!("{CRON_ID}{}", entry.name)));
+    match overlap {
+        Overlap::Skip => {
+            usually("unique", unique());
+            usually("on_duplicate", Some("reject".into()));
+        }
+        Overlap::Replace => {
+            usually("unique", unique());
+            usually("on_duplicate", Some("replace".into()));
+        }
+        Overlap::Queue | Overlap::Parallel => {}
+    }
+    let on_failure = policies.on_failure.as_ref().map(|then| match then {
+        OnFailure::Request(request) => request.clone(),
+        OnFailure::Command(_) => {
+            let func = format!("{CRON_FUNCTION}{}{FAILURE}", entry.name);
+            Map::from_iter([("func".to_owned(), Value::from(func)), ("source".to_owned(), Value::from("cron"))])
+        }
+    });
+    let scheduled = Scheduled { occurrence: occurrence.clone(), waits: overlap == Overlap::Queue, on_failure, mail };
+    request.insert("id".to_owned(), Value::from(occurrence.id().to_string()));
+    request.insert("reply".to_owned(), Value::from(false));
+    request.insert("cron".to_owned(), json!(scheduled));
+    request
+}
+
+/// What stands behind the name of an entry in that of the function that is called when it fails.
+pub const FAILURE: &str = "/failure";
+
+/// Who gets what `command` prints, if anybody does (`MAILTO`, `MAILFROM` in `crontab(5)`).
+fn mail(command: &Command, host: &str) -> Option<Mail> {
+    let variable = |name: &str| command.environment.get(name).filter(|value| !value.is_empty()).cloned();
+    let to = variable("MAILTO")?;
+    let user = command.user.clone().or_else(|| std::env::var("LOGNAME").ok()).unwrap_or_else(|| "root".to_owned());
+    Some(Mail { to, from: variable("MAILFROM"), subject: format!("<{user}@{host}> {}", command.line) })
+}
+
+fn milliseconds(at: Timestamp) -> u64 {
+    u64::try_from(at.as_millisecond()).unwrap_or(0)
+}
+
+/// In milliseconds, at least one.
+fn length(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cron::{Plan, Reading, Table};
+    use crate::protocol::codec::decode_request;
+    use crate::protocol::{OnDuplicate, RequestId};
+
+    fn due(text: &str, now: &str) -> Vec<Due> {
+        let table = Table::read(text, &Reading { host: "web-1", ..Reading::default() }).expect("it is a crontab");
+        let entries: Vec<Arc<Entry>> = table.entries.into_iter().map(Arc::new).collect();
+        let now: Timestamp = now.parse().expect("it is a moment");
+        let mut plan = Plan::new(&entries, "web-1", now);
+        let wake = plan.next_wake().expect("something is due");
+        plan.take_due(wake, 10)
+    }
+
+    fn run(text: &str, now: &str) -> NewRun {
+        new_run(&due(text, now)[0], "web-1.7", "web-1")
+    }
+
+    fn sent(run: &NewRun) -> crate::protocol::Request {
+        decode_request(run.request.as_deref().expect("it has one"), None, u64::MAX / 4).expect("it is a request")
+    }
+
+    #[test]
+    fn a_line_with_a_request_sends_that_request_under_the_id_of_its_instant() {
+        let text = "#: name=refresh tz=Europe/Rome timeout=9s retries=2\n0 2 * * * | {\"func\": \"fresh\", \"args\": {\"a\": 1}}";
+        let run = run(text, "2026-11-20T00:00:00Z");
+        assert_eq!((&*run.name, &*run.instant, run.at), ("refresh", "20261120T010000Z", 1_795_136_400_000));
+        let request = sent(&run);
+        assert_eq!(request.id, RequestId::Text("cron:refresh:20261120T010000Z".into()));
+        assert_eq!((&*request.func, request.source.as_deref(), request.reply), ("fresh", Some("cron"), false));
+        assert_eq!((request.timeout, request.retries), (Some(Duration::from_secs(9)), Some(2)));
+        assert_eq!(
+            (request.unique.as_deref(), request.on_duplicate),
+            (Some("cron:refresh"), Some(OnDuplicate::Reject))
+        );
+        let scheduled = request.cron.expect("cron has sent it");
+        assert_eq!((&*scheduled.occurrence.local, &*scheduled.occurrence.zone), ("2026-11-20T02:00", "Europe/Rome"));
+        let record: Run = serde_json::from_str(&run.record).expect("it is a run");
+        assert_eq!((record.outcome, record.occurrence), (RunOutcome::Waiting, scheduled.occurrence));
+    }
+
+    #[test]
+    fn a_plain_line_calls_the_function_of_its_entry_and_mails_what_it_prints() {
+        let text =
+            "MAILTO=ops@example.org\n#: name=backup overlap=replace on_failure='logger it failed'\n@daily backup --all";
+        let request = sent(&run(text, "2026-11-20T00:00:00Z"));
+        assert_eq!((&*request.func, request.on_duplicate), ("cron/backup", Some(OnDuplicate::Replace)));
+        let scheduled = request.cron.expect("cron has sent it");
+        let mail = scheduled.mail.expect("somebody gets it");
+        assert_eq!(mail.to, "ops@example.org");
+        assert!(mail.subject.ends_with("@web-1> backup --all"), "{}", mail.subject);
+        assert_eq!(scheduled.on_failure.expect("something follows")["func"], "cron/backup/failure");
+    }
+
+    #[test]
+    fn overlap_decides_what_a_request_waits_for() {
+        let parallel = sent(&run("#: name=a overlap=parallel\n@daily a", "2026-11-20T00:00:00Z"));
+        assert_eq!((parallel.unique, parallel.cron.map(|cron| cron.waits)), (None, Some(false)));
+        let queued = sent(&run("#: name=a overlap=queue\n@daily a", "2026-11-20T00:00:00Z"));
+        assert_eq!((queued.unique, queued.cron.map(|cron| cron.waits)), (None, Some(true)));
+    }
+
+    #[test]
+    fn a_moved_firing_has_a_name_of_its_own() {
+        let text = "#: name=a tz=Europe/Rome\n0,30 2 * * * a";
+        let runs: Vec<String> =
+            due(text, "2026-03-28T12:00:00Z").iter().map(|due| new_run(due, "n", "h").instant.into()).collect();
+        assert_eq!(runs, ["20260329T010000Z-0200", "20260329T010000Z-0230"]);
+    }
+
+    #[test]
+    fn what_expires_counts_from_its_time_and_what_is_missed_or_disabled_is_only_kept() {
+        let mut found = due("#: name=a expires=1m\n@daily a", "2026-11-20T12:00:00Z");
+        let at = milliseconds(found[0].firing.at);
+        assert_eq!(sent(&new_run(&found[0], "n", "h")).expires_at, Some(at + 60_000));
+        found[0].decision = Decision::CatchUp;
+        assert_eq!(sent(&new_run(&found[0], "n", "h")).expires_at, None);
+        for (decision, outcome) in [(Decision::Miss, "missed-down"), (Decision::Disabled, "disabled")] {
+            found[0].decision = decision;
+            let run = new_run(&found[0], "n", "h");
+            assert_eq!(run.request, None);
+            assert!(run.record.contains(&format!("\"outcome\":\"{outcome}\"")), "{}", run.record);
+        }
+    }
+}
