@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-pub use self::runs::{read_paused, read_runs, write_paused};
+pub use self::runs::{BY_HAND, append_run, read_paused, read_runs, write_paused};
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
     Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, Content, EntryMark, Found, Message, NewRun, Post,
@@ -49,6 +49,12 @@ impl Memory {
     /// From now on runs of cron entries are also on record in `folder`, which may have those of an earlier process.
     pub fn keep_runs_in(&self, folder: &Path) -> io::Result<()> {
         self.state().runs.open(folder)
+    }
+
+    /// Whether nothing is claimed, and nothing waits to be.
+    pub fn is_idle(&self) -> bool {
+        let state = self.state();
+        state.in_flight.is_empty() && state.inbox.is_empty() && state.queues.iter().all(VecDeque::is_empty)
     }
 
     /// What is kept of the runs of the entry `name`, as JSON, the oldest first.

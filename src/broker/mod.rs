@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
-pub use memory::{Memory, read_paused, read_runs, write_paused};
+pub use memory::{BY_HAND, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{
     DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost,
     RoughClient, Stand, Target, TargetOptions,

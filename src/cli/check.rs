@@ -25,7 +25,11 @@ impl Check {
         });
         match checked {
             Ok(_) if self.json => output::print("[]"),
-            Ok(config) => output::print(&format!("{}: good, {} functions", path.display(), config.functions.len())),
+            Ok(config) => {
+                let entries = config.cron.as_ref().and_then(|cron| cron.crontabs.read().ok());
+                let entries = entries.map_or_else(String::new, |entries| format!(", {} cron entries", entries.len()));
+                output::print(&format!("{}: good, {} functions{entries}", path.display(), config.functions.len()))
+            }
             Err(faults) if self.json => {
                 let lines: Vec<String> = faults.to_string().lines().map(str::to_owned).collect();
                 output::print(&json!(lines).to_string())?;

@@ -1,5 +1,7 @@
 //! Where the client commands find Redis.
 
+use std::path::PathBuf;
+
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
 use crate::broker::{BrokerError, Operator, RedisPost, Target};
@@ -22,6 +24,11 @@ pub(super) struct Place {
 }
 
 impl Place {
+    /// That of the configuration.
+    pub(super) fn of(config: ConfigPath) -> Self {
+        Place { config, redis: None, prefix: String::new() }
+    }
+
     /// A client for it.
     pub(super) fn connect(&self) -> Result<Client, Failure> {
         self.open(|target, keys| Ok(Client::over(Box::new(RedisPost::connect(target, keys)?))))
@@ -32,14 +39,32 @@ impl Place {
         self.open(Operator::connect)
     }
 
+    /// The folder in which the daemon keeps what is kept in Redis otherwise, where there is none.
+    pub(super) fn state_dir(&self) -> Result<Option<PathBuf>, Failure> {
+        if self.redis.is_some() {
+            return Ok(None);
+        }
+        let config = self.load()?;
+        Ok((config.redis.server == RedisServer::None).then_some(config.server.state_dir))
+    }
+
+    /// The configuration.
+    pub(super) fn load(&self) -> Result<Config, Failure> {
+        let config = Config::load(&self.config.config, std::env::vars_os());
+        config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))
+    }
+
+    /// Where the configuration is.
+    pub(super) fn config(&self) -> ConfigPath {
+        self.config.clone()
+    }
+
     fn open<T>(&self, open: impl FnOnce(&Target, Keys) -> Result<T, BrokerError>) -> Result<T, Failure> {
         if let Some(url) = &self.redis {
             let target = Target::new(url, None, None)?;
             return Ok(open(&target, Keys::new(&self.prefix, target.database()))?);
         }
-        let config = Config::load(&self.config.config, std::env::vars_os());
-        let redis =
-            config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))?.redis;
+        let redis = self.load()?.redis;
         if redis.server == RedisServer::None {
             let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
             return Err(Failure::new(Exit::NoRedis, reason));

@@ -8,11 +8,11 @@ use super::jobs::{describe, parse_id};
 use super::{Place, output};
 use crate::broker::{Fate, Job, Stand};
 use crate::clock;
-use crate::protocol::{Answer, DeadLetter, Status};
+use crate::protocol::{Answer, CRON_ID, DeadLetter, Status};
 
 #[derive(clap::Args)]
 pub(super) struct Why {
-    /// The id of the request
+    /// The id of the request; or an entry of a crontab and one of its instants, as backup@2026-11-20T02:00
     id: String,
     /// Print a JSON object
     #[arg(long)]
@@ -26,8 +26,16 @@ const SHOWN: usize = 200;
 
 impl Why {
     pub(super) fn run(self) -> Result<Exit, Failure> {
+        if let Some((name, instant)) = self.id.split_once('@') {
+            return super::cron::why(name, instant, &self.place, self.json);
+        }
         let id = parse_id(&self.id)?;
         let fate = self.place.operator()?.fate(&id)?;
+        // What has ended of cron is on record with its entry.
+        let of_cron = self.id.strip_prefix(CRON_ID).and_then(|rest| rest.split_once(':'));
+        if let (Fate::Unknown, Some((name, instant))) = (&fate, of_cron) {
+            return super::cron::why(name, instant, &self.place, self.json);
+        }
         let sentence = format!("{id}: {}", say(&fate, clock::now()));
         let is_known = !matches!(fate, Fate::Unknown);
         if self.json {
@@ -43,7 +51,7 @@ impl Why {
 }
 
 /// One sentence on what became of it, or what it waits for.
-fn say(fate: &Fate, now: u64) -> String {
+pub(super) fn say(fate: &Fate, now: u64) -> String {
     match fate {
         Fate::Open(job) => open(job, now),
         Fate::Answered(answer, left) => {

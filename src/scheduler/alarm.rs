@@ -1,10 +1,12 @@
 //! What the thread of cron waits for: a time of the wall clock, a clock that is set, files that change, somebody who tells it something.
 
-use std::ffi::OsString;
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
 use std::io;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
-use std::path::{Component, Path, PathBuf};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,9 +19,6 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 /// A time that never comes: the timer still tells when the clock is set.
 const NEVER: i64 = 1 << 40;
 
-/// A file is written in several steps; they are waited for, so long after the first one.
-const SETTLE: Duration = Duration::from_millis(50);
-
 /// Links that lead to links, at the most.
 const MOST_LINKS: usize = 16;
 
@@ -27,7 +26,12 @@ pub(super) struct Alarm {
     timer: OwnedFd,
     told: Arc<OwnedFd>,
     files: OwnedFd,
+    /// The names that count in each folder that is watched; `None`: all.
+    names: HashMap<i32, Option<HashSet<OsString>>>,
 }
+
+/// Folders, and the names that count in each; `None`: all.
+type Folders = HashMap<PathBuf, Option<HashSet<OsString>>>;
 
 /// Why a wait ended.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -53,6 +57,7 @@ impl Alarm {
             timer: timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             told: Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
             files: inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?,
+            names: HashMap::new(),
         })
     }
 
@@ -63,16 +68,17 @@ impl Alarm {
     /// Looks after `paths` from now on, and all links on the way to them, instead of others before.
     pub(super) fn watch(&mut self, paths: &[PathBuf]) -> io::Result<()> {
         self.files = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        let mut folders: Vec<PathBuf> = paths.iter().flat_map(|path| folders_of(path)).collect();
-        folders.sort();
-        folders.dedup();
-        for folder in folders {
+        self.names.clear();
+        let mut folders = Folders::new();
+        paths.iter().for_each(|path| add_folders_of(path, &mut folders));
+        for (folder, names) in folders {
             let changes = WatchFlags::CLOSE_WRITE | WatchFlags::MOVE | WatchFlags::CREATE | WatchFlags::DELETE;
             let flags =
                 changes | WatchFlags::ATTRIB | WatchFlags::ONLYDIR | WatchFlags::MOVE_SELF | WatchFlags::DELETE_SELF;
             // One that is not there is told of when the file is read.
             match inotify::add_watch(&self.files, &folder, flags) {
-                Ok(_) | Err(Errno::NOENT | Errno::NOTDIR) => {}
+                Ok(watch) => drop(self.names.insert(watch, names)),
+                Err(Errno::NOENT | Errno::NOTDIR) => {}
                 Err(error) => log::warn!("cron: changes in {} are not noticed: {error}", folder.display()),
             }
         }
@@ -102,11 +108,23 @@ impl Alarm {
         if told {
             drain(&self.told);
         }
-        if files {
-            std::thread::sleep(SETTLE);
-            drain(&self.files);
+        Ok(Woken { by_files: files && self.have_changed() })
+    }
+
+    /// Whether one of the files has changed, of all that has happened in their folders.
+    fn have_changed(&self) -> bool {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 4096];
+        let mut reader = inotify::Reader::new(&self.files, &mut buffer);
+        let mut have_changed = false;
+        while let Ok(event) = reader.next() {
+            let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+            have_changed |= match self.names.get(&event.wd()) {
+                Some(Some(names)) => name.is_none_or(|name| names.contains(name)),
+                // All count, or too much has happened to be told.
+                Some(None) | None => true,
+            };
         }
-        Ok(Woken { by_files: files })
+        have_changed
     }
 }
 
@@ -116,30 +134,109 @@ fn drain(handle: &OwnedFd) {
     while rustix::io::read(handle, &mut buffer).is_ok_and(|(read, _)| !read.is_empty()) {}
 }
 
-/// The folders in which a change can change what `path` leads to.
-fn folders_of(path: &Path) -> Vec<PathBuf> {
-    let mut folders = Vec::new();
+/// Adds the folders in which a change can change what `path` leads to: its own, and those of the links on the way.
+fn add_folders_of(path: &Path, folders: &mut Folders) {
     let mut paths = vec![path.to_owned()];
-    while let Some(path) = paths.pop() {
-        if folders.len() > MOST_LINKS {
-            break;
-        }
+    for _ in 0..MOST_LINKS {
+        let Some(path) = paths.pop() else { return };
         if path.is_dir() {
-            folders.push(path.clone());
+            folders.insert(path.clone(), None);
         }
-        folders.extend(path.parent().map(Path::to_owned));
-        // Each part of it can be a link.
+        add(&path, folders);
+        let parts: Vec<_> = path.components().map(|part| part.as_os_str().to_owned()).collect();
         let mut so_far = PathBuf::new();
-        let parts: Vec<OsString> = path.components().map(|part: Component<'_>| part.as_os_str().to_owned()).collect();
         for (index, part) in parts.iter().enumerate() {
             so_far.push(part);
             if let Ok(target) = std::fs::read_link(&so_far) {
-                folders.extend(so_far.parent().map(Path::to_owned));
+                add(&so_far, folders);
                 let rest: PathBuf = parts[index + 1..].iter().collect();
-                paths.push(so_far.parent().unwrap_or(Path::new("")).join(target).join(rest));
+                let target = so_far.parent().unwrap_or(Path::new("")).join(target);
+                paths.push(if rest.as_os_str().is_empty() { target } else { target.join(rest) });
                 break;
             }
         }
     }
-    folders.into_iter().map(|folder| if folder.as_os_str().is_empty() { PathBuf::from(".") } else { folder }).collect()
+}
+
+fn add(path: &Path, folders: &mut Folders) {
+    let (Some(folder), Some(name)) = (path.parent(), path.file_name()) else { return };
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    if let Some(names) = folders.entry(folder.to_owned()).or_insert_with(|| Some(HashSet::new())) {
+        names.insert(name.to_owned());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    use super::*;
+
+    /// A folder of its own, removed at the end of a test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new() -> Self {
+            let path = std::env::temp_dir().join(format!("cerbas-alarm-{}", uuid::Uuid::new_v4()));
+            fs::create_dir(&path).expect("a new folder can be made");
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            drop(fs::remove_dir_all(&self.0));
+        }
+    }
+
+    const PATIENCE: Option<Duration> = Some(Duration::from_secs(10));
+
+    fn watching(path: &Path) -> Alarm {
+        let mut alarm = Alarm::new().expect("there is a timer");
+        alarm.watch(&[path.to_owned()]).expect("it can be watched");
+        alarm
+    }
+
+    #[test]
+    fn a_time_that_has_passed_wakes_at_once_and_one_that_is_told_too() {
+        let alarm = Alarm::new().expect("there is a timer");
+        assert_eq!(alarm.wait(Some(Timestamp::now()), PATIENCE).expect("it wakes"), Woken::default());
+        alarm.waker().wake();
+        assert_eq!(alarm.wait(None, PATIENCE).expect("it wakes"), Woken::default());
+    }
+
+    #[test]
+    fn a_file_that_is_written_or_replaced_wakes_and_its_neighbours_do_not() {
+        let folder = Folder::new();
+        let (file, other) = (folder.0.join("CRONTAB"), folder.0.join("other"));
+        fs::write(&file, "a").expect("it can be written");
+        let alarm = watching(&file);
+        fs::write(&other, "a").expect("it can be written");
+        assert!(!alarm.wait(None, PATIENCE).expect("it wakes").by_files);
+        fs::write(&file, "b").expect("it can be written");
+        assert!(alarm.wait(None, PATIENCE).expect("it wakes").by_files);
+        while alarm.wait(None, Some(Duration::ZERO)).expect("it wakes").by_files {}
+        fs::rename(&other, &file).expect("it can be replaced");
+        assert!(alarm.wait(None, PATIENCE).expect("it wakes").by_files);
+    }
+
+    #[test]
+    fn a_link_that_leads_elsewhere_wakes_also_where_a_folder_is_the_link() {
+        // As a mounted ConfigMap of Kubernetes is replaced.
+        let folder = Folder::new();
+        for version in ["v1", "v2"] {
+            fs::create_dir(folder.0.join(version)).expect("a folder can be made");
+            fs::write(folder.0.join(version).join("CRONTAB"), version).expect("it can be written");
+        }
+        symlink("v1", folder.0.join("data")).expect("a link can be made");
+        symlink("data/CRONTAB", folder.0.join("CRONTAB")).expect("a link can be made");
+        let alarm = watching(&folder.0.join("CRONTAB"));
+        symlink("v2", folder.0.join("fresh")).expect("a link can be made");
+        fs::rename(folder.0.join("fresh"), folder.0.join("data")).expect("it can be replaced");
+        while !alarm.wait(None, PATIENCE).expect("it wakes").by_files {}
+        let alarm = watching(&folder.0.join("CRONTAB"));
+        fs::write(folder.0.join("v2/CRONTAB"), "v3").expect("it can be written");
+        assert!(alarm.wait(None, PATIENCE).expect("it wakes").by_files);
+    }
 }

@@ -16,7 +16,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use self::alarm::{Alarm, Waker};
 use self::clocks::{Clocks, Step};
@@ -30,6 +30,9 @@ use crate::thread::{Joined, Stop};
 
 /// So many runs are begun in one round trip: the first of many should not wait for the last.
 const BATCH: usize = 32;
+
+/// A file is written in several steps; they are waited for, so long after the last one that was seen.
+const SETTLE: Duration = Duration::from_millis(50);
 
 /// What a [`Scheduler`] needs to know.
 pub struct SchedulerOptions {
@@ -128,6 +131,8 @@ struct Timekeeper {
     retry: Retry,
     /// What was missed has not been looked for yet.
     is_to_catch_up: bool,
+    /// A crontab has changed, and is read then.
+    read_at: Option<Instant>,
 }
 
 impl Timekeeper {
@@ -142,6 +147,7 @@ impl Timekeeper {
             pending: Vec::new(),
             retry: Retry::default(),
             is_to_catch_up: true,
+            read_at: None,
         }
     }
 
@@ -155,7 +161,9 @@ impl Timekeeper {
             self.catch_up();
             self.send();
             self.tell(None);
-            let patience = self.is_waiting_for_broker().then(|| self.retry.next_pause());
+            let retry = self.is_waiting_for_broker().then(|| self.retry.next_pause());
+            let settled = self.read_at.map(|at| at.saturating_duration_since(Instant::now()));
+            let patience = retry.into_iter().chain(settled).min();
             let woken = match self.alarm.wait(self.engine.next_wake(), patience) {
                 Ok(woken) => woken,
                 Err(error) => {
@@ -174,6 +182,8 @@ impl Timekeeper {
                 (self.options.crontabs, self.options.history) = (crontabs, history);
                 self.read();
             } else if woken.by_files {
+                self.read_at = Some(Instant::now() + SETTLE);
+            } else if self.read_at.is_some_and(|at| Instant::now() >= at) {
                 self.read();
             }
         }
@@ -254,6 +264,7 @@ impl Timekeeper {
 
     /// Reads the crontabs again. Broken ones change nothing.
     fn read(&mut self) {
+        self.read_at = None;
         self.watch();
         match self.options.crontabs.read() {
             Ok(entries) => {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use jiff::civil::DateTime;
 use serde_json::{Map, Value, json};
 
 use crate::broker::NewRun;
@@ -24,7 +25,7 @@ pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
         name: entry.name.clone(),
         instant,
         at,
-        local: firing.local.strftime("%Y-%m-%dT%H:%M").to_string(),
+        local: local(firing.local),
         zone: entry.zone.name.clone(),
         is_shifted: firing.is_shifted,
         is_late: *decision == Decision::CatchUp,
@@ -51,7 +52,7 @@ fn occurrence_now(entry: &Entry, instant: String, now: Timestamp) -> Occurrence 
         name: entry.name.clone(),
         instant,
         at: milliseconds(now),
-        local: entry.zone().to_datetime(now).strftime("%Y-%m-%dT%H:%M").to_string(),
+        local: local(entry.zone().to_datetime(now)),
         zone: entry.zone.name.clone(),
         ..Occurrence::default()
     }
@@ -128,6 +129,11 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &
 
 /// What stands behind the name of an entry in that of the function that is called when it fails.
 pub const FAILURE: &str = "/failure";
+
+/// A local time as it is shown: with seconds only where there are some.
+fn local(time: DateTime) -> String {
+    time.strftime(if time.second() == 0 { "%Y-%m-%dT%H:%M" } else { "%Y-%m-%dT%H:%M:%S" }).to_string()
+}
 
 /// Who gets what `command` prints, if anybody does (`MAILTO`, `MAILFROM` in `crontab(5)`).
 fn mail(command: &Command, host: &str) -> Option<Mail> {

@@ -1,7 +1,6 @@
 //! The broker of a daemon, as the configuration says.
 
 use std::fs;
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -35,12 +34,6 @@ impl Connection {
         if redis.server == RedisServer::None {
             let further: Vec<String> = queues(config).into_iter().skip(1).map(|queue| queue.name).collect();
             let memory = Memory::with_queues(config.server.result_ttl, &further);
-            if config.cron.is_some() {
-                let folder = &config.server.state_dir;
-                memory.keep_runs_in(folder).map_err(|error| {
-                    StartError::System(io::Error::new(error.kind(), format!("{}: {error}", folder.display())))
-                })?;
-            }
             return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
         }
         let target = target(redis)?;

@@ -6,6 +6,7 @@ mod jobs;
 mod onward;
 mod shelf;
 
+use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,10 +20,11 @@ pub(crate) use self::connection::target;
 use self::connection::{Connection, Kind};
 use self::onward::Exchange;
 use self::shelf::FunctionShelf;
-use crate::broker::{Broker, Memory, Source};
+use crate::broker::{Broker, Memory, NewRun, Source};
 use crate::client::{Client, ClientError};
-use crate::config::{Config, QueueOrder};
+use crate::config::{Config, QueueOrder, RedisServer};
 use crate::control;
+use crate::cron::Entry;
 use crate::dispatch::{Dispatcher, PoolSize, PoolStatus};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
@@ -30,7 +32,7 @@ use crate::heartbeat;
 use crate::intake::{Intake, Shares};
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
-use crate::protocol::Node;
+use crate::protocol::{Node, Run, RunOutcome};
 use crate::scheduler::{Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
@@ -124,16 +126,42 @@ impl Server {
         Ok(running.stop())
     }
 
+    /// Runs `entry` in this process, by a clock of its own: as `new`, to its end and to that of what follows on it.
+    pub(crate) fn run_once(mut self, entry: &Arc<Entry>, new: &NewRun) -> Result<Run, StartError> {
+        self.config.redis.server = RedisServer::None;
+        self.config.server.workers = 2;
+        let running = self.start_with(vec![Arc::clone(entry)], false)?;
+        let memory = running.memory().expect("it was told to have no other").clone();
+        memory.begin(std::slice::from_ref(new), 1)?;
+        loop {
+            let record = memory.runs(&new.name).pop().and_then(|record| serde_json::from_str::<Run>(&record).ok());
+            if let Some(run) = record.filter(|run| run.outcome != RunOutcome::Waiting && memory.is_idle()) {
+                running.stop();
+                return Ok(run);
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
     /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
     pub fn start(self) -> Result<Running, StartError> {
-        let (halt, halted) = bounded(1);
         let entries = match &self.config.cron {
             Some(cron) => cron.crontabs.read().map_err(StartError::Crontabs)?,
             None => Vec::new(),
         };
+        self.start_with(entries, true)
+    }
+
+    /// Starts all threads; that of cron only if it `has_clock`.
+    fn start_with(self, entries: Vec<Arc<Entry>>, has_clock: bool) -> Result<Running, StartError> {
+        let (halt, halted) = bounded(1);
         let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &entries));
         let rules = functions.rules();
         let link = Connection::open(&self.config)?;
+        let cron = self.config.cron.as_ref().filter(|_| has_clock);
+        if let (Some(_), Kind::Memory(memory)) = (cron, &link.kind) {
+            keep_runs(memory, &self.config.server.state_dir)?;
+        }
         let address = link.broker.address();
 
         let server = &self.config.server;
@@ -148,7 +176,7 @@ impl Server {
         })?;
         let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
         // Its requests wait in the broker until the intakes are there.
-        let scheduler = match &self.config.cron {
+        let scheduler = match cron {
             Some(cron) => Some(Scheduler::start(SchedulerOptions {
                 broker: Arc::clone(&link.broker),
                 name: about::name(&self.config.server),
@@ -186,6 +214,13 @@ impl Server {
         running.open_intakes()?;
         Ok(running)
     }
+}
+
+/// Lets `memory` have what earlier daemons have put on record in `folder`.
+fn keep_runs(memory: &Memory, folder: &Path) -> Result<(), StartError> {
+    memory
+        .keep_runs_in(folder)
+        .map_err(|error| StartError::System(io::Error::new(error.kind(), format!("{}: {error}", folder.display()))))
 }
 
 /// A daemon that runs. Dropped, it stops without waiting for running calls.

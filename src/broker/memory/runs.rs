@@ -42,6 +42,9 @@ enum Line {
 /// So many lines more than what they say needs, and the file is written anew.
 const SPARE_LINES: usize = 10_000;
 
+/// What the `node` of a run begins with that another program has run.
+pub const BY_HAND: &str = "hand.";
+
 /// The file with all runs, in the folder for what outlives a restart.
 pub(super) const JOURNAL: &str = "cron.jsonl";
 
@@ -164,6 +167,12 @@ impl Runs {
 
     /// Writes what is known to a new file, which takes the place of the old one.
     fn rewrite(&mut self) -> io::Result<()> {
+        let Some(path) = self.journal.as_ref().map(|journal| journal.path.clone()) else { return Ok(()) };
+        // Somebody else may have put runs on record that were started by hand.
+        read_lines(&path, |line| match line {
+            Line::Run(run) if run.node.starts_with(BY_HAND) => self.take(Line::Run(run)),
+            _ => {}
+        })?;
         let Some(journal) = &mut self.journal else { return Ok(()) };
         let fresh = journal.path.with_extension("new");
         let mut text = String::new();
@@ -210,6 +219,13 @@ pub fn read_runs(folder: &Path) -> io::Result<BTreeMap<String, Vec<Run>>> {
         Line::Mark { .. } => {}
     })?;
     Ok(all.into_iter().map(|(name, runs)| (name, runs.into_values().collect())).collect())
+}
+
+/// Puts `run`, which was not a daemon's, on record in `folder`.
+pub fn append_run(folder: &Path, run: &Run) -> io::Result<()> {
+    fs::create_dir_all(folder)?;
+    let mut file = OpenOptions::new().create(true).append(true).open(folder.join(JOURNAL))?;
+    file.write_all(format!("{{\"run\":{}}}\n", run.to_json()).as_bytes())
 }
 
 /// The names of the entries that are paused in `folder`.

@@ -1,18 +1,27 @@
-//! `cerbas cron`: what a crontab means, and when. It looks at files only; nothing is run.
+//! `cerbas cron`: what a crontab means, and when; and what became of it.
 
 mod explain;
+mod history;
+mod import;
 mod next;
+mod pause;
+mod records;
+mod run;
 mod simulate;
 mod times;
+mod why;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use self::records::Records;
 use super::columns::{Columns, Tone, cell, plain};
 use super::exit::{Exit, Failure};
-use super::{ConfigPath, output};
+use super::{ConfigPath, Place, output};
 use crate::config::Config;
 use crate::cron::{Action, Crontabs, Entry, FileFault};
+
+pub(super) use self::why::why;
 
 #[derive(clap::Args)]
 pub(super) struct Cron {
@@ -30,6 +39,16 @@ enum Command {
     Explain(explain::Explain),
     /// Show every firing of a crontab in a span of time, and the nights in which the clock is set
     Simulate(simulate::Simulate),
+    /// Tell what became of the last runs
+    History(history::History),
+    /// Run an entry now
+    Run(run::Run),
+    /// Let an entry not run until it is resumed
+    Pause(pause::Pause),
+    /// Let a paused entry run again
+    Resume(pause::Pause),
+    /// Tell what crontabs of another cron would do here, line by line
+    Import(import::Import),
 }
 
 impl Cron {
@@ -39,6 +58,11 @@ impl Cron {
             Command::Next(next) => next.run(),
             Command::Explain(explain) => explain.run(),
             Command::Simulate(simulate) => simulate.run(),
+            Command::History(history) => history.run(),
+            Command::Run(run) => run.run(),
+            Command::Pause(pause) => pause.run(true),
+            Command::Resume(pause) => pause.run(false),
+            Command::Import(import) => import.run(),
         }
     }
 }
@@ -57,6 +81,16 @@ struct File {
 }
 
 impl File {
+    /// Those of the configuration that `place` names.
+    fn of(place: &Place) -> Self {
+        File { file: None, system: false, config: place.config() }
+    }
+
+    /// Where its runs are on record.
+    fn place(&self) -> Place {
+        Place::of(self.config.clone())
+    }
+
     /// Its entries; all its faults at once if it has any. `zone` holds for those that have none of their own.
     fn read(&self, zone: Option<&str>) -> Result<Vec<Arc<Entry>>, Failure> {
         let mut crontabs = self.crontabs()?;
@@ -102,8 +136,12 @@ struct List {
 impl List {
     fn run(self) -> Result<Exit, Failure> {
         let entries = self.file.read(None)?;
+        // Whether one is paused is said where that can be known.
+        let records = if self.file.file.is_none() { Records::open(&self.file.place()).ok() } else { None };
+        let paused = records.and_then(|mut records| records.paused().ok()).unwrap_or_default();
+        let is_paused = |entry: &Entry| paused.contains(&entry.name);
         if self.json {
-            let entries: Vec<_> = entries.iter().map(|entry| facts(entry)).collect();
+            let entries: Vec<_> = entries.iter().map(|entry| with_paused(facts(entry), is_paused(entry))).collect();
             return output::print(&serde_json::Value::from(entries).to_string());
         }
         if entries.is_empty() {
@@ -111,8 +149,11 @@ impl List {
         }
         let mut table = Columns::new(&[">line", "name", "schedule", "zone", "what"]);
         for entry in &entries {
-            let tone = if entry.policies.is_disabled { Tone::Faint } else { Tone::Plain };
-            let disabled = if entry.policies.is_disabled { " (disabled)" } else { "" };
+            let (tone, disabled) = match (entry.policies.is_disabled, is_paused(entry)) {
+                (true, _) => (Tone::Faint, " (disabled)"),
+                (_, true) => (Tone::Faint, " (paused)"),
+                _ => (Tone::Plain, ""),
+            };
             table.row([
                 plain(entry.line),
                 cell(format!("{}{disabled}", entry.name), tone),
@@ -123,6 +164,11 @@ impl List {
         }
         output::print_lines(&table.lines())
     }
+}
+
+fn with_paused(mut facts: serde_json::Value, is_paused: bool) -> serde_json::Value {
+    facts["paused"] = is_paused.into();
+    facts
 }
 
 /// What an entry does, in a line.

@@ -2,7 +2,7 @@
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use jiff::tz::TimeZone;
+use jiff::tz::{AmbiguousOffset, TimeZone};
 
 use crate::cli::exit::{Exit, Failure};
 
@@ -29,6 +29,12 @@ pub(super) fn moment(option: &str, text: &str, zone: &TimeZone) -> Result<Timest
         let reason = format!("{option}: expected a time such as 2026-03-28T00:00 or 2026-03-28T00:00Z, found {text:?}");
         Failure::new(Exit::Usage, reason)
     })
+}
+
+/// Whether `text` is a time that the clock of `zone` never shows.
+pub(super) fn is_left_out(text: &str, zone: &TimeZone) -> bool {
+    let civil = text.parse::<DateTime>().ok();
+    civil.is_some_and(|civil| matches!(zone.to_ambiguous_timestamp(civil).offset(), AmbiguousOffset::Gap { .. }))
 }
 
 /// In RFC 3339, with the offset that holds then.

@@ -1,5 +1,6 @@
 //! An operator's side of Redis: what the commands of an operator look at and change there.
 
+mod cron;
 mod dead;
 mod facts;
 mod jobs;

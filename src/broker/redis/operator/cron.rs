@@ -1,0 +1,61 @@
+//! Runs of cron entries: looking, starting one by hand, pausing.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use redis::{cmd, pipe};
+
+use super::Operator;
+use crate::broker::{EntryMark, NewRun, Result};
+use crate::protocol::Run;
+
+impl Operator {
+    /// What is kept of the runs of the entry `name`, the oldest first. What cannot be read is left out.
+    pub fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
+        let records: Vec<String> = self.ask(|connection, keys| cmd("HVALS").arg(keys.runs(name)).query(connection))?;
+        let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
+        runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
+        Ok(runs)
+    }
+
+    /// What is kept of one run.
+    pub fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
+        let record: Option<String> =
+            self.ask(|connection, keys| cmd("HGET").arg(keys.runs(name)).arg(instant).query(connection))?;
+        Ok(record.and_then(|record| serde_json::from_str(&record).ok()))
+    }
+
+    /// What is known of all entries, by their names.
+    pub fn entries(&mut self) -> Result<BTreeMap<String, EntryMark>> {
+        type Found = (BTreeMap<String, String>, BTreeMap<String, u64>);
+        let (marks, last): Found = self.ask(|connection, keys| {
+            pipe().cmd("HGETALL").arg(keys.entries()).cmd("HGETALL").arg(keys.last_runs()).query(connection)
+        })?;
+        let read = |(name, mark): (String, String)| {
+            let mark: EntryMark = serde_json::from_str(&mark).ok()?;
+            let last = last.get(&name).copied().unwrap_or(0);
+            Some((name, EntryMark { last, ..mark }))
+        };
+        Ok(marks.into_iter().filter_map(read).collect())
+    }
+
+    /// The entries that are paused.
+    pub fn paused(&mut self) -> Result<BTreeSet<String>> {
+        self.ask(|connection, keys| cmd("SMEMBERS").arg(keys.paused()).query(connection))
+    }
+
+    /// Pauses the entry `name`, or lets it go on; tells whether that changed anything.
+    pub fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool> {
+        let verb = if is_paused { "SADD" } else { "SREM" };
+        self.ask(|connection, keys| cmd(verb).arg(keys.paused()).arg(name).query(connection))
+    }
+
+    /// Starts `run`, which nobody else can have begun, on the daemon with the id `node`.
+    pub fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()> {
+        let request = run.request.as_deref().unwrap_or_default();
+        self.ask(|connection, keys| {
+            let mut both = pipe();
+            both.atomic().cmd("HSET").arg(keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
+            both.cmd("RPUSH").arg(keys.inbox(node)).arg(request).query(connection)
+        })
+    }
+}

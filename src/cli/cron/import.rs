@@ -1,0 +1,167 @@
+//! `cerbas cron import`: what crontabs of another cron would do here.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::what;
+use crate::cli::columns::{Line, Tone};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::output;
+use crate::cron::{Action, Crontabs, Entry};
+
+#[derive(clap::Args)]
+pub(super) struct Import {
+    /// Crontabs, and folders with crontabs; those in /etc have the user behind the schedule
+    #[arg(required = true)]
+    paths: Vec<PathBuf>,
+    /// All of them have the user behind the schedule
+    #[arg(long)]
+    system: bool,
+    /// Print a JSON array
+    #[arg(long)]
+    json: bool,
+}
+
+/// What is different here for every entry.
+const FOR_ALL: [&str; 4] = [
+    "an entry does not start while its last run goes on; cron lets both run: overlap=parallel does so here",
+    "a command that runs for 24 hours is ended, with all it started; cron lets it run: timeout=30d is longer",
+    "what a command prints is kept, its last 2 KiB in the history and 64 KiB in mail; mail goes only where MAILTO is set",
+    "PAM and /etc/security/limits.conf are not asked",
+];
+
+impl Import {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let (mut faults, mut found) = (Vec::new(), Vec::new());
+        for path in &self.paths {
+            let has_users = self.has_users(path);
+            for file in files(path) {
+                match crontabs(&file, has_users).read() {
+                    Ok(entries) => found.extend(entries.into_iter().map(|entry| (file.clone(), entry))),
+                    Err(more) => faults.extend(more),
+                }
+            }
+        }
+        if self.json {
+            let entries = found.iter().map(|(file, entry)| facts(file, entry));
+            let broken = faults
+                .iter()
+                .map(|fault| json!({"file": fault.path, "line": fault.fault.line, "fault": fault.fault.reason}));
+            output::print(&Value::from(entries.chain(broken).collect::<Vec<_>>()).to_string())?;
+        } else {
+            let mut lines = Vec::new();
+            for (file, entry) in &found {
+                let line = format!("{}:{}: {}  {}", file.display(), entry.line, entry.text, what(entry));
+                lines.push(Line::of(line, Tone::Plain));
+                let different = differences(file, entry).into_iter();
+                lines.extend(different.map(|different| Line::of(format!("    {different}"), Tone::Odd)));
+            }
+            lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not be read"), Tone::Bad)));
+            lines.push(Line::of("", Tone::Plain));
+            lines.push(Line::of("For all entries:", Tone::Plain));
+            lines.extend(FOR_ALL.map(|text| Line::of(format!("    {text}"), Tone::Plain)));
+            lines.push(Line::of("", Tone::Plain));
+            lines.push(Line::of("To run them, put this into the configuration, and stop the other cron:", Tone::Plain));
+            lines.push(Line::of("", Tone::Plain));
+            lines.extend(self.section().into_iter().map(|line| Line::of(format!("    {line}"), Tone::Plain)));
+            output::print_lines(&lines)?;
+        }
+        Ok(if faults.is_empty() { Exit::Done } else { Exit::Failed })
+    }
+
+    fn has_users(&self, path: &Path) -> bool {
+        self.system || path.starts_with("/etc")
+    }
+
+    /// The section of the configuration that would run them.
+    fn section(&self) -> Vec<String> {
+        let list = |has_users: bool| -> Vec<String> {
+            let paths = self.paths.iter().filter(|path| self.has_users(path) == has_users);
+            paths.map(|path| std::path::absolute(path).unwrap_or(path.clone()).display().to_string()).collect()
+        };
+        let mut lines = vec!["[cron]".to_owned()];
+        for (key, paths) in [("files", list(false)), ("system_files", list(true))] {
+            if !paths.is_empty() {
+                lines.push(format!("{key} = {}", json!(paths)));
+            }
+        }
+        lines
+    }
+}
+
+fn crontabs(file: &Path, has_users: bool) -> Crontabs {
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let paths = vec![file.to_owned()];
+    let (files, system_files) = if has_users { (vec![], paths) } else { (paths, vec![]) };
+    Crontabs { files, system_files, host, ..Crontabs::default() }
+}
+
+/// The files of a folder, also those that cron passes over: it says so of them.
+fn files(path: &Path) -> Vec<PathBuf> {
+    let Ok(folder) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
+    let mut files: Vec<PathBuf> = folder.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
+    files.retain(|path| {
+        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
+    });
+    files.sort();
+    files
+}
+
+/// What this entry does otherwise than with Debian's cron.
+fn differences(file: &Path, entry: &Entry) -> Vec<String> {
+    let mut found = Vec::new();
+    let Action::Command(command) = &entry.action else { return found };
+    let set = |name: &str| command.environment.get(name).filter(|value| !value.is_empty());
+    if let Some(zone) = set("CRON_TZ") {
+        found.push(format!("fires by the clock of {zone} (CRON_TZ); Debian's cron ignores that, cronie does the same"));
+    }
+    if set("MAILTO").is_some() && !Path::new("/usr/sbin/sendmail").exists() {
+        found.push(
+            "MAILTO is set, and /usr/sbin/sendmail is not there: mail will fail; sendmail in [cron] names another"
+                .to_owned(),
+        );
+    }
+    if set("RANDOM_DELAY").is_some() {
+        found.push(
+            "RANDOM_DELAY of cronie has no effect; jitter=5m above the entry does the same, and the same each day"
+                .to_owned(),
+        );
+    }
+    if entry.text.contains('~') {
+        found.push(
+            "~ is a random time of cronie, chosen anew at each start; here it stays the same for this host".to_owned(),
+        );
+    }
+    if entry.schedule.is_reboot() {
+        found.push(
+            "runs once after each start of the machine, with no time limit; a restart of cerbas does not run it again"
+                .to_owned(),
+        );
+    }
+    let name = match &command.user {
+        Some(user) if !is_user(user) => Some(format!("the user {user:?} is not in /etc/passwd: each run will fail")),
+        _ => None,
+    };
+    found.extend(name);
+    let is_last =
+        std::fs::read_to_string(file).is_ok_and(|text| !text.ends_with('\n') && text.lines().count() == entry.line);
+    if is_last {
+        found.push("the last line has no line break: cron passes it over, here it counts".to_owned());
+    }
+    found
+}
+
+fn is_user(name: &str) -> bool {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    users.lines().any(|line| line.split(':').next() == Some(name))
+}
+
+fn facts(file: &Path, entry: &Arc<Entry>) -> Value {
+    let mut facts = super::facts(entry);
+    facts["file"] = file.display().to_string().into();
+    facts["differences"] = differences(file, entry).into();
+    facts
+}

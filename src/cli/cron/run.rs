@@ -1,0 +1,113 @@
+//! `cerbas cron run`: runs an entry now.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::File;
+use super::history::{became, facts, say};
+use crate::broker::{BY_HAND, NewRun, Operator, append_run};
+use crate::cli::exit::{Exit, Failure};
+use crate::cli::{Place, output};
+use crate::config::Config;
+use crate::cron::Entry;
+use crate::protocol::{Node, Run as Record, RunOutcome};
+use crate::scheduler::by_hand;
+use crate::server::Server;
+
+#[derive(clap::Args)]
+pub(super) struct Run {
+    /// The entry
+    name: String,
+    /// The daemon that is to run it, by its name or id [default: any that has a crontab]
+    #[arg(long)]
+    node: Option<String>,
+    /// Do not wait for its end
+    #[arg(long)]
+    no_wait: bool,
+    /// Print a JSON object
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    place: Place,
+}
+
+/// How often it is looked whether it has ended.
+const LOOK: Duration = Duration::from_millis(50);
+
+impl Run {
+    pub(super) fn run(self) -> Result<Exit, Failure> {
+        let entries = File::of(&self.place).read(None)?;
+        let Some(entry) = entries.iter().find(|entry| entry.name == self.name) else {
+            let reason = format!("no entry is called {:?}; cerbas cron list shows all", self.name);
+            return Err(Failure::new(Exit::Failed, reason));
+        };
+        let record = match self.place.state_dir()? {
+            Some(folder) => run_here(entry, &self.place.load()?, &folder)?,
+            None => self.run_there(entry)?,
+        };
+        if self.json {
+            output::print(&facts(&record).to_string())?;
+        } else if record.outcome == RunOutcome::Waiting {
+            let id = record.occurrence.id();
+            output::print(&format!(
+                "{}: was sent to {}; cerbas why {id} tells what becomes of it",
+                self.name, record.node
+            ))?;
+        } else {
+            output::print_lines(&say(&self.name, &record))?;
+        }
+        Ok(match record.outcome {
+            RunOutcome::Waiting => Exit::Done,
+            RunOutcome::Ran => record.verdict.map_or(Exit::Failed, Exit::of),
+            _ => Exit::Failed,
+        })
+    }
+
+    /// At a daemon, over Redis.
+    fn run_there(&self, entry: &Entry) -> Result<Record, Failure> {
+        let mut operator = self.place.operator()?;
+        let node = self.find_node(&mut operator)?;
+        let new = new_run(entry, &node.node);
+        operator.start_run(&new, &node.node)?;
+        let waiting = output::Waiting::show(format!("{} runs at {}", entry.name, node.status.name));
+        loop {
+            let found = operator.run(&new.name, &new.instant)?;
+            if let Some(record) = found.filter(|record| self.no_wait || record.outcome != RunOutcome::Waiting) {
+                drop(waiting);
+                return Ok(record);
+            }
+            std::thread::sleep(LOOK);
+        }
+    }
+
+    fn find_node(&self, operator: &mut Operator) -> Result<Node, Failure> {
+        let members = operator.members()?;
+        let living = members.into_iter().filter_map(|member| member.record);
+        let fits = |node: &Node| match &self.node {
+            Some(wanted) => node.node == *wanted || node.status.name == *wanted,
+            None => node.status.cron.is_some(),
+        };
+        living.filter(|node| fits(node)).max_by_key(|node| node.status.idle).ok_or_else(|| match &self.node {
+            Some(wanted) => Failure::new(Exit::NoAnswer, format!("no daemon that lives is called {wanted:?}")),
+            None => Failure::new(Exit::NoAnswer, "no daemon with a crontab lives; start one with cerbas run"),
+        })
+    }
+}
+
+/// In this process, as no daemon can be told to.
+fn run_here(entry: &Arc<Entry>, config: &Config, folder: &Path) -> Result<Record, Failure> {
+    let new = new_run(entry, &format!("{BY_HAND}{}", std::process::id()));
+    let record = Server::new(config.clone()).run_once(entry, &new)?;
+    append_run(folder, &record).map_err(|error| {
+        Failure::new(Exit::Failed, format!("{}: {error}; it was {}", folder.display(), became(&record)))
+    })?;
+    Ok(record)
+}
+
+fn new_run(entry: &Entry, node: &str) -> NewRun {
+    let host = rustix::system::uname();
+    by_hand(entry, u64::from(std::process::id()), Timestamp::now(), node, &host.nodename().to_string_lossy())
+}
