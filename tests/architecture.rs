@@ -55,8 +55,19 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cli", CLI),
 ];
 
-const CLI: &[&str] =
-    &["broker", "client", "clock", "config", "cron", "error", "functions", "protocol", "server", "signals"];
+const CLI: &[&str] = &[
+    "broker",
+    "client",
+    "clock",
+    "config",
+    "cron",
+    "error",
+    "functions",
+    "protocol",
+    "scheduler",
+    "server",
+    "signals",
+];
 
 /// Crates that only some modules may name: what they are used for is decided there.
 const CRATES: &[(&str, &[&str])] = &[

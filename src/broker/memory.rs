@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-pub use self::runs::{BY_HAND, append_run, read_paused, read_runs, write_paused};
+pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
     Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, Content, EntryMark, Found, Message, NewRun, Post,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{CallError, Node, NodeStatus, RequestId, Verdict};
+use crate::protocol::{CallError, Node, NodeStatus, RequestId, Run, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -49,6 +49,26 @@ impl Memory {
     /// From now on runs of cron entries are also on record in `folder`, which may have those of an earlier process.
     pub fn keep_runs_in(&self, folder: &Path) -> io::Result<()> {
         self.state().runs.open(folder)
+    }
+
+    /// Takes out of the record all runs that have their verdict.
+    pub fn take_ended_runs(&self) -> Vec<Run> {
+        self.state().runs.take_ended()
+    }
+
+    /// Puts them back.
+    pub fn put_back_runs(&self, runs: Vec<Run>) {
+        self.state().runs.put_back(runs);
+    }
+
+    /// What was taken out by [`Memory::take_ended_runs`] is safe elsewhere.
+    pub fn forget_taken_runs(&self) {
+        self.state().runs.forget_taken();
+    }
+
+    /// Whether a run is on record.
+    pub fn has_runs(&self) -> bool {
+        self.state().runs.are_some()
     }
 
     /// Whether nothing is claimed, and nothing waits to be.
@@ -298,6 +318,10 @@ impl Broker for Memory {
     fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
         self.present()?.runs.mark(marks, gone);
         Ok(())
+    }
+
+    fn is_away(&self) -> bool {
+        self.state().is_away
     }
 
     fn interrupt(&self) {

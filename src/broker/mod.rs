@@ -18,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 pub use error::BrokerError;
 pub use managed::{ManagedRedis, ScratchRedis};
-pub use memory::{BY_HAND, Memory, append_run, read_paused, read_runs, write_paused};
+pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{
     DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost,
     RoughClient, Stand, Target, TargetOptions,
@@ -361,6 +361,9 @@ pub trait Broker: Send + Sync {
 
     /// Notes `marks`, by their names, and forgets those in `gone`.
     fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()>;
+
+    /// Whether it is known that it cannot be reached at this moment, by other verbs than [`Broker::begin`].
+    fn is_away(&self) -> bool;
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);

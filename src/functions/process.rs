@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::stdio::{dup2_stderr, stdout as standard_output};
 
 use super::output::plain;
 pub(super) use running::{Interrupt, Pipes, Process, wait_ready};
@@ -213,7 +214,7 @@ impl Steps {
     fn take(&self) -> io::Result<()> {
         if self.has_one_output {
             // So that what it writes to either stays in order.
-            rustix::stdio::dup2_stderr(rustix::stdio::stdout())?;
+            dup2_stderr(standard_output())?;
         }
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice)?;

@@ -22,7 +22,7 @@ use self::alarm::{Alarm, Waker};
 use self::clocks::{Clocks, Step};
 use self::engine::Engine;
 pub use self::requests::{FAILURE, by_hand};
-use crate::broker::{Begun, Broker, NewRun};
+use crate::broker::{Begun, Broker, BrokerError, Memory, NewRun};
 use crate::cron::{Crontabs, Entry, FileFault};
 use crate::outage::Retry;
 use crate::protocol::CronStatus;
@@ -47,8 +47,19 @@ pub struct SchedulerOptions {
     /// How many runs of each entry are on record.
     pub history: usize,
     /// Takes over other entries, before any of them is due.
-    pub apply: Box<dyn Fn(&[Arc<Entry>]) + Send>,
+    pub apply: Apply,
+    /// Opens a broker in memory whose requests are run, for while the other is away; it has what an earlier daemon could not
+    /// put on record. `None`: the other is never away.
+    pub standby: Option<OpenStandby>,
+    /// Whether an earlier daemon has left something that is not on record.
+    pub has_unrecorded: bool,
 }
+
+/// Takes over entries.
+pub type Apply = Box<dyn Fn(&[Arc<Entry>]) + Send>;
+
+/// Opens a broker in memory.
+pub type OpenStandby = Box<dyn FnMut() -> io::Result<Memory> + Send>;
 
 /// The thread; it ends when this is dropped.
 pub struct Scheduler {
@@ -128,6 +139,8 @@ struct Timekeeper {
     engine: Engine,
     /// What was due and is not on record yet, as the broker is away.
     pending: Vec<NewRun>,
+    /// Has what was due while the broker was away.
+    standby: Option<Memory>,
     retry: Retry,
     /// What was missed has not been looked for yet.
     is_to_catch_up: bool,
@@ -145,6 +158,7 @@ impl Timekeeper {
             shared,
             engine,
             pending: Vec::new(),
+            standby: None,
             retry: Retry::default(),
             is_to_catch_up: true,
             read_at: None,
@@ -154,12 +168,16 @@ impl Timekeeper {
     fn run(mut self) {
         log::info!("cron: {} entries", self.engine.entries().len());
         self.watch();
+        if self.options.has_unrecorded {
+            self.has_standby();
+        }
         if self.engine.is_unset() {
             log::warn!("cron: the clock of this machine has not been set; nothing is due until it is");
         }
         while !self.shared.stop.is_asked() {
             self.catch_up();
             self.send();
+            self.bring_in();
             self.tell(None);
             let retry = self.is_waiting_for_broker().then(|| self.retry.next_pause());
             let settled = self.read_at.map(|at| at.saturating_duration_since(Instant::now()));
@@ -193,7 +211,7 @@ impl Timekeeper {
     }
 
     fn is_waiting_for_broker(&self) -> bool {
-        self.is_to_catch_up || !self.pending.is_empty()
+        self.is_to_catch_up || !self.pending.is_empty() || self.standby.as_ref().is_some_and(Memory::has_runs)
     }
 
     /// Collects what is due.
@@ -215,7 +233,7 @@ impl Timekeeper {
 
     /// Looks for what was missed, once the broker can tell.
     fn catch_up(&mut self) {
-        if !self.is_to_catch_up || self.engine.is_unset() {
+        if !self.is_to_catch_up || self.engine.is_unset() || self.options.broker.is_away() {
             return;
         }
         // The broker says why it cannot, once.
@@ -244,7 +262,7 @@ impl Timekeeper {
     fn send(&mut self) {
         while !self.pending.is_empty() {
             let count = self.pending.len().min(BATCH);
-            match self.options.broker.begin(&self.pending[..count], self.options.history) {
+            match self.begin(&self.pending[..count]) {
                 Ok(begun) => {
                     self.retry.succeeded();
                     for (run, begun) in self.pending.drain(..count).zip(begun) {
@@ -257,8 +275,61 @@ impl Timekeeper {
                         log::debug!("cron: {}@{} {what}", run.name, run.instant);
                     }
                 }
+                Err(_) if self.has_standby() => {}
                 Err(_) => return,
             }
+        }
+    }
+
+    /// Begins `runs` with the broker, or while that is away with the one that stands by.
+    fn begin(&self, runs: &[NewRun]) -> Result<Vec<Begun>, BrokerError> {
+        let (broker, history) = (&self.options.broker, self.options.history);
+        match &self.standby {
+            Some(standby) if broker.is_away() => standby.begin(runs, history),
+            // A connection may have been closed while nobody used it; what was begun by it is found so.
+            Some(standby) => broker
+                .begin(runs, history)
+                .or_else(|_| broker.begin(runs, history))
+                .or_else(|_| standby.begin(runs, history)),
+            None => broker.begin(runs, history).or_else(|_| broker.begin(runs, history)),
+        }
+    }
+
+    /// Whether there is one that stands by, now for the first time.
+    fn has_standby(&mut self) -> bool {
+        let Some(open) = self.options.standby.as_mut().filter(|_| self.standby.is_none()) else { return false };
+        match open() {
+            Ok(standby) => {
+                if self.options.broker.is_away() {
+                    log::warn!("cron: goes on without redis; several daemons that share it may all run what is due");
+                }
+                self.standby = Some(standby);
+                true
+            }
+            Err(error) => {
+                log::error!("cron: cannot go on without redis: {error}");
+                false
+            }
+        }
+    }
+
+    /// Puts on record what ran while the broker was away, once it is back.
+    fn bring_in(&mut self) {
+        let broker = &self.options.broker;
+        let Some(standby) = self.standby.as_ref().filter(|_| !broker.is_away() && self.pending.is_empty()) else {
+            return;
+        };
+        let ended = standby.take_ended_runs();
+        let runs: Vec<NewRun> = ended.iter().map(requests::on_record).collect();
+        for batch in runs.chunks(BATCH) {
+            if broker.begin(batch, self.options.history).is_err() {
+                // All of them again: what is on record already is found so.
+                return standby.put_back_runs(ended);
+            }
+        }
+        if !ended.is_empty() {
+            standby.forget_taken_runs();
+            log::info!("cron: {} instants from the time without redis are on record", ended.len());
         }
     }
 

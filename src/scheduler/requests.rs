@@ -64,6 +64,22 @@ pub fn by_hand(entry: &Entry, number: u64, now: Timestamp, node: &str, host: &st
     NewRun { at: 0, ..begin(entry, occurrence_now(entry, instant, now), None, node, host) }
 }
 
+/// A run that has ended elsewhere, to be put on record.
+pub(super) fn on_record(run: &Run) -> NewRun {
+    let Occurrence { name, instant, at, .. } = &run.occurrence;
+    let record = run.to_json();
+    // What was started by hand or by the start of the machine is no moment of the entry.
+    let at = if *instant == Occurrence::instant_of(*at) { *at } else { 0 };
+    NewRun {
+        name: name.as_str().into(),
+        instant: instant.as_str().into(),
+        at,
+        if_paused: record.clone(),
+        record,
+        request: None,
+    }
+}
+
 fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, node: &str, host: &str) -> NewRun {
     let if_paused = Run::without(occurrence.clone(), node, RunOutcome::Disabled).to_json();
     let request = request(entry, &occurrence, sent_at, host);

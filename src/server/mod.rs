@@ -5,6 +5,7 @@ mod connection;
 mod jobs;
 mod onward;
 mod shelf;
+mod standby;
 
 use std::io;
 use std::path::Path;
@@ -20,6 +21,7 @@ pub(crate) use self::connection::target;
 use self::connection::{Connection, Kind};
 use self::onward::Exchange;
 use self::shelf::FunctionShelf;
+use self::standby::Standby;
 use crate::broker::{Broker, Memory, NewRun, Source};
 use crate::client::{Client, ClientError};
 use crate::config::{Config, QueueOrder, RedisServer};
@@ -33,7 +35,7 @@ use crate::intake::{Intake, Shares};
 use crate::ledger::{Balance, Ledger};
 use crate::outbox::Outbox;
 use crate::protocol::{Node, Run, RunOutcome};
-use crate::scheduler::{Scheduler, SchedulerOptions};
+use crate::scheduler::{OpenStandby, Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
 use crate::thread::{Joined, Stop};
 
@@ -175,6 +177,8 @@ impl Server {
             move |stop| control::run(&*broker, &dispatcher, stop)
         })?;
         let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
+        let standby = Standby::default();
+        let may_be_away = matches!(link.kind, Kind::Redis(_));
         // Its requests wait in the broker until the intakes are there.
         let scheduler = match cron {
             Some(cron) => Some(Scheduler::start(SchedulerOptions {
@@ -187,6 +191,12 @@ impl Server {
                     let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));
                     Box::new(move |entries| functions.schedule(entries, &dispatcher))
                 },
+                standby: may_be_away.then(|| -> OpenStandby {
+                    let (standby, dispatcher) = (standby.clone(), Arc::clone(&dispatcher));
+                    let (server, node) = (self.config.server.clone(), link.broker.node().to_owned());
+                    Box::new(move || standby.open(&server, &node, &dispatcher))
+                }),
+                has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
             })?),
             None => None,
         };
@@ -196,6 +206,7 @@ impl Server {
         link.broker.tell(about.look());
         let mut running = Running {
             scheduler,
+            standby,
             intakes: Vec::new(),
             stop,
             dispatcher,
@@ -227,6 +238,7 @@ fn keep_runs(memory: &Memory, folder: &Path) -> Result<(), StartError> {
 pub struct Running {
     // The fields are in the order in which they are closed.
     scheduler: Option<Scheduler>,
+    standby: Standby,
     intakes: Vec<Joined>,
     stop: Stop,
     control: Loop,
@@ -395,10 +407,12 @@ impl Running {
         self.scheduler = None;
         self.stop.ask();
         let broker = Arc::clone(&self.link.broker);
+        self.standby.stop();
         interrupting(&broker, || self.intakes.clear());
         let given_up = self.dispatcher.close(deadline);
         interrupting(&broker, || self.control.end());
         let flushed_by = deadline.max(Instant::now() + FLUSH);
+        self.standby.close(flushed_by);
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
         // Last: until here nobody else may take over what is still being answered.
         self.heartbeat.end();

@@ -139,6 +139,10 @@ impl Broker for Recorder {
         self.memory.mark_entries(marks, gone)
     }
 
+    fn is_away(&self) -> bool {
+        self.memory.is_away()
+    }
+
     fn interrupt(&self) {
         self.memory.interrupt();
     }

@@ -46,7 +46,7 @@ const SPARE_LINES: usize = 10_000;
 pub const BY_HAND: &str = "hand.";
 
 /// The file with all runs, in the folder for what outlives a restart.
-pub(super) const JOURNAL: &str = "cron.jsonl";
+pub const JOURNAL: &str = "cron.jsonl";
 
 /// The file with the names of paused entries.
 pub(super) const PAUSED: &str = "cron.paused";
@@ -143,6 +143,45 @@ impl Runs {
     /// The runs of `name` by their instants, the oldest first.
     pub(super) fn of(&self, name: &str) -> Vec<Box<str>> {
         self.runs.get(name).map(|runs| runs.values().cloned().collect()).unwrap_or_default()
+    }
+
+    pub(super) fn are_some(&self) -> bool {
+        self.runs.values().any(|runs| !runs.is_empty())
+    }
+
+    /// Takes out all runs that have their verdict.
+    pub(super) fn take_ended(&mut self) -> Vec<Run> {
+        let mut ended = Vec::new();
+        for runs in self.runs.values_mut() {
+            runs.retain(|_, record| match serde_json::from_str::<Run>(record) {
+                Ok(run) if run.outcome != RunOutcome::Waiting => {
+                    ended.push(run);
+                    false
+                }
+                _ => true,
+            });
+        }
+        self.runs.retain(|_, runs| !runs.is_empty());
+        ended
+    }
+
+    pub(super) fn put_back(&mut self, runs: Vec<Run>) {
+        for run in runs {
+            let (name, instant): (&str, &str) = (&run.occurrence.name, &run.occurrence.instant);
+            self.runs.entry(name.into()).or_default().insert(instant.into(), run.to_json());
+        }
+    }
+
+    /// Writes down what is left after [`Runs::take_ended`], when what was taken is safe elsewhere.
+    pub(super) fn forget_taken(&mut self) {
+        let Some(journal) = &mut self.journal else { return };
+        // Empty first: what is there would be read again.
+        if let Err(error) = journal.file.set_len(0) {
+            return log::error!("{}: {error}", journal.path.display());
+        }
+        if let Err(error) = self.rewrite() {
+            log::error!("{error}");
+        }
     }
 
     fn is_paused(&self, name: &str) -> bool {

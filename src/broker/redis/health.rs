@@ -30,6 +30,11 @@ pub(super) enum Role {
 }
 
 impl Health {
+    /// Whether the last verb of any connection but that of `role` failed.
+    pub(super) fn is_away_for_others(&self, role: Role) -> bool {
+        self.state().failing.iter().any(|failing| *failing != role)
+    }
+
     /// A verb has failed.
     pub(super) fn failed(&self, role: Role, error: &BrokerError) {
         let mut state = self.state();

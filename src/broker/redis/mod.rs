@@ -252,6 +252,10 @@ impl Broker for RedisBroker {
         self.noted(Role::Begin, self.write_entry_marks(marks, gone))
     }
 
+    fn is_away(&self) -> bool {
+        self.health.is_away_for_others(Role::Begin)
+    }
+
     fn interrupt(&self) {
         self.due.interrupt();
         self.unblock_claims();

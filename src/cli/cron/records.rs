@@ -10,7 +10,7 @@ use crate::protocol::{RequestId, Run};
 
 /// The records of one daemon, or of those that share a Redis.
 pub(in crate::cli) enum Records {
-    Redis(Operator),
+    Redis(Box<Operator>),
     Folder(PathBuf),
 }
 
@@ -19,7 +19,7 @@ impl Records {
     pub(in crate::cli) fn open(place: &Place) -> Result<Self, Failure> {
         match place.state_dir()? {
             Some(folder) => Ok(Records::Folder(folder)),
-            None => Ok(Records::Redis(place.operator()?)),
+            None => Ok(Records::Redis(Box::new(place.operator()?))),
         }
     }
 

@@ -115,11 +115,7 @@ fn line(event: &Event<'_>) -> Line {
 }
 
 /// When the clocks of all zones in use are set, each once.
-fn changes<'a>(
-    entries: &'a [Arc<Entry>],
-    from: Timestamp,
-    to: Timestamp,
-) -> Vec<(Timestamp, SignedDuration, &'a TimeZone)> {
+fn changes(entries: &[Arc<Entry>], from: Timestamp, to: Timestamp) -> Vec<(Timestamp, SignedDuration, &TimeZone)> {
     let mut zones: Vec<&TimeZone> = Vec::new();
     for entry in entries {
         let of = entry.zone();

@@ -1,0 +1,78 @@
+//! Runs what cron sends while Redis is away: a broker in memory with intakes and an outbox of its own, on the same road.
+
+use std::io;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use crate::broker::{Broker, JOURNAL, Memory, Source};
+use crate::config::ServerConfig;
+use crate::dispatch::Dispatcher;
+use crate::intake::{Intake, Shares};
+use crate::outbox::Outbox;
+use crate::thread::{Joined, Stop};
+
+/// It is opened when it is first needed: most daemons never do.
+#[derive(Clone, Default)]
+pub(super) struct Standby(Arc<Mutex<Option<Open>>>);
+
+struct Open {
+    memory: Memory,
+    // The fields are in the order in which they are closed.
+    intakes: Vec<Joined>,
+    stop: Stop,
+    outbox: Outbox,
+}
+
+impl Standby {
+    /// Opens it: what cannot be brought to Redis is kept in the state folder.
+    pub(super) fn open(&self, config: &ServerConfig, node: &str, dispatcher: &Arc<Dispatcher>) -> io::Result<Memory> {
+        let memory = Memory::new(Duration::from_secs(1));
+        memory.keep_runs_in(&config.state_dir)?;
+        let broker: Arc<dyn Broker> = Arc::new(memory.clone());
+        let outbox = Outbox::start(Arc::clone(&broker))?;
+        let (stop, shares) = (Stop::new(), Arc::new(Shares::new([1, 1])));
+        let mut intakes = Vec::new();
+        for (name, source) in [("intake-standby", Source::Inbox), ("intake-again", Source::Delayed)] {
+            let intake = Intake {
+                source,
+                shares: Arc::clone(&shares),
+                max_length: None,
+                node: Arc::from(node),
+                broker: Arc::clone(&broker),
+                dispatcher: Arc::clone(dispatcher),
+                mailing: outbox.mailing(),
+                max_request: config.max_request,
+            };
+            let stop = stop.clone();
+            intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
+        }
+        *self.state() = Some(Open { memory: memory.clone(), intakes, stop, outbox });
+        Ok(memory)
+    }
+
+    /// Takes nothing more in.
+    pub(super) fn stop(&self) {
+        if let Some(open) = self.state().as_mut() {
+            open.stop.ask();
+            open.memory.interrupt();
+            open.intakes.clear();
+        }
+    }
+
+    /// Writes down what has ended.
+    pub(super) fn close(&self, until: Instant) {
+        if let Some(open) = self.state().take() {
+            open.outbox.close(until);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, Option<Open>> {
+        self.0.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// Whether an earlier daemon has left something in `folder` that is not in Redis yet.
+pub(super) fn is_left_in(folder: &Path) -> bool {
+    std::fs::metadata(folder.join(JOURNAL)).is_ok_and(|data| data.len() > 0)
+}
