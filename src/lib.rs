@@ -34,6 +34,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod server;
+mod children;
 mod clock;
 mod error;
 mod outage;

@@ -3,8 +3,9 @@
 use std::io;
 use std::thread;
 
+use crate::children;
 use crossbeam_channel::{Receiver, unbounded};
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGCHLD, SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
 /// What a signal asks for.
@@ -19,12 +20,19 @@ pub(crate) enum Signalled {
 /// Starts to listen. The second signal to stop ends the process at once, with exit status 1.
 pub(crate) fn listen() -> io::Result<Receiver<Signalled>> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    if children::are_orphans_ours() {
+        signals.add_signal(SIGCHLD)?;
+    }
     let (sender, receiver) = unbounded();
     // Not joined: it waits for signals until the process ends.
     thread::Builder::new().name("signals".to_owned()).spawn(move || {
         let mut is_stopping = false;
         for signal in &mut signals {
             let signalled = match signal {
+                SIGCHLD => {
+                    children::reap_orphans();
+                    continue;
+                }
                 SIGHUP => Signalled::Reload,
                 SIGINT => Signalled::Stop("SIGINT"),
                 _ => Signalled::Stop("SIGTERM"),

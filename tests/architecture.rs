@@ -9,16 +9,17 @@ use std::path::{Path, PathBuf};
 /// say why in the commit.
 const MAY_NAME: &[(&str, &[&str])] = &[
     // Leaves.
+    ("children", &[]),
     ("clock", &[]),
     ("protocol", &[]),
-    ("signals", &[]),
+    ("signals", &["children"]),
     ("thread", &[]),
     ("outage", &["thread"]),
     // The road, from its end to its beginning.
     ("ledger", &["protocol"]),
-    ("functions", &["protocol", "thread"]),
+    ("functions", &["children", "protocol", "thread"]),
     ("dispatch", &["clock", "functions", "ledger", "protocol", "thread"]),
-    ("broker", &["clock", "outage", "protocol", "thread"]),
+    ("broker", &["children", "clock", "outage", "protocol", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),

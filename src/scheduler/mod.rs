@@ -286,12 +286,8 @@ impl Timekeeper {
         let (broker, history) = (&self.options.broker, self.options.history);
         match &self.standby {
             Some(standby) if broker.is_away() => standby.begin(runs, history),
-            // A connection may have been closed while nobody used it; what was begun by it is found so.
-            Some(standby) => broker
-                .begin(runs, history)
-                .or_else(|_| broker.begin(runs, history))
-                .or_else(|_| standby.begin(runs, history)),
-            None => broker.begin(runs, history).or_else(|_| broker.begin(runs, history)),
+            Some(standby) => broker.begin(runs, history).or_else(|_| standby.begin(runs, history)),
+            None => broker.begin(runs, history),
         }
     }
 

@@ -91,7 +91,7 @@ fn spawn(settings: &[String]) -> io::Result<Child> {
     let mut command = Command::new(PROGRAM);
     // A group of its own: Ctrl-C in the terminal is for us, and we stop it after our last answer.
     command.arg("-").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = command.spawn()?;
+    let mut child = crate::children::start(&mut command)?;
     let mut input = child.stdin.take().expect("its input is piped");
     let written = input.write_all((settings.join("\n") + "\n").as_bytes());
     drop(input);

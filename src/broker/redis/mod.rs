@@ -241,7 +241,8 @@ impl Broker for RedisBroker {
     }
 
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
-        self.noted(Role::Begin, self.begin_all(runs, keep))
+        // A connection may have been closed while nobody used it; what was begun by it is found so.
+        self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

@@ -12,6 +12,7 @@ use rustix::io::{Errno, ioctl_fionbio, write};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::tree::{Descendant, descendants};
+use crate::children;
 use crate::functions::call::{Call, HookGuard};
 use crate::protocol::CallError;
 
@@ -45,13 +46,13 @@ pub(crate) struct Pipes {
 impl Process {
     /// Starts `command`, which must have three pipes and a process group of its own.
     pub(super) fn spawn(command: &mut Command) -> io::Result<(Process, Pipes)> {
-        let mut child = command.spawn()?;
+        let mut child = children::start(command)?;
         let pid = Pid::from_child(&child);
         let exit = match pidfd_open(pid, PidfdFlags::empty()) {
             Ok(exit) => exit,
             Err(error) => {
                 let _ = kill_process_group(pid, Signal::KILL);
-                child.wait()?;
+                wait(&mut child)?;
                 return Err(error.into());
             }
         };
@@ -87,7 +88,7 @@ impl Process {
 
     /// Reaps it after its end, and leaves alone what it has started. Gives the exit status, once.
     pub(crate) fn reap(&mut self) -> Option<ExitStatus> {
-        self.child.take()?.wait().ok()
+        wait(&mut self.child.take()?).ok()
     }
 
     /// Asks the process and all below it to end, and kills those that have not within half a second.
@@ -115,11 +116,11 @@ impl Process {
         // Before it is reaped: until then nobody else can get the number of the group.
         self.signal(Signal::KILL);
         if self.wait(Instant::now() + REAP_PATIENCE) {
-            return child.wait().ok();
+            return wait(&mut child).ok();
         }
         log::warn!("process {} cannot be killed; it is left behind", self.pid);
         let reaper = thread::Builder::new().name("reaper".to_owned());
-        let _ = reaper.spawn(move || child.wait());
+        let _ = reaper.spawn(move || wait(&mut child));
         None
     }
 
@@ -187,6 +188,12 @@ impl<'a> Interrupt<'a> {
             _ => self.call.is_cancelled().then_some(CallError::Cancelled),
         }
     }
+}
+
+fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    let status = child.wait();
+    children::forget(child.id());
+    status
 }
 
 fn is_readable(handle: &OwnedFd, until: Instant) -> bool {

@@ -1,0 +1,62 @@
+//! Our child processes, and those of others that become ours.
+//!
+//! Process 1 of a machine or a container inherits every process that loses its parent, and has to reap it when it ends: else it
+//! stays as a zombie, and its number is used up. [`reap_orphans`] does that, and never takes an end that somebody here waits for.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::process::{Child, Command};
+use std::sync::{Mutex, PoisonError, RwLock};
+
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+/// Held to read while a child starts: until it is in [`OWN`] nobody may take it for an orphan.
+static STARTING: RwLock<()> = RwLock::new(());
+
+/// The children that somebody here waits for.
+static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+
+/// Whether orphans become our children.
+pub(crate) fn are_orphans_ours() -> bool {
+    std::process::id() == 1
+}
+
+/// Starts `command`. Who has waited for the end of the child says so with [`forget`].
+pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
+    if !are_orphans_ours() {
+        return command.spawn();
+    }
+    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let child = command.spawn()?;
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(child.id());
+    Ok(child)
+}
+
+/// The child with this number was waited for.
+pub(crate) fn forget(child: u32) {
+    OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&child);
+}
+
+/// Reaps the processes that became ours and have ended.
+pub(crate) fn reap_orphans() {
+    let _nobody_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
+    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
+        let is_orphan = u32::try_from(pid).is_ok_and(|pid| !own.contains(&pid)) && is_ended_child(pid);
+        if let Some(pid) = Pid::from_raw(pid).filter(|_| is_orphan) {
+            // Only a number that is gone already fails.
+            let _ = waitpid(Some(pid), WaitOptions::NOHANG);
+        }
+    }
+}
+
+/// Whether `pid` is a zombie, and our child.
+fn is_ended_child(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program is in parentheses, and may hold anything.
+    let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
+    let (state, parent) = (fields.next(), fields.next());
+    state == Some("Z") && parent == Some(std::process::id().to_string().as_str())
+}
