@@ -5,6 +5,7 @@
 mod calls;
 mod checks;
 mod cron;
+mod crontab;
 mod daemon;
 mod desk;
 mod lease;

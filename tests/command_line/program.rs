@@ -96,6 +96,11 @@ impl Place {
         self.redis.as_mut().expect("it has a Redis").kill();
     }
 
+    /// It is there again.
+    pub(super) fn revive_redis(&mut self) {
+        self.redis.as_mut().expect("it has a Redis").revive().expect("redis-server starts");
+    }
+
     /// A connection to its Redis.
     pub(super) fn connect(&self) -> redis::Connection {
         let client = redis::Client::open(self.url()).expect("it is a URL");
