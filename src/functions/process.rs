@@ -15,10 +15,9 @@ use std::io;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use rustix::process::{Gid, Resource, Rlimit, Uid};
-use rustix::stdio::{dup2_stderr, stdout as standard_output};
 
 use super::output::plain;
 pub(super) use running::{Interrupt, Pipes, Process, wait_ready};
@@ -76,13 +75,16 @@ pub(super) fn start(
     let user = user_of(options)?;
     let environment = environment(options, user.as_ref());
     let mut command = Command::new(program);
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     if let Some(directory) = directory(options, &environment) {
         command.current_dir(directory);
     }
     command.args(arguments).env_clear().envs(environment).envs(extra).process_group(0);
-    before_exec(&mut command, Steps::new(options, user.as_ref()));
-    Process::spawn(&mut command).map_err(|error| {
+    let steps = Steps::new(options, user.as_ref());
+    if !steps.are_none() {
+        // Only where there is something to do: without it a child starts without a copy of our page tables.
+        before_exec(&mut command, steps);
+    }
+    Process::spawn(&mut command, options.is_job).map_err(|error| {
         // The operating system has one error for a missing program, directory and interpreter.
         let fault = check_program(argv, options).into_iter().next();
         fault.unwrap_or_else(|| format!("cannot run {program:?}: {}{}", plain(&error), hint(&error)))
@@ -186,7 +188,6 @@ struct Steps {
     nice: Option<i32>,
     limits: Vec<(Resource, Rlimit)>,
     identity: Option<(Vec<Gid>, Gid, Uid)>,
-    has_one_output: bool,
 }
 
 impl Steps {
@@ -206,16 +207,18 @@ impl Steps {
         });
         // Who is that user already need not, and may not, change anything.
         let me = rustix::process::geteuid();
-        let other = user.filter(|user| me.is_root() || user.uid != me);
+        // Without a name it is for the environment only.
+        let named = user.filter(|_| options.user.is_some());
+        let other = named.filter(|user| (me.is_root() || user.uid != me) && !is_already(user));
         let identity = other.map(|user| (user.groups.clone(), user.gid, user.uid));
-        Steps { nice: options.nice, limits: limits.collect(), identity, has_one_output: options.is_job }
+        Steps { nice: options.nice, limits: limits.collect(), identity }
+    }
+
+    fn are_none(&self) -> bool {
+        self.nice.is_none() && self.limits.is_empty() && self.identity.is_none()
     }
 
     fn take(&self) -> io::Result<()> {
-        if self.has_one_output {
-            // So that what it writes to either stays in order.
-            dup2_stderr(standard_output())?;
-        }
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice)?;
         }
@@ -230,6 +233,19 @@ impl Steps {
         }
         Ok(())
     }
+}
+
+/// Whether we are `user` ourselves, with exactly its groups.
+fn is_already(user: &User) -> bool {
+    let ids =
+        (rustix::process::getuid(), rustix::process::geteuid(), rustix::process::getgid(), rustix::process::getegid());
+    let sorted = |mut groups: Vec<Gid>| {
+        groups.sort_by_key(|group| group.as_raw());
+        groups.dedup();
+        groups
+    };
+    let groups = rustix::process::getgroups().map(sorted);
+    ids == (user.uid, user.uid, user.gid, user.gid) && groups.is_ok_and(|groups| groups == sorted(user.groups.clone()))
 }
 
 #[allow(unsafe_code)]

@@ -86,7 +86,7 @@ impl<'a> Talk<'a> {
             written: 0,
             stdin: Some(stdin),
             stdout: Some(stdout),
-            stderr: Some(stderr),
+            stderr,
             output,
             complaints: Tail::default(),
         }

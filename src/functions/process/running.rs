@@ -2,13 +2,14 @@
 
 use std::io;
 use std::os::fd::OwnedFd;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus};
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 use rustix::io::{Errno, ioctl_fionbio, write};
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{Pid, PidfdFlags, Signal, kill_process_group, pidfd_open};
 
 use super::tree::{Descendant, descendants};
@@ -40,12 +41,23 @@ pub(crate) struct Process {
 pub(crate) struct Pipes {
     pub(crate) stdin: ChildStdin,
     pub(crate) stdout: ChildStdout,
-    pub(crate) stderr: ChildStderr,
+    /// `None` where it writes to the other one.
+    pub(crate) stderr: Option<ChildStderr>,
 }
 
 impl Process {
-    /// Starts `command`, which must have three pipes and a process group of its own.
-    pub(super) fn spawn(command: &mut Command) -> io::Result<(Process, Pipes)> {
+    /// Starts `command`, which must have a process group of its own; its two outputs are one if it `has_one_output`, so that
+    /// what it writes to either stays in order.
+    pub(super) fn spawn(command: &mut Command, has_one_output: bool) -> io::Result<(Process, Pipes)> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let output = has_one_output.then(|| pipe_with(PipeFlags::CLOEXEC)).transpose()?;
+        let output = match output {
+            Some((ours, theirs)) => {
+                command.stdout(theirs.try_clone()?).stderr(theirs);
+                Some(ChildStdout::from(ours))
+            }
+            None => None,
+        };
         let mut child = children::start(command)?;
         let pid = Pid::from_child(&child);
         let exit = match pidfd_open(pid, PidfdFlags::empty()) {
@@ -56,12 +68,14 @@ impl Process {
                 return Err(error.into());
             }
         };
-        let pipes = child.stdin.take().zip(child.stdout.take()).zip(child.stderr.take());
+        // Their ends: as long as we hold them its output does not end.
+        command.stdout(Stdio::null()).stderr(Stdio::null());
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take().or(output), child.stderr.take());
         let process = Process { child: Some(child), pid, exit };
-        let ((stdin, stdout), stderr) = pipes.expect("all three are pipes");
+        let (stdin, stdout) = stdin.zip(stdout).expect("both are pipes");
         ioctl_fionbio(&stdin, true)?;
         ioctl_fionbio(&stdout, true)?;
-        ioctl_fionbio(&stderr, true)?;
+        stderr.as_ref().map_or(Ok(()), |stderr| ioctl_fionbio(stderr, true))?;
         Ok((process, Pipes { stdin, stdout, stderr }))
     }
 

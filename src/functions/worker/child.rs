@@ -80,6 +80,7 @@ impl Child {
         let cannot_watch = |error: io::Error| format!("worker: {}", plain(&error));
         let exit = process.exit().try_clone().map_err(cannot_watch)?;
         let mut log = LineLog::new(name);
+        let stderr = stderr.ok_or("it has no standard error")?;
         let log = Joined::spawn("worker-log", move || log.follow(stderr, &exit)).map_err(cannot_watch)?;
         let stdin = Some(stdin);
         Ok(Child {
