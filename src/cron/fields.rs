@@ -3,13 +3,20 @@
 //! What a field means is croner's work. It takes more than cron does (`L`, `W`, `#`, seconds), so each field is looked at
 //! first; and the random ranges `A~B`, which it does not know, are replaced by a number.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use croner::Cron;
+use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
 
 /// What the five fields come to.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Fields {
-    pub(super) cron: Cron,
+    /// As croner reads them.
+    plain: Box<str>,
+    /// Whether both day fields must match.
+    is_both: bool,
     /// Whether minute or hour begins with `*`: such a job goes by real time when the clock is set forward or back.
     pub(super) is_wildcard: bool,
 }
@@ -65,9 +72,37 @@ pub(super) fn read(expression: &str, chance: u64) -> Result<Fields, FieldFault> 
     let begins_with_star = |number: usize| words[number].1.starts_with('*');
     // cron(5): a day matches when either field does, unless one of them begins with `*`.
     let is_both = begins_with_star(2) || begins_with_star(4);
-    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).dom_and_dow(is_both).build();
-    let cron = parser.parse(&plain.join(" ")).map_err(|error| FieldFault { offset: 0, reason: error.to_string() })?;
-    Ok(Fields { cron, is_wildcard: begins_with_star(0) || begins_with_star(1) })
+    let plain = plain.join(" ").into();
+    let fields = Fields { plain, is_both, is_wildcard: begins_with_star(0) || begins_with_star(1) };
+    fields.parse().map_err(|error| FieldFault { offset: 0, reason: error.to_string() })?;
+    Ok(fields)
+}
+
+/// So many patterns are kept parsed: each takes 6 KiB, and most of ten thousand entries are not due soon.
+const MOST_PARSED: usize = 64;
+
+/// The patterns that were used last.
+static PARSED: Mutex<BTreeMap<Fields, Arc<Cron>>> = Mutex::new(BTreeMap::new());
+
+impl Fields {
+    /// The pattern that they are.
+    pub(super) fn cron(&self) -> Arc<Cron> {
+        let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(cron) = parsed.get(self) {
+            return Arc::clone(cron);
+        }
+        let cron = Arc::new(self.parse().expect("it was parsed when it was read"));
+        if parsed.len() >= MOST_PARSED {
+            parsed.clear();
+        }
+        parsed.insert(self.clone(), Arc::clone(&cron));
+        cron
+    }
+
+    fn parse(&self) -> Result<Cron, CronError> {
+        let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed);
+        parser.dom_and_dow(self.is_both).build().parse(&self.plain)
+    }
 }
 
 /// The field as croner takes it: names as numbers, random ranges as one number.
@@ -206,7 +241,7 @@ mod tests {
         let minutes = |chance: u64| {
             let fields = read("10~13 * * * *", chance).expect("it is right");
             (10..=13)
-                .filter(|minute| fields.cron.pattern.minute_match(*minute).expect("it is a minute"))
+                .filter(|minute| fields.cron().pattern.minute_match(*minute).expect("it is a minute"))
                 .collect::<Vec<u32>>()
         };
         let mut seen = std::collections::BTreeSet::new();

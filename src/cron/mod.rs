@@ -1,5 +1,7 @@
 //! Cron: what is due when, and what holds for it. All pure but for [`Crontabs`], which reads files; `now` is an argument.
 
+#[cfg(test)]
+mod debian;
 mod fields;
 mod files;
 mod lines;

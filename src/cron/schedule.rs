@@ -125,7 +125,7 @@ impl Schedule {
     /// In words.
     pub fn describe(&self) -> String {
         match &self.0 {
-            Kind::Calendar(fields) => fields.cron.describe(),
+            Kind::Calendar(fields) => fields.cron().describe(),
             Kind::Every(every) => format!("Every {}, counted from 1970.", humantime::format_duration(*every)),
             Kind::Reboot => "Once after the machine was started.".to_owned(),
         }
@@ -134,8 +134,8 @@ impl Schedule {
     /// The first firing after `after`; `None` where there is none within a hundred years.
     pub fn next(&self, after: Timestamp, zone: &TimeZone) -> Option<Firing> {
         match &self.0 {
-            Kind::Calendar(fields) if fields.is_wildcard => next_wildcard(&fields.cron, after, zone),
-            Kind::Calendar(fields) => next_fixed(&fields.cron, after, None, zone),
+            Kind::Calendar(fields) if fields.is_wildcard => next_wildcard(&fields.cron(), after, zone),
+            Kind::Calendar(fields) => next_fixed(&fields.cron(), after, None, zone),
             Kind::Every(every) => next_multiple(*every, after, zone),
             Kind::Reboot => None,
         }
@@ -145,7 +145,7 @@ impl Schedule {
     pub fn follow(&self, last: &Firing, zone: &TimeZone) -> Option<Firing> {
         match &self.0 {
             Kind::Calendar(fields) if !fields.is_wildcard && last.is_shifted => {
-                next_fixed(&fields.cron, last.at, Some(last.local), zone)
+                next_fixed(&fields.cron(), last.at, Some(last.local), zone)
             }
             _ => self.next(last.at, zone),
         }
