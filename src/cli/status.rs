@@ -76,7 +76,10 @@ fn text(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Vec
         true => vec![Line::of("no daemons", Tone::Bad)],
         false => members(overview).lines(),
     };
-    for table in [waiting(overview), verdicts(overview, per_second)] {
+    for table in [waiting(overview), verdicts(overview, per_second), crons(overview)] {
+        if table.is_empty() {
+            continue;
+        }
         lines.push(Line::default());
         lines.extend(table.lines());
     }
@@ -165,6 +168,22 @@ fn verdicts(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) ->
         columns.row([plain(verdict), plain(count), plain(rate)]);
     }
     columns.row([plain("in flight"), plain(in_flight(overview)), plain("")]);
+    columns
+}
+
+/// How cron stands at the daemons that have one.
+fn crons(overview: &Overview) -> Columns {
+    let mut columns = Columns::new(&["cron", ">entries", ">next in", "crontab"]);
+    for record in overview.members.iter().filter_map(|member| member.record.as_ref()) {
+        let Some(cron) = &record.status.cron else { continue };
+        let next = cron.next.map(|next| next.saturating_sub(overview.now));
+        let crontab = match &cron.fault {
+            Some(fault) => cell(format!("broken, the last good one is in force: {fault}"), Tone::Bad),
+            None if cron.pending > 0 => cell(format!("{} instants are not on record yet", cron.pending), Tone::Odd),
+            None => cell("in force", Tone::Good),
+        };
+        columns.row([plain(&record.status.name), plain(cron.entries), plain(span_or_dash(next)), crontab]);
+    }
     columns
 }
 

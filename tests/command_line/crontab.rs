@@ -349,6 +349,19 @@ fn several_daemons_with_one_crontab_run_each_instant_once() {
 }
 
 #[test]
+fn a_broken_crontab_is_seen_in_the_status() {
+    let place = shared("lease = \"1s\"", "#: name=tick\n@every 1s true\n");
+    let daemon = place.daemon();
+    let status = || place.run(&["status", "--no-rates"]).stdout;
+    eventually("it is in force", || status().contains("in force\n"));
+    place.write("CRONTAB", "61 * * * * echo\n");
+    daemon.wait_for("the entries stay as they were");
+    eventually("it is said", || status().contains("broken, the last good one is in force: "));
+    place.write("CRONTAB", "#: name=tick\n@every 1s true\n");
+    eventually("it is in force again", || status().contains("in force\n"));
+}
+
+#[test]
 fn the_run_of_a_daemon_that_dies_is_taken_over() {
     let place = shared("lease = \"1s\"", "");
     let here = place.path("").display().to_string();
