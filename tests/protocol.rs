@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use cerbas::protocol::codec::{Unreadable, decode_request, encode_outcome, json_to_msgpack};
 use cerbas::protocol::keys::Keys;
-use cerbas::protocol::{Answer, CallError, MAX_DELAY, Outcome, Request, RequestId, Status, Verdict};
+use cerbas::protocol::{
+    Answer, CallError, MAX_DELAY, Occurrence, Outcome, Request, RequestId, Scheduled, Status, Verdict,
+};
 use serde_json::{Value, json};
 
 /// The moment at which everything here is read, in milliseconds since 1970.
@@ -30,6 +32,23 @@ fn request(change: impl FnOnce(&mut Request)) -> Request {
 #[track_caller]
 fn check(json: impl AsRef<[u8]>, expected: Request) {
     assert_eq!(decode_request(json.as_ref(), Some(NUMBER), NOW), Ok(expected));
+}
+
+#[test]
+fn a_request_of_cron_says_which_instant_it_is_for() {
+    let json = r#"{"func": "f", "cron": {"name": "a", "instant": "20261120T010000Z", "at": 5, "local": "2026-11-20T02:00",
+        "zone": "Europe/Rome", "waits": true, "new": 1}}"#;
+    let occurrence = Occurrence {
+        name: "a".to_owned(),
+        instant: "20261120T010000Z".to_owned(),
+        at: 5,
+        local: "2026-11-20T02:00".to_owned(),
+        zone: "Europe/Rome".to_owned(),
+        ..Occurrence::default()
+    };
+    let scheduled = Scheduled { occurrence, waits: true, ..Scheduled::default() };
+    check(json, request(|request| request.cron = Some(Box::new(scheduled))));
+    check_refused(r#"{"func": "f", "cron": 1}"#, CallError::BadCall, "invalid type");
 }
 
 #[track_caller]
@@ -104,6 +123,10 @@ fn every_key_has_its_name() {
     assert_eq!(keys.named_queue("urgent"), "CERBAS-QUEUE-urgent");
     assert_eq!(keys.inbox("node"), "CERBAS-INBOX-node");
     assert_eq!(keys.verdicts(), "CERBAS-VERDICTS");
+    assert_eq!(keys.runs("backup"), "CERBAS-CRON-RUNS-backup");
+    assert_eq!(keys.entries(), "CERBAS-CRON-ENTRIES");
+    assert_eq!(keys.last_runs(), "CERBAS-CRON-LAST");
+    assert_eq!(keys.paused(), "CERBAS-CRON-PAUSED");
     let all = ["", ".1", ".delayed", ".inbox", ".once", ".queue.urgent"];
     assert_eq!(keys.all_in_flight("node", ["urgent"]), all.map(|suffix| format!("CERBAS-INFLIGHT-node{suffix}")));
 }
