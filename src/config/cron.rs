@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use super::section::Section;
 use super::value::Value;
 use super::{CronConfig, Fault, Place, Position};
-use crate::cron::{Crontabs, FileFault};
+use crate::cron::{Action, Crontabs, Entry, FileFault};
+use crate::functions::{ProcessOptions, check_program};
 
 const FILE: &str = "CRONTAB";
 
@@ -44,8 +45,26 @@ pub(super) fn read(section: &mut Section<'_>) -> CronConfig {
     config
 }
 
+/// What is wrong with the crontabs, and with what they need on this machine.
+pub(super) fn check(crontabs: &Crontabs) -> Vec<Fault> {
+    match crontabs.read() {
+        Ok(entries) => entries.iter().flat_map(|entry| check_entry(entry)).collect(),
+        Err(faults) => faults.into_iter().map(fault).collect(),
+    }
+}
+
+fn check_entry(entry: &Entry) -> Vec<Fault> {
+    let Action::Command(command) = &entry.action else { return Vec::new() };
+    let shell = command.environment.get("SHELL").filter(|shell| !shell.is_empty());
+    let argv = [shell.cloned().unwrap_or_else(|| "/bin/sh".to_owned())];
+    let options = ProcessOptions { user: command.user.clone(), is_job: true, ..ProcessOptions::default() };
+    let place = || Place::File(entry.file.to_path_buf());
+    let position = Some(Position { line: entry.line, column: 1 });
+    check_program(&argv, &options).into_iter().map(|message| Fault { place: place(), position, message }).collect()
+}
+
 /// A fault of a crontab among those of the configuration.
-pub(super) fn fault(found: FileFault) -> Fault {
+fn fault(found: FileFault) -> Fault {
     let FileFault { path, fault } = found;
     let position = (fault.line > 0).then_some(Position { line: fault.line, column: fault.column });
     Fault { place: Place::File(path), position, message: fault.reason }

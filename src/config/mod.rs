@@ -252,8 +252,7 @@ impl Config {
     /// Looks for what the functions need on this machine, programs, folders, users, and reads the crontabs.
     pub fn check(&self) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
-        let crontabs = self.cron.as_ref().and_then(|cron| cron.crontabs.read().err());
-        let crontabs = crontabs.into_iter().flatten().map(cron::fault);
+        let crontabs = self.cron.iter().flat_map(|config| cron::check(&config.crontabs));
         let faults = self.functions.iter().flat_map(|(name, function)| {
             let fault = |why| Fault {
                 place: Place::File(file.clone()),

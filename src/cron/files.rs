@@ -104,7 +104,8 @@ impl Crontabs {
                 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
             vec![TableFault { line, column: 1, reason: "expected text in UTF-8".to_owned() }]
         })?;
-        Table::read(&text, &Reading { has_users, host: &self.host, defaults: self.defaults.clone() })
+        let file = Arc::from(path);
+        Table::read(&text, &Reading { file, has_users, host: &self.host, defaults: self.defaults.clone() })
     }
 }
 

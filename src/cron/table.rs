@@ -9,6 +9,8 @@
 //! ```
 
 use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::Arc;
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
@@ -30,6 +32,8 @@ pub struct Table {
 pub struct Entry {
     /// What it is called: its policy `name`, or a name made from what it does, which stays the same while that does.
     pub name: String,
+    /// The file.
+    pub file: Arc<Path>,
     /// The line of the file, from 1.
     pub line: usize,
     /// When, as it stands in the file.
@@ -87,14 +91,22 @@ pub struct TableFault {
 }
 
 /// How a file is to be read.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Reading<'a> {
+    /// The file that is read.
+    pub file: Arc<Path>,
     /// Whether lines have the user behind the schedule, as in `/etc/crontab` and `/etc/cron.d`.
     pub has_users: bool,
     /// Decides, with the entry, on random ranges and jitter: the name of the host.
     pub host: &'a str,
     /// What holds for entries that say nothing else.
     pub defaults: Policies,
+}
+
+impl Default for Reading<'_> {
+    fn default() -> Self {
+        Reading { file: Arc::from(Path::new("CRONTAB")), has_users: false, host: "", defaults: Policies::default() }
+    }
 }
 
 impl Table {
@@ -194,7 +206,8 @@ impl State<'_> {
         let policies = policies.over(&self.reading.defaults);
         let zone = policies.zone.clone().unwrap_or_else(Zone::local);
         let (name, text, delay) = (policies.name.clone().unwrap_or_default(), text.to_owned(), SignedDuration::ZERO);
-        self.entries.push(Entry { name, line: number, text, schedule, action, policies, zone, delay });
+        let file = Arc::clone(&self.reading.file);
+        self.entries.push(Entry { name, file, line: number, text, schedule, action, policies, zone, delay });
     }
 
     fn command(&self, rest: &str) -> Result<Command, (usize, String)> {

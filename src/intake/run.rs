@@ -1,4 +1,6 @@
-//! What is kept of the run of a cron entry, and what follows on it. Pure.
+//! What is kept of the run of a cron entry, and what follows on it. Pure but for the log.
+
+use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
@@ -40,6 +42,7 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
         attempts: ending.attempts,
         output: tail(ending.message, has_failed),
     };
+    log_end(&record);
     let mut follow = Vec::new();
     // That a run was skipped is what the operator has asked for.
     if outcome != RunOutcome::SkippedOverlap {
@@ -52,6 +55,22 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
         instant: occurrence.instant.as_str().into(),
         record: record.to_json(),
         follow: follow.into_iter().map(|request| request.to_string().into_bytes().into()).collect(),
+    }
+}
+
+/// One line for each run, as cron has it.
+fn log_end(run: &Run) {
+    let Run { occurrence, outcome, verdict, .. } = run;
+    let (name, local) = (&occurrence.name, &occurrence.local);
+    let took = run.ended.zip(run.started).map(|(ended, started)| Duration::from_millis(ended.saturating_sub(started)));
+    let took = took.map_or_else(String::new, |took| format!(" after {}", humantime::format_duration(took)));
+    match verdict {
+        Some(Verdict::Ok) => log::info!("cron: {name}@{local}: ok{took}"),
+        Some(verdict) if matches!(outcome, RunOutcome::Ran | RunOutcome::DstShifted) => {
+            let why = run.output.lines().next().unwrap_or_default();
+            log::warn!("cron: {name}@{local}: {verdict}{took}: {why}");
+        }
+        _ => log::info!("cron: {name}@{local}: {outcome}"),
     }
 }
 

@@ -168,6 +168,8 @@ impl Timekeeper {
     fn run(mut self) {
         log::info!("cron: {} entries", self.engine.entries().len());
         self.watch();
+        // They may have changed between the first reading and the first watch.
+        self.read_at = Some(Instant::now());
         if self.options.has_unrecorded {
             self.has_standby();
         }
@@ -384,7 +386,7 @@ fn changes<'a>(old: &'a [Arc<Entry>], new: &'a [Arc<Entry>]) -> Vec<String> {
         entries.iter().map(|entry| (entry.name.as_str(), entry)).collect()
     };
     let (before, after) = (by_name(old), by_name(new));
-    let is_same = |a: &Entry, b: &Entry| Entry { line: b.line, ..a.clone() } == *b;
+    let is_same = |a: &Entry, b: &Entry| Entry { file: Arc::clone(&b.file), line: b.line, ..a.clone() } == *b;
     let is_changed = |entry: &&Arc<Entry>| before.get(&*entry.name).is_some_and(|old| !is_same(old, entry));
     let names = |entries: Vec<&Arc<Entry>>| {
         let some = entries.iter().take(MOST_NAMED).map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ");

@@ -28,7 +28,9 @@ impl Standby {
     /// Opens it: what cannot be brought to Redis is kept in the state folder.
     pub(super) fn open(&self, config: &ServerConfig, node: &str, dispatcher: &Arc<Dispatcher>) -> io::Result<Memory> {
         let memory = Memory::new(Duration::from_secs(1));
-        memory.keep_runs_in(&config.state_dir)?;
+        if let Err(error) = memory.keep_runs_in(&config.state_dir) {
+            log::warn!("cron: what runs without redis is kept in memory only: {}: {error}", config.state_dir.display());
+        }
         let broker: Arc<dyn Broker> = Arc::new(memory.clone());
         let outbox = Outbox::start(Arc::clone(&broker))?;
         let (stop, shares) = (Stop::new(), Arc::new(Shares::new([1, 1])));

@@ -312,10 +312,22 @@ fn each_line_of_a_system_crontab_runs_as_its_user() {
     assert_eq!(history(&place, &name)[0]["output"], "nobody\nnogroup");
     eventually("the other has run", || lines(&place, "root") == ["root"]);
 
+    place.write("cron.d/nobody", "@daily nobody-here true\n");
+    let check = place.run(&["check"]);
+    assert!(check.stdout.contains("cron.d/nobody:1:1: user \"nobody-here\": is not in /etc/passwd"), "{check:?}");
     fs::set_permissions(place.path("cron.d/who"), fs::Permissions::from_mode(0o666)).expect("it is ours");
     let check = place.run(&["check"]);
     assert_eq!(check.status, Some(1));
     assert!(check.stdout.contains("cron.d/who: others than its owner can write it"), "{check:?}");
+}
+
+#[test]
+fn two_daemons_without_redis_do_not_share_their_records() {
+    let place = alone("@every 1s true\n", "");
+    let _daemon = place.daemon();
+    let second = place.run(&["run"]);
+    assert_eq!(second.status, Some(6), "{second:?}");
+    assert!(second.stderr.contains("another daemon has its records there"), "{second:?}");
 }
 
 #[test]

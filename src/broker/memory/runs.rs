@@ -5,6 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use crate::broker::{Begun, EntryMark, NewRun};
@@ -28,6 +30,8 @@ struct Journal {
     paused: PathBuf,
     /// How many lines the file has.
     lines: usize,
+    /// Held as long as we write there.
+    _lock: File,
 }
 
 /// A line of the file.
@@ -48,6 +52,11 @@ pub const BY_HAND: &str = "hand.";
 /// The file with all runs, in the folder for what outlives a restart.
 pub const JOURNAL: &str = "cron.jsonl";
 
+/// Who holds a lock on this file writes the other one.
+const LOCK: &str = "cron.lock";
+
+const IS_TAKEN: &str = "another daemon has its records there; give each a state_dir of its own";
+
 /// The file with the names of paused entries.
 pub(super) const PAUSED: &str = "cron.paused";
 
@@ -56,6 +65,11 @@ impl Runs {
     /// without a word is lost.
     pub(super) fn open(&mut self, folder: &Path) -> io::Result<()> {
         fs::create_dir_all(folder)?;
+        let lock = File::create(folder.join(LOCK))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
+            Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::AlreadyExists, IS_TAKEN),
+            errno => errno.into(),
+        })?;
         let path = folder.join(JOURNAL);
         read_lines(&path, |line| self.take(line))?;
         let waiting = self.runs.values_mut().flat_map(BTreeMap::values_mut);
@@ -69,7 +83,7 @@ impl Runs {
             }
         }
         let file = OpenOptions::new().create(true).append(true).open(&path)?;
-        self.journal = Some(Journal { file, path, paused: folder.join(PAUSED), lines: 0 });
+        self.journal = Some(Journal { file, path, paused: folder.join(PAUSED), lines: 0, _lock: lock });
         self.rewrite()
     }
 

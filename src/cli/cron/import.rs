@@ -1,7 +1,6 @@
 //! `cerbas cron import`: what crontabs of another cron would do here.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::{Value, json};
 
@@ -39,23 +38,23 @@ impl Import {
             let has_users = self.has_users(path);
             for file in files(path) {
                 match crontabs(&file, has_users).read() {
-                    Ok(entries) => found.extend(entries.into_iter().map(|entry| (file.clone(), entry))),
+                    Ok(entries) => found.extend(entries),
                     Err(more) => faults.extend(more),
                 }
             }
         }
         if self.json {
-            let entries = found.iter().map(|(file, entry)| facts(file, entry));
+            let entries = found.iter().map(|entry| facts(entry));
             let broken = faults
                 .iter()
                 .map(|fault| json!({"file": fault.path, "line": fault.fault.line, "fault": fault.fault.reason}));
             output::print(&Value::from(entries.chain(broken).collect::<Vec<_>>()).to_string())?;
         } else {
             let mut lines = Vec::new();
-            for (file, entry) in &found {
-                let line = format!("{}:{}: {}  {}", file.display(), entry.line, entry.text, what(entry));
+            for entry in &found {
+                let line = format!("{}:{}: {}  {}", entry.file.display(), entry.line, entry.text, what(entry));
                 lines.push(Line::of(line, Tone::Plain));
-                let different = differences(file, entry).into_iter();
+                let different = differences(entry).into_iter();
                 lines.extend(different.map(|different| Line::of(format!("    {different}"), Tone::Odd)));
             }
             lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not be read"), Tone::Bad)));
@@ -111,7 +110,7 @@ fn files(path: &Path) -> Vec<PathBuf> {
 }
 
 /// What this entry does otherwise than with Debian's cron.
-fn differences(file: &Path, entry: &Entry) -> Vec<String> {
+fn differences(entry: &Entry) -> Vec<String> {
     let mut found = Vec::new();
     let Action::Command(command) = &entry.action else { return found };
     let set = |name: &str| command.environment.get(name).filter(|value| !value.is_empty());
@@ -146,8 +145,8 @@ fn differences(file: &Path, entry: &Entry) -> Vec<String> {
         _ => None,
     };
     found.extend(name);
-    let is_last =
-        std::fs::read_to_string(file).is_ok_and(|text| !text.ends_with('\n') && text.lines().count() == entry.line);
+    let is_last = std::fs::read_to_string(&entry.file)
+        .is_ok_and(|text| !text.ends_with('\n') && text.lines().count() == entry.line);
     if is_last {
         found.push("the last line has no line break: cron passes it over, here it counts".to_owned());
     }
@@ -159,9 +158,9 @@ fn is_user(name: &str) -> bool {
     users.lines().any(|line| line.split(':').next() == Some(name))
 }
 
-fn facts(file: &Path, entry: &Arc<Entry>) -> Value {
+fn facts(entry: &Entry) -> Value {
     let mut facts = super::facts(entry);
-    facts["file"] = file.display().to_string().into();
-    facts["differences"] = differences(file, entry).into();
+    facts["file"] = entry.file.display().to_string().into();
+    facts["differences"] = differences(entry).into();
     facts
 }

@@ -34,10 +34,7 @@ impl Records {
     /// The runs of all entries.
     pub(in crate::cli) fn all(&mut self) -> Result<BTreeMap<String, Vec<Run>>, Failure> {
         match self {
-            Records::Redis(operator) => {
-                let names = operator.entries()?;
-                names.into_keys().map(|name| Ok((name.clone(), operator.runs(&name)?))).collect()
-            }
+            Records::Redis(operator) => Ok(operator.all_runs()?),
             Records::Folder(folder) => read_runs(folder).map_err(|error| unreadable(folder, &error)),
         }
     }

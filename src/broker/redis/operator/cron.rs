@@ -8,13 +8,38 @@ use super::Operator;
 use crate::broker::{EntryMark, NewRun, Result};
 use crate::protocol::Run;
 
+/// The runs of so many entries are read in one round trip.
+const AT_ONCE: usize = 64;
+
+/// Records as runs, in their order. What cannot be read is left out.
+fn read(records: &[String]) -> Vec<Run> {
+    let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
+    runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
+    runs
+}
+
 impl Operator {
     /// What is kept of the runs of the entry `name`, the oldest first. What cannot be read is left out.
     pub fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
         let records: Vec<String> = self.ask(|connection, keys| cmd("HVALS").arg(keys.runs(name)).query(connection))?;
-        let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
-        runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
-        Ok(runs)
+        Ok(read(&records))
+    }
+
+    /// The same of all entries, by their names.
+    pub fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
+        let names: Vec<String> = self.ask(|connection, keys| cmd("HKEYS").arg(keys.entries()).query(connection))?;
+        let mut all = BTreeMap::new();
+        for some in names.chunks(AT_ONCE) {
+            let records: Vec<Vec<String>> = self.ask(|connection, keys| {
+                let mut pipeline = pipe();
+                for name in some {
+                    pipeline.cmd("HVALS").arg(keys.runs(name));
+                }
+                pipeline.query(connection)
+            })?;
+            all.extend(some.iter().cloned().zip(records.iter().map(|records| read(records))));
+        }
+        Ok(all)
     }
 
     /// What is kept of one run.
