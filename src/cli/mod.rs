@@ -47,6 +47,14 @@ struct CommandLine {
     command: Command,
 }
 
+/// The daemon alone. It stays in memory, so it does not make the other commands first.
+#[derive(Parser)]
+#[command(name = "cerbas", version)]
+enum DaemonLine {
+    /// Run the daemon in the foreground
+    Run(run::Run),
+}
+
 #[derive(Subcommand)]
 enum Command {
     /// Run the daemon in the foreground
@@ -107,8 +115,14 @@ struct ConfigPath {
 
 /// The program `cerbas`.
 pub fn main() -> ExitCode {
-    let command_line = CommandLine::parse();
-    let done = match command_line.command {
+    let is_daemon = std::env::args_os().nth(1).is_some_and(|name| name == "run");
+    let command = if is_daemon {
+        let DaemonLine::Run(run) = DaemonLine::parse();
+        Command::Run(run)
+    } else {
+        CommandLine::parse().command
+    };
+    let done = match command {
         Command::Run(run) => run.run(),
         Command::Check(check) => check.run(),
         Command::Call(call) => call.run(),

@@ -214,14 +214,18 @@ pub struct Encoded {
     pub msgpack: Box<[u8]>,
     /// Whether the function said that to try again is pointless.
     pub is_final: bool,
+    /// The status of HTTP that says the same.
+    pub status: u16,
 }
 
 /// Writes `outcome` as the answer that clients read.
 pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
     let is_final = matches!(outcome, Err(CallError::FailedForGood(_)));
+    let status = outcome.as_ref().err().map_or(200, CallError::status);
     let answer = Answer::from(outcome);
     Arc::new(Encoded {
         is_final,
+        status,
         verdict: answer.verdict(),
         json: serde_json::to_vec(&answer).expect("an answer is JSON").into(),
         msgpack: to_msgpack(&answer),

@@ -59,6 +59,21 @@ impl CallError {
             CallError::Lost => Verdict::Lost,
         }
     }
+
+    /// The status of HTTP that means the same (RFC 9110, 15; 508 is from RFC 5842).
+    pub fn status(&self) -> u16 {
+        match self {
+            CallError::BadCall | CallError::InvalidArguments => 400,
+            CallError::InvalidSource | CallError::InvalidUser => 403,
+            CallError::UndefinedFunction => 404,
+            CallError::Duplicate => 409,
+            CallError::Overload => 429,
+            CallError::Failed(_) | CallError::FailedForGood(_) | CallError::Lost => 500,
+            CallError::Cancelled | CallError::NoSuchNode => 503,
+            CallError::TimedOut | CallError::Expired => 504,
+            CallError::Cycle(_) => 508,
+        }
+    }
 }
 
 impl fmt::Display for CallError {

@@ -16,13 +16,16 @@ use rustix::fs::inotify::{self, CreateFlags, WatchFlags};
 use rustix::io::Errno;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime};
 
+use crate::cron::Crontabs;
+
 /// A time that never comes: the timer still tells when the clock is set.
 const NEVER: i64 = 1 << 40;
 
 /// Links that lead to links, at the most.
 const MOST_LINKS: usize = 16;
 
-pub(super) struct Alarm {
+/// What the thread of cron waits with.
+pub struct Alarm {
     timer: OwnedFd,
     told: Arc<OwnedFd>,
     files: OwnedFd,
@@ -52,7 +55,14 @@ impl Waker {
 }
 
 impl Alarm {
-    pub(super) fn new() -> io::Result<Self> {
+    /// One that looks after `crontabs`.
+    pub fn watching(crontabs: &Crontabs) -> io::Result<Self> {
+        let mut alarm = Self::new()?;
+        alarm.watch(crontabs);
+        Ok(alarm)
+    }
+
+    fn new() -> io::Result<Self> {
         Ok(Alarm {
             timer: timerfd_create(TimerfdClockId::Realtime, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?,
             told: Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?),
@@ -65,8 +75,16 @@ impl Alarm {
         Waker(Arc::clone(&self.told))
     }
 
-    /// Looks after `paths` from now on, and all links on the way to them, instead of others before.
-    pub(super) fn watch(&mut self, paths: &[PathBuf]) -> io::Result<()> {
+    /// Looks after `crontabs` from now on, instead of others before.
+    pub(super) fn watch(&mut self, crontabs: &Crontabs) {
+        let paths: Vec<PathBuf> = crontabs.files.iter().chain(&crontabs.system_files).cloned().collect();
+        if let Err(error) = self.watch_paths(&paths) {
+            log::warn!("cron: changes of crontabs are not noticed, send SIGHUP instead: {error}");
+        }
+    }
+
+    /// Looks after `paths`, and all links on the way to them.
+    fn watch_paths(&mut self, paths: &[PathBuf]) -> io::Result<()> {
         self.files = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
         self.names.clear();
         let mut folders = Folders::new();
@@ -194,7 +212,7 @@ mod tests {
 
     fn watching(path: &Path) -> Alarm {
         let mut alarm = Alarm::new().expect("there is a timer");
-        alarm.watch(&[path.to_owned()]).expect("it can be watched");
+        alarm.watch_paths(&[path.to_owned()]).expect("it can be watched");
         alarm
     }
 

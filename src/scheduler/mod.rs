@@ -14,11 +14,11 @@ mod engine;
 mod requests;
 
 use std::io;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use self::alarm::{Alarm, Waker};
+pub use self::alarm::Alarm;
+use self::alarm::Waker;
 use self::changes::{changes, same_order};
 use self::clocks::{Clocks, Step};
 use self::engine::Engine;
@@ -89,9 +89,8 @@ impl Shared {
 }
 
 impl Scheduler {
-    /// Starts the thread.
-    pub fn start(options: SchedulerOptions) -> io::Result<Self> {
-        let alarm = Alarm::new()?;
+    /// Starts the thread. `alarm` has been watching the crontabs since before the entries were read, so that no change is missed.
+    pub fn start(options: SchedulerOptions, alarm: Alarm) -> io::Result<Self> {
         let waker = alarm.waker();
         let shared = Arc::new(Shared::default());
         let thread = Joined::spawn("cron", {
@@ -168,9 +167,6 @@ impl Timekeeper {
 
     fn run(mut self) {
         log::info!("cron: {} entries", self.engine.entries().len());
-        self.watch();
-        // They may have changed between the first reading and the first watch.
-        self.read_at = Some(Instant::now());
         if self.options.has_unrecorded {
             self.has_standby();
         }
@@ -335,7 +331,7 @@ impl Timekeeper {
     /// Reads the crontabs again. Broken ones change nothing.
     fn read(&mut self) {
         self.read_at = None;
-        self.watch();
+        self.alarm.watch(&self.options.crontabs);
         match self.options.crontabs.read() {
             Ok(entries) => {
                 let changes = changes(self.engine.entries(), &entries);
@@ -354,14 +350,6 @@ impl Timekeeper {
                 }
                 self.tell(Some(faults));
             }
-        }
-    }
-
-    fn watch(&mut self) {
-        let crontabs = &self.options.crontabs;
-        let paths: Vec<PathBuf> = crontabs.files.iter().chain(&crontabs.system_files).cloned().collect();
-        if let Err(error) = self.alarm.watch(&paths) {
-            log::warn!("cron: changes of crontabs are not noticed, send SIGHUP instead: {error}");
         }
     }
 

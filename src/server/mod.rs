@@ -36,7 +36,7 @@ use crate::heartbeat;
 use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
-use crate::scheduler::{OpenStandby, Scheduler, SchedulerOptions};
+use crate::scheduler::{Alarm, OpenStandby, Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
 use crate::thread::Stop;
 
@@ -130,7 +130,7 @@ impl Server {
     pub(crate) fn run_once(mut self, entry: &Arc<Entry>, new: &NewRun) -> Result<Run, StartError> {
         self.config.redis.server = RedisServer::None;
         self.config.server.workers = 2;
-        let running = self.start_with(vec![Arc::clone(entry)], false)?;
+        let running = self.start_with(vec![Arc::clone(entry)], None)?;
         let memory = running.memory().expect("it was told to have no other").clone();
         memory.begin(std::slice::from_ref(new), 1)?;
         loop {
@@ -145,21 +145,24 @@ impl Server {
 
     /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
     pub fn start(self) -> Result<Running, StartError> {
-        let entries = match &self.config.cron {
-            Some(cron) => cron.crontabs.read().map_err(StartError::Crontabs)?,
-            None => Vec::new(),
-        };
-        self.start_with(entries, true)
+        match &self.config.cron {
+            Some(cron) => {
+                let alarm = Alarm::watching(&cron.crontabs)?;
+                let entries = cron.crontabs.read().map_err(StartError::Crontabs)?;
+                self.start_with(entries, Some(alarm))
+            }
+            None => self.start_with(Vec::new(), None),
+        }
     }
 
-    /// Starts all threads; that of cron only if it `has_clock`.
-    fn start_with(self, entries: Vec<Arc<Entry>>, has_clock: bool) -> Result<Running, StartError> {
+    /// Starts all threads; that of cron only with an alarm.
+    fn start_with(self, entries: Vec<Arc<Entry>>, alarm: Option<Alarm>) -> Result<Running, StartError> {
         let (halt, halted) = bounded(1);
         let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &entries));
         let rules = functions.rules();
         let link = Connection::open(&self.config)?;
-        let cron = self.config.cron.as_ref().filter(|_| has_clock);
-        if let (Some(_), Kind::Memory(memory)) = (cron, &link.kind) {
+        let cron = self.config.cron.as_ref().zip(alarm);
+        if let (Some(_), Kind::Memory(memory)) = (&cron, &link.kind) {
             keep_runs(memory, &self.config.server.state_dir)?;
         }
         let address = link.broker.address();
@@ -179,23 +182,26 @@ impl Server {
         let may_be_away = matches!(link.kind, Kind::Redis(_));
         // Its requests wait in the broker until the intakes are there.
         let scheduler = match cron {
-            Some(cron) => Some(Scheduler::start(SchedulerOptions {
-                broker: Arc::clone(&link.broker),
-                name: about::name(&self.config.server),
-                crontabs: cron.crontabs.clone(),
-                entries,
-                history: cron.history,
-                apply: {
-                    let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));
-                    Box::new(move |entries| functions.schedule(entries, &dispatcher))
+            Some((cron, alarm)) => Some(Scheduler::start(
+                SchedulerOptions {
+                    broker: Arc::clone(&link.broker),
+                    name: about::name(&self.config.server),
+                    crontabs: cron.crontabs.clone(),
+                    entries,
+                    history: cron.history,
+                    apply: {
+                        let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));
+                        Box::new(move |entries| functions.schedule(entries, &dispatcher))
+                    },
+                    standby: may_be_away.then(|| -> OpenStandby {
+                        let (standby, dispatcher) = (standby.clone(), Arc::clone(&dispatcher));
+                        let (server, node) = (self.config.server.clone(), link.broker.node().to_owned());
+                        Box::new(move || standby.open(&server, &node, &dispatcher))
+                    }),
+                    has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
                 },
-                standby: may_be_away.then(|| -> OpenStandby {
-                    let (standby, dispatcher) = (standby.clone(), Arc::clone(&dispatcher));
-                    let (server, node) = (self.config.server.clone(), link.broker.node().to_owned());
-                    Box::new(move || standby.open(&server, &node, &dispatcher))
-                }),
-                has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
-            })?),
+                alarm,
+            )?),
             None => None,
         };
         let cron = scheduler.as_ref().map(Scheduler::watch);

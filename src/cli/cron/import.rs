@@ -58,13 +58,9 @@ impl Import {
                 lines.extend(different.map(|different| Line::of(format!("    {different}"), Tone::Odd)));
             }
             lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not be read"), Tone::Bad)));
-            lines.push(Line::of("", Tone::Plain));
-            lines.push(Line::of("For all entries:", Tone::Plain));
-            lines.extend(FOR_ALL.map(|text| Line::of(format!("    {text}"), Tone::Plain)));
-            lines.push(Line::of("", Tone::Plain));
-            lines.push(Line::of("To run them, put this into the configuration, and stop the other cron:", Tone::Plain));
-            lines.push(Line::of("", Tone::Plain));
-            lines.extend(self.section().into_iter().map(|line| Line::of(format!("    {line}"), Tone::Plain)));
+            if !found.is_empty() {
+                lines.extend(self.advice().into_iter().map(|line| Line::of(line, Tone::Plain)));
+            }
             output::print_lines(&lines)?;
         }
         Ok(if faults.is_empty() { Exit::Done } else { Exit::Failed })
@@ -72,6 +68,17 @@ impl Import {
 
     fn has_users(&self, path: &Path) -> bool {
         self.system || path.starts_with("/etc")
+    }
+
+    /// What holds for all of them, and how to run them.
+    fn advice(&self) -> Vec<String> {
+        let indented = |text: &str| format!("    {text}");
+        let mut lines = vec![String::new(), "For all entries:".to_owned()];
+        lines.extend(FOR_ALL.map(indented));
+        let how = "To run them, put this into the configuration, and stop the other cron:";
+        lines.extend([String::new(), how.to_owned(), String::new()]);
+        lines.extend(self.section().iter().map(|line| indented(line)));
+        lines
     }
 
     /// The section of the configuration that would run them.
