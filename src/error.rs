@@ -17,6 +17,8 @@ pub enum StartError {
     Redis(BrokerError),
     /// The managed Redis could not be started.
     ManagedRedis(String),
+    /// The gateway cannot listen at one of its places.
+    Gateway(io::Error),
     /// The system gives no thread or signal handler.
     System(io::Error),
 }
@@ -30,6 +32,7 @@ impl fmt::Display for StartError {
             }
             StartError::Redis(error) => error.fmt(f),
             StartError::ManagedRedis(reason) => f.write_str(reason),
+            StartError::Gateway(error) => write!(f, "http: cannot listen at {error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
         }
     }

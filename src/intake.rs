@@ -174,6 +174,7 @@ impl Intake {
             first_at: request.first_at,
             cron: request.cron.clone(),
             started: None,
+            is_tracked: request.is_tracked,
         })
     }
 

@@ -28,6 +28,7 @@ pub mod ledger;
 // Rooms beside it.
 pub mod cron;
 pub mod scheduler;
+pub mod gateway;
 mod control;
 mod heartbeat;
 // The house.

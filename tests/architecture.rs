@@ -27,9 +27,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Rooms beside it.
     ("cron", &[]),
     ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
+    ("gateway", &["broker", "clock", "dispatch", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
-    ("config", &["cron", "functions", "protocol"]),
+    ("config", &["cron", "functions", "gateway", "protocol"]),
     ("error", &["broker", "config", "cron"]),
     (
         "server",
@@ -43,6 +44,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "dispatch",
             "error",
             "functions",
+            "gateway",
             "heartbeat",
             "intake",
             "ledger",

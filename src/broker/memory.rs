@@ -15,7 +15,7 @@ pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
     Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, Content, EntryMark, Found, Message, NewRun, Post,
-    Result, Settlement, Source, Whereabouts,
+    Result, Settlement, Source, Stage, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -241,6 +241,11 @@ impl Broker for Memory {
                     state.dead.drain(..excess);
                 }
                 Settlement::AnsweredEarly { .. } => {}
+                Settlement::Started { id } => {
+                    if let Some(stage) = state.stages.get_mut(id) {
+                        *stage = Stage::Pending;
+                    }
+                }
                 Settlement::Deferred { due, waiting, .. } => state.delayed.push((*due, Arc::clone(waiting))),
                 Settlement::HandedBack { claim } => match claim.source {
                     Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
@@ -251,6 +256,7 @@ impl Broker for Memory {
             if let Some((id, answer)) = settlement.answer() {
                 let until = now + self.0.result_ttl;
                 state.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });
+                state.stages.remove(id);
                 if !state.listeners.contains(id) {
                     unheard.push(id.clone());
                 }
@@ -353,6 +359,29 @@ impl Post for Memory {
         drop(state);
         self.0.changed.notify_all();
         Ok(())
+    }
+
+    fn submit(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId, _: Duration) -> Result<bool> {
+        let mut state = self.present()?;
+        let number = state.number(queue).ok_or_else(|| self.no_queue(queue))?;
+        let is_new = !state.stages.contains_key(id) && !state.results.contains_key(id);
+        if is_new {
+            state.stages.insert(id.clone(), Stage::Accepted);
+            state.queues[number].push_back(Arc::from(element));
+        }
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(is_new)
+    }
+
+    fn stages(&mut self, ids: &[RequestId]) -> Result<Vec<Stage>> {
+        let state = self.present()?;
+        let now = Instant::now();
+        let stage = |id: &RequestId| match state.results.get(id).filter(|stored| stored.until > now) {
+            Some(stored) => Stage::Done(stored.answer.json.to_vec()),
+            None => state.stages.get(id).cloned().unwrap_or(Stage::Unknown),
+        };
+        Ok(ids.iter().map(stage).collect())
     }
 
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {

@@ -250,6 +250,13 @@ pub enum Settlement {
         dead: Option<Box<str>>,
         /// What is kept of it and what follows, where cron has sent it.
         run: Option<Box<EndedRun>>,
+        /// Whether somebody asks for its stage.
+        is_tracked: bool,
+    },
+    /// It starts, and somebody asks for its stage.
+    Started {
+        /// The request.
+        id: RequestId,
     },
     /// The caller gets its answer, but the element stays in flight: the function has yet to run.
     AnsweredEarly {
@@ -290,7 +297,7 @@ impl Settlement {
             | Settlement::Deferred { claim, .. }
             | Settlement::Forwarded { claim, .. }
             | Settlement::HandedBack { claim } => Some(claim),
-            Settlement::AnsweredEarly { .. } => None,
+            Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => None,
         }
     }
 
@@ -308,9 +315,33 @@ impl Settlement {
         match self {
             Settlement::Answered { answer, .. } => answer.as_ref().map(|(id, answer)| (id, answer)),
             Settlement::AnsweredEarly { id, answer } => Some((id, answer)),
-            Settlement::Deferred { .. } | Settlement::Forwarded { .. } | Settlement::HandedBack { .. } => None,
+            Settlement::Deferred { .. }
+            | Settlement::Forwarded { .. }
+            | Settlement::HandedBack { .. }
+            | Settlement::Started { .. } => None,
         }
     }
+
+    /// The request whose stage is known by its answer from now on.
+    pub(crate) fn untracked(&self) -> Option<&RequestId> {
+        match self {
+            Settlement::Answered { answer: Some((id, _)), is_tracked: true, .. } => Some(id),
+            _ => None,
+        }
+    }
+}
+
+/// How far a request has come that was sent with [`Post::submit`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stage {
+    /// Nobody knows it, or not any more.
+    Unknown,
+    /// It waits.
+    Accepted,
+    /// A daemon runs it, or has tried to.
+    Pending,
+    /// It has its verdict: the answer in JSON.
+    Done(Vec<u8>),
 }
 
 /// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an
@@ -383,6 +414,13 @@ pub trait Post: Send {
     /// Puts `element` into the further queue called `queue`, or into the usual one. With `id`, what is published for it can be
     /// received from then on: nothing is missed in between.
     fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()>;
+
+    /// Puts `element`, the request `id`, into the queue, and notes that it was accepted; that is known for as long as `keep`, or until
+    /// it has its verdict. Nothing happens if it is known already; tells whether it was new.
+    fn submit(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId, keep: Duration) -> Result<bool>;
+
+    /// How far each of `ids` has come, in their order.
+    fn stages(&mut self, ids: &[RequestId]) -> Result<Vec<Stage>>;
 
     /// The answer to `id` in JSON, waiting at most `patience` for it; `None` if it has not come.
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>>;

@@ -13,6 +13,7 @@ use super::rooms::MESSAGE_SIZE;
 use super::section::Section;
 use super::value::{Fit, Value};
 use crate::functions::{BuiltinFunction, Delivery, Retries, Terms};
+use crate::gateway::RESERVED;
 use crate::protocol::OnDuplicate;
 
 /// `[functions.NAME]`: what can be called. Two are equal if they do the same, wherever they stand.
@@ -132,8 +133,6 @@ const BELONGS: [(&str, &[&str]); 8] = [
 ];
 
 /// Names that the paths of the HTTP interface begin with.
-const RESERVED: [&str; 5] = ["work", "status", "process", "actor", "nodes"];
-
 const DELIVERIES: [(&str, Delivery); 2] =
     [("at-least-once", Delivery::AtLeastOnce), ("at-most-once", Delivery::AtMostOnce)];
 

@@ -14,6 +14,7 @@ mod environment;
 mod faults;
 mod function;
 mod functions;
+mod http;
 mod rooms;
 mod section;
 mod value;
@@ -38,6 +39,7 @@ use section::{Origin, Section, quoted};
 pub use faults::{Fault, Faults, Place, Position};
 pub use function::{BodyConfig, CommandConfig, FunctionConfig, HttpConfig, LimitsConfig, ProcessConfig, WorkerConfig};
 pub use functions::build;
+pub use http::GatewayConfig;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -56,6 +58,8 @@ pub struct Config {
     pub functions: BTreeMap<String, FunctionConfig>,
     /// What is done by the clock. Default: nothing.
     pub cron: Option<CronConfig>,
+    /// What answers over HTTP. Default: nothing.
+    pub http: Option<GatewayConfig>,
 }
 
 /// `[redis]`: how requests come in. A `_file` is read at load, and excludes the key that it stands for.
@@ -245,6 +249,10 @@ impl Config {
         let has_cron = table.contains_key("cron");
         let cron = root.table("cron", |section| cron::read(section));
         config.cron = Some(cron).filter(|_| has_cron);
+        let has_gateway = table.contains_key("http");
+        let max_request = config.server.max_request;
+        let gateway = root.table("http", |section| http::read(section, max_request));
+        config.http = Some(gateway).filter(|_| has_gateway);
         root.finish();
         config
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::Value;
+use uuid::Uuid;
 
 use super::{Body, Call, Terms};
 use crate::protocol::{Arguments, CallError, Outcome};
@@ -32,11 +33,13 @@ pub enum BuiltinFunction {
     ProxiedHostPort,
     /// Stops the daemon after `delay` milliseconds.
     Halt,
+    /// Takes three seconds, then gives back the characters of `data` in an order of chance.
+    Permutation,
 }
 
 impl BuiltinFunction {
     /// All of them.
-    pub const ALL: [BuiltinFunction; 9] = [
+    pub const ALL: [BuiltinFunction; 10] = [
         BuiltinFunction::Hello,
         BuiltinFunction::Echo,
         BuiltinFunction::Sum,
@@ -46,6 +49,7 @@ impl BuiltinFunction {
         BuiltinFunction::AsyncFunc,
         BuiltinFunction::ProxiedHostPort,
         BuiltinFunction::Halt,
+        BuiltinFunction::Permutation,
     ];
 
     /// The terms that it has where the configuration says nothing else.
@@ -55,6 +59,7 @@ impl BuiltinFunction {
             BuiltinFunction::Sum => &["a", "b"],
             BuiltinFunction::WithArgs => &["foo"],
             BuiltinFunction::ProxiedHostPort => &["server"],
+            BuiltinFunction::Permutation => &["data"],
             _ => &[],
         };
         Terms {
@@ -74,6 +79,9 @@ pub struct Builtin {
 
 /// How long `slow` takes.
 const SLOW: Duration = Duration::from_secs(6);
+
+/// How long `permutation` takes.
+const PERMUTATION: Duration = Duration::from_secs(3);
 
 /// How long `asyncfunc` works after its caller was answered.
 const ASYNC_WORK: Duration = Duration::from_secs(1);
@@ -123,12 +131,24 @@ impl Body for Builtin {
                 Err(CallError::Failed(format!("no proxy is called {}", args.remove("server").unwrap_or_default())))
             }
             BuiltinFunction::Halt => self.halt(args.get("delay")),
+            BuiltinFunction::Permutation => {
+                call.cancel.wait(PERMUTATION);
+                permutation(&args.remove("data").unwrap_or_default())
+            }
         }
     }
 
     fn kind(&self) -> &'static str {
         "builtin"
     }
+}
+
+/// The characters of a text in an order of chance; each order is as likely as any other.
+fn permutation(data: &Value) -> Outcome {
+    let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+    let mut keyed: Vec<(u128, char)> = text.chars().map(|character| (Uuid::new_v4().as_u128(), character)).collect();
+    keyed.sort_unstable();
+    Ok(Value::from(keyed.into_iter().map(|(_, character)| character).collect::<String>()))
 }
 
 /// The sum of two numbers: a whole number where both are and it fits, else a fraction.

@@ -36,6 +36,8 @@ pub(super) struct BrokerDoor {
     pub(super) cron: Option<Box<Scheduled>>,
     /// When it started, where that is kept.
     pub(super) started: Option<u64>,
+    /// Whether somebody asks for its stage.
+    pub(super) is_tracked: bool,
 }
 
 impl BrokerDoor {
@@ -107,6 +109,9 @@ impl Door for BrokerDoor {
         if self.cron.is_some() {
             self.started = Some(clock::now());
         }
+        if self.is_tracked {
+            self.mailing.send(Settlement::Started { id: self.id.clone() });
+        }
     }
 
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
@@ -114,7 +119,8 @@ impl Door for BrokerDoor {
         let run = self.cron.as_ref().map(|scheduled| Box::new(self.ended(scheduled, &answer)));
         let verdict = answer.verdict;
         let answer = self.waits().then(|| (self.id.clone(), answer));
-        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead, run });
+        let is_tracked = self.is_tracked;
+        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead, run, is_tracked });
     }
 
     fn answer_early(&mut self, answer: Arc<Encoded>) {
@@ -180,6 +186,7 @@ impl Door for Refused {
             answer,
             dead: Some(self.dead),
             run: None,
+            is_tracked: false,
         });
     }
 

@@ -52,6 +52,8 @@ struct Wire<'a> {
     deadline: Option<u64>,
     chain: Option<Vec<String>>,
     cron: Option<Box<Scheduled>>,
+    #[serde(default)]
+    track: bool,
 }
 
 /// Who waits, for a request that cannot be read otherwise.
@@ -138,6 +140,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         deadline: wire.deadline,
         chain,
         cron: wire.cron,
+        is_tracked: wire.track,
     })
 }
 
@@ -154,6 +157,36 @@ pub fn with_id(json: &[u8], id: &RequestId) -> Option<Vec<u8>> {
     }
     request.insert("id".to_owned(), Value::String(id.to_string()));
     serde_json::to_vec(&request).ok()
+}
+
+/// `request` as an element of a queue, in which it is inline. `now` is in milliseconds since 1970.
+pub fn encode_request(request: &Request, now: u64) -> Vec<u8> {
+    let mut fields = Map::new();
+    let mut set = |name: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            fields.insert(name.to_owned(), value);
+        }
+    };
+    set("id", Some(Value::from(request.id.to_string())));
+    set("func", Some(Value::from(request.func.as_str())));
+    set("args", Some(Value::Object(request.args.clone())));
+    set("user", request.user.as_deref().map(Value::from));
+    set("source", request.source.as_deref().map(Value::from));
+    set("timeout", request.timeout.map(|timeout| Value::from(timeout.as_millis() as u64)));
+    let delay = request.not_before.map_or(0, |not_before| not_before.saturating_sub(now));
+    set("sent_at", Some(Value::from(now)));
+    set("delay", (delay > 0).then(|| Value::from(delay)));
+    let expires = request.expires_at.map(|expires_at| expires_at.saturating_sub(now + delay).max(1));
+    set("expires", expires.map(Value::from));
+    set("reply", (!request.reply).then(|| Value::from(false)));
+    set("retries", request.retries.map(Value::from));
+    set("unique", request.unique.as_deref().map(Value::from));
+    set("on_duplicate", request.on_duplicate.map(|what| serde_json::to_value(what).expect("a word is JSON")));
+    set("node", request.node.as_deref().map(Value::from));
+    set("deadline", request.deadline.map(Value::from));
+    set("chain", (!request.chain.is_empty()).then(|| Value::from(request.chain.clone())));
+    set("track", request.is_tracked.then(|| Value::from(true)));
+    serde_json::to_vec(&fields).expect("a request is JSON")
 }
 
 /// What of a request is written anew when it is to run again.
@@ -232,9 +265,33 @@ pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
     })
 }
 
+/// An answer that was kept as JSON; `None` if `json` is no answer.
+pub fn decode_answer(json: &[u8]) -> Option<Arc<Encoded>> {
+    let answer: Answer = serde_json::from_slice(json).ok()?;
+    let status = match (answer.verdict(), answer.data.as_str()) {
+        (Verdict::Ok, _) => 200,
+        (Verdict::Rejected, text) => CallError::refusal_status(text.unwrap_or_default()),
+        (Verdict::Error | Verdict::Lost, _) => 500,
+        (Verdict::Timeout | Verdict::Expired, _) => 504,
+        (Verdict::Cancelled, _) => 503,
+    };
+    let (verdict, msgpack) = (answer.verdict(), to_msgpack(&answer));
+    Some(Arc::new(Encoded { verdict, json: json.into(), msgpack, is_final: false, status }))
+}
+
 /// `answer` in MessagePack, as a map with text keys.
 fn to_msgpack(answer: &Answer) -> Box<[u8]> {
     rmp_serde::to_vec_named(answer).expect("an answer is MessagePack").into()
+}
+
+/// `value` in MessagePack.
+pub fn value_to_msgpack(value: &Value) -> Vec<u8> {
+    rmp_serde::to_vec_named(value).expect("a value is MessagePack")
+}
+
+/// The value that `bytes` are in MessagePack; the error says why they are none.
+pub fn value_from_msgpack(bytes: &[u8]) -> Result<Value, String> {
+    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
 }
 
 /// The MessagePack form of an answer that was kept as JSON; `None` if `json` is no answer.

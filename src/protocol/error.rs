@@ -60,6 +60,22 @@ impl CallError {
         }
     }
 
+    /// The status of the refusal whose text is `text`.
+    pub fn refusal_status(text: &str) -> u16 {
+        let refusals = [
+            CallError::BadCall,
+            CallError::UndefinedFunction,
+            CallError::InvalidArguments,
+            CallError::InvalidSource,
+            CallError::InvalidUser,
+            CallError::Overload,
+            CallError::Duplicate,
+            CallError::NoSuchNode,
+        ];
+        let found = refusals.iter().find(|refusal| refusal.to_string() == text);
+        found.map_or(508, CallError::status)
+    }
+
     /// The status of HTTP that means the same (RFC 9110, 15; 508 is from RFC 5842).
     pub fn status(&self) -> u16 {
         match self {

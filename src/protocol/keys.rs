@@ -55,6 +55,11 @@ impl Keys {
         format!("{}-RESULT-{id}", self.prefix)
     }
 
+    /// How far a request has come whose client asks for that: `accepted`, then `pending`; gone once there is a result.
+    pub fn stage(&self, id: &RequestId) -> String {
+        format!("{}-STAGE-{id}", self.prefix)
+    }
+
     /// The channel of the answer in JSON.
     pub fn channel(&self, id: &RequestId) -> String {
         format!("{}-RESPONSE-{}-{id}", self.prefix, self.database)

@@ -67,13 +67,15 @@ pub struct Request {
     pub chain: Vec<String>,
     /// What it is for, where cron has sent it.
     pub cron: Option<Box<Scheduled>>,
+    /// Whether its client asks how far it has come.
+    pub is_tracked: bool,
 }
 
 /// The `node` of a request that is for all daemons.
 pub const EVERYWHERE: &str = "*";
 
 /// What happens when a request comes whose `unique` key another one holds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum OnDuplicate {
     /// It is rejected.
@@ -104,6 +106,7 @@ impl Request {
             deadline: None,
             chain: Vec::new(),
             cron: None,
+            is_tracked: false,
         }
     }
 

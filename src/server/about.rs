@@ -50,6 +50,23 @@ impl About {
     }
 }
 
+impl About {
+    /// Why this daemon cannot do its work at this moment, besides what is true of its broker.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let pool = self.dispatcher.pool();
+        let mut faults = Vec::new();
+        if pool.workers == 0 {
+            faults.push(format!("all workers are held by {} functions past their time limit", pool.stuck));
+        }
+        let cron = self.cron.as_ref().map(CronWatch::status).unwrap_or_default();
+        faults.extend(cron.fault.map(|fault| format!("crontab: {fault}")));
+        if cron.pending > 0 {
+            faults.push(format!("cron: {} instants are not on record yet", cron.pending));
+        }
+        faults
+    }
+}
+
 /// The functions that clients can call.
 pub(super) fn served(dispatcher: &Dispatcher) -> Vec<String> {
     let rules = dispatcher.rules();

@@ -2,6 +2,7 @@
 
 mod about;
 mod connection;
+mod gateway;
 mod jobs;
 mod onward;
 mod running;
@@ -208,7 +209,9 @@ impl Server {
         let about = About::new(&self.config.server, served, &dispatcher, cron);
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
+        let gateway = gateway::start(&self.config, &link, &dispatcher, &about)?;
         let mut running = Running {
+            gateway,
             scheduler,
             standby,
             intakes: Vec::new(),

@@ -1,5 +1,6 @@
 //! A daemon that runs: what it is asked, what it reads again, and how it ends.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use crate::client::{Client, ClientError};
 use crate::config::{Config, QueueOrder};
 use crate::dispatch::{Dispatcher, PoolStatus};
 use crate::error::StartError;
+use crate::gateway::Gateway;
 use crate::intake::{Intake, Shares};
 use crate::ledger::Balance;
 use crate::outbox::Outbox;
@@ -26,6 +28,7 @@ const FLUSH: Duration = Duration::from_secs(2);
 /// A daemon that runs. Dropped, it stops without waiting for running calls.
 pub struct Running {
     // The fields are in the order in which they are closed.
+    pub(super) gateway: Option<Gateway>,
     pub(super) scheduler: Option<Scheduler>,
     pub(super) standby: Standby,
     pub(super) intakes: Vec<Joined>,
@@ -124,6 +127,11 @@ impl Running {
         self.link.opener(&self.config)().map(Client::over)
     }
 
+    /// The addresses at which the gateway listens.
+    pub fn http_addresses(&self) -> &[SocketAddr] {
+        self.gateway.as_ref().map_or(&[], Gateway::addresses)
+    }
+
     /// All daemons that live and share this one's Redis, itself among them as soon as it has a lease.
     pub fn nodes(&self) -> Result<Vec<Node>, ClientError> {
         self.client()?.nodes()
@@ -172,6 +180,15 @@ impl Running {
         if !is_kept(&self.config) {
             log::warn!("reload: changes in [redis], [server] and [queues] take effect at the next start");
         }
+        match (&self.gateway, &config.http) {
+            (Some(gateway), Some(http)) => gateway.reconfigure(http.settings.clone()),
+            (None, None) => {}
+            _ => log::warn!("reload: [http] comes and goes at the next start"),
+        }
+        let listened = |config: &Config| config.http.as_ref().map(|http| http.listen.clone());
+        if self.gateway.is_some() && config.http.is_some() && listened(&config) != listened(&self.config) {
+            log::warn!("reload: listen in [http] takes effect at the next start");
+        }
         match (&self.scheduler, &config.cron) {
             (Some(scheduler), Some(cron)) => scheduler.reload(cron.crontabs.clone(), cron.history),
             (None, None) => {}
@@ -180,6 +197,7 @@ impl Running {
         log::info!("reload: {count} functions");
         self.config.functions = config.functions;
         self.config.auth = config.auth;
+        self.config.http = config.http.filter(|_| self.gateway.is_some());
         self.config.cron = config.cron.filter(|_| self.scheduler.is_some());
     }
 
@@ -194,6 +212,9 @@ impl Running {
         // A century is as long as a daemon can be asked to wait.
         let deadline = Instant::now() + timeout.min(Duration::from_secs(100 * 365 * 24 * 60 * 60));
         self.scheduler = None;
+        if let Some(gateway) = &self.gateway {
+            gateway.close();
+        }
         self.stop.ask();
         let broker = Arc::clone(&self.link.broker);
         self.standby.stop();
@@ -202,6 +223,9 @@ impl Running {
         interrupting(&broker, || self.control.end());
         let flushed_by = deadline.max(Instant::now() + FLUSH);
         self.standby.close(flushed_by);
+        if let Some(gateway) = self.gateway.take() {
+            gateway.end(flushed_by);
+        }
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
         // Last: until here nobody else may take over what is still being answered.
         self.heartbeat.end();

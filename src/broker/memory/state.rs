@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::runs::Runs;
-use crate::broker::{Arranged, Arrangement, Claim, Claimed, Content, Message, QueueTerms, Settlement, Source};
+use crate::broker::{Arranged, Arrangement, Claim, Claimed, Content, Message, QueueTerms, Settlement, Source, Stage};
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
 
@@ -21,6 +21,8 @@ pub(super) struct State {
     pub(super) in_flight: Vec<Arc<[u8]>>,
     pub(super) results: HashMap<RequestId, Stored>,
     pub(super) listeners: HashSet<RequestId>,
+    /// How far requests have come that were submitted and have no result yet.
+    pub(super) stages: HashMap<RequestId, Stage>,
     pub(super) dead: VecDeque<Box<str>>,
     pub(super) verdicts: [u64; Verdict::ALL.len()],
     pub(super) messages: Vec<Message>,

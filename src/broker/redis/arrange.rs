@@ -88,7 +88,7 @@ impl RedisBroker {
             let stays = match settlement {
                 Settlement::Deferred { due, .. } => due.saturating_sub(clock::now()) + ttl.as_millis() as u64,
                 Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => ttl.as_millis() as u64,
-                Settlement::Answered { .. } | Settlement::AnsweredEarly { .. } => 0,
+                Settlement::Answered { .. } | Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => 0,
             };
             let release = transaction.add("EVAL").arg(RELEASE_UNIQUE).arg(2).arg(keys.unique(key));
             release.arg(keys.holds(&locks.id)).arg(locks.id.to_string()).arg(stays);

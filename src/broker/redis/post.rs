@@ -3,16 +3,19 @@
 //! It speaks RESP3, in which one connection can subscribe and send commands. As Redis does what one connection sends in
 //! order, the subscription stands before the request can be taken.
 
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, Value, cmd};
+use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Script, Value, cmd};
 
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
 use super::{Target, cancel};
-use crate::broker::{Found, Post, QueueTerms, Result};
+use crate::broker::{Found, Post, QueueTerms, Result, Stage};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
+
+static SUBMIT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/submit.lua")));
 
 /// Pauses between attempts to reach a Redis that is away while an answer is waited for.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -126,6 +129,40 @@ impl Post for RedisPost {
         let sent =
             if sent.is_err() && was_used && self.connection.is_none() { self.ask(channel, &[push]) } else { sent };
         sent.map(drop)
+    }
+
+    fn submit(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId, keep: Duration) -> Result<bool> {
+        let (queue, stage, result) = (self.queue(queue), self.keys.stage(id), self.keys.result(id));
+        self.connection()?;
+        let connection = self.connection.as_mut().expect("it was opened just now");
+        let mut script = SUBMIT.key(queue);
+        script.key(stage).key(result).arg(element).arg(keep.as_secs().max(1));
+        let is_new: RedisResult<bool> =
+            connection.set_read_timeout(Some(RESPONSE)).and_then(|()| script.invoke(connection));
+        is_new.map_err(|error| self.broken(&error))
+    }
+
+    fn stages(&mut self, ids: &[RequestId]) -> Result<Vec<Stage>> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (mut results, mut stages) = (cmd("MGET"), cmd("MGET"));
+        for id in ids {
+            results.arg(self.keys.result(id));
+            stages.arg(self.keys.stage(id));
+        }
+        // The result comes with the step in which the stage goes, so who looks for the stage first may see neither.
+        let replies = self.ask(None, &[results, stages])?;
+        let mut replies = replies.into_iter().map(|reply| into_list(reply).unwrap_or_default().into_iter());
+        let (results, stages) = (replies.next(), replies.next());
+        let both = results.into_iter().flatten().zip(stages.into_iter().flatten());
+        let stage = |(result, stage): (Value, Value)| match (into_bytes(result), into_bytes(stage).as_deref()) {
+            (Some(answer), _) => Stage::Done(answer),
+            (None, Some(b"pending")) => Stage::Pending,
+            (None, Some(_)) => Stage::Accepted,
+            (None, None) => Stage::Unknown,
+        };
+        Ok(both.map(stage).collect())
     }
 
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {

@@ -125,6 +125,11 @@ impl RedisBroker {
                     }
                 }
                 Settlement::AnsweredEarly { .. } => {}
+                Settlement::Started { id } => {
+                    // Only where it is still known: it may have been cancelled meanwhile.
+                    let stage = self.options.keys.stage(id);
+                    transaction.add("SET").arg(stage).arg("pending").arg("XX").arg("KEEPTTL");
+                }
                 Settlement::Deferred { due, waiting, .. } => {
                     transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
                 }
@@ -135,6 +140,9 @@ impl RedisBroker {
             }
             if let Some((id, answer)) = settlement.answer() {
                 self.publish(&mut transaction, id, answer);
+            }
+            if let Some(id) = settlement.untracked() {
+                transaction.add("DEL").arg(self.options.keys.stage(id));
             }
         }
         if !bodies.is_empty() {

@@ -1,0 +1,96 @@
+//! Reads `[http]`.
+
+use std::time::Duration;
+
+use super::section::Section;
+use super::value::{Fit, Value};
+use crate::gateway::{AccessLog, Place, Settings, Token, TokenHash};
+
+/// `[http]`: the gateway.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GatewayConfig {
+    /// Where it listens: `host:port`, `unix:/path` or `systemd`. Default: `["127.0.0.1:4455"]`.
+    pub listen: Vec<Place>,
+    /// All else. Each limit has its own key: `max_connections`, by default 4096; `max_per_address`, 1024; `max_calls`, 1024; `head_timeout`,
+    /// `"10s"`; `body_timeout`, `"30s"`; `idle_timeout`, `"60s"`; `write_timeout`, `"30s"`; `queue_timeout`, `"30s"`. The longest body is
+    /// `max_request` of `[server]`.
+    pub settings: Settings,
+}
+
+const LISTEN: &str = "127.0.0.1:4455";
+
+const ACCESS_LOGS: [(&str, AccessLog); 3] =
+    [("off", AccessLog::Off), ("errors", AccessLog::Errors), ("all", AccessLog::All)];
+
+/// A file can hold a million; nobody has so many descriptors.
+const MOST: i64 = 1_000_000;
+
+pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConfig {
+    let mut config =
+        GatewayConfig { listen: vec![Place::read(LISTEN).expect("it is a place")], settings: Settings::default() };
+    let Settings { limits, tokens, origins, hosts, source, work, access_log } = &mut config.settings;
+    limits.max_request = max_request;
+    section.set("listen", &mut config.listen, |value| {
+        let places = value.list()?;
+        if places.is_empty() {
+            return Err("expected at least one place to listen at".to_owned().into());
+        }
+        places.iter().map(|place| Ok(Place::read(place)?)).collect()
+    });
+    section.set("origins", origins, |value| Ok(value.list()?.into_iter().map(origin).collect::<Fit<_>>()?));
+    section.set("hosts", hosts, |value| Ok(value.list()?.into_iter().map(|host| host.to_ascii_lowercase()).collect()));
+    section.set("source", source, Value::text);
+    section.set("work", work, Value::text);
+    section.set("access_log", access_log, |value| value.choice(&ACCESS_LOGS));
+    section.set("max_connections", &mut limits.max_connections, |value| value.number(1..=MOST));
+    section.set("max_per_address", &mut limits.max_per_address, |value| value.number(1..=MOST));
+    section.set("max_calls", &mut limits.max_calls, |value| value.number(1..=MOST));
+    for (key, limit) in [
+        ("head_timeout", &mut limits.head_timeout),
+        ("body_timeout", &mut limits.body_timeout),
+        ("idle_timeout", &mut limits.idle_timeout),
+        ("write_timeout", &mut limits.write_timeout),
+        ("queue_timeout", &mut limits.queue_timeout),
+    ] {
+        section.set(key, limit, |value| value.duration(Duration::from_millis(1)));
+    }
+    section.table("tokens", |section| {
+        section.each_table(|name, section| tokens.extend(token(name, section)));
+    });
+    let is_public = config.listen.iter().find(|place| place.is_public());
+    if let Some(place) = is_public.filter(|_| config.settings.tokens.is_empty()) {
+        let reason =
+            "others than this machine can reach it, so [http.tokens.NAME] must say who may; `cerbas token` makes one";
+        section.key_fault("listen", &format!("{place}: {reason}"));
+    }
+    config
+}
+
+fn token(name: &str, section: &mut Section<'_>) -> Option<Token> {
+    let hash = section.get("hash", |value| {
+        let text = value.text()?;
+        TokenHash::read(&text)
+            .ok_or_else(|| "expected sha256: and 64 digits, as `cerbas token` prints them".to_owned().into())
+    });
+    let mut token = Token { name: name.to_owned(), hash: TokenHash::of(""), user: None, source: None };
+    section.set_some("user", &mut token.user, Value::text);
+    section.set_some("source", &mut token.source, Value::text);
+    match hash {
+        Some(hash) => token.hash = hash,
+        None => {
+            if section.level("hash").is_none() {
+                section.fault("hash is missing; `cerbas token` makes a token and prints it");
+            }
+            return None;
+        }
+    }
+    Some(token)
+}
+
+fn origin(text: String) -> Fit<String> {
+    let rest = text.split_once("://").map(|(_, rest)| rest);
+    if text == "*" || rest.is_some_and(|rest| !rest.is_empty() && !rest.contains(['/', ' '])) {
+        return Ok(text);
+    }
+    Err(format!("expected origins such as https://app.example.org, found {text:?}").into())
+}

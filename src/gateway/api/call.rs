@@ -1,0 +1,194 @@
+//! Calls of functions.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::{Asking, Served, busy};
+use crate::broker::Stage;
+use crate::clock;
+use crate::gateway::args;
+use crate::gateway::desk::{Asked, Wait, Wants};
+use crate::gateway::door::HttpDoor;
+use crate::gateway::idempotency::{Found, Promise};
+use crate::gateway::response::Response;
+use crate::protocol::codec::{Unreadable, decode_answer, decode_request, encode_request};
+use crate::protocol::{Arguments, CallError, EVERYWHERE, Request, RequestId};
+
+/// How long the answer of a call that went by the queue may take, besides the time that it may wait there.
+const PATIENCE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+impl Asking<'_> {
+    /// `/api/FUNC`: the arguments are those of the query, and those of the body over them.
+    pub(super) fn call(self, func: &str) -> Result<Served, Response> {
+        let request = Request::new(self.id(), func, self.arguments()?);
+        self.send(request)
+    }
+
+    /// `/api/general`: `{"request": {...}}` with a request as it would stand in the queue.
+    pub(super) fn general(self) -> Result<Served, Response> {
+        let body = self.object()?;
+        let Some(request) = body.get("request").filter(|request| request.is_object()) else {
+            return Err(Response::error(400, "the body must be {\"request\": {\"func\": ..., \"args\": {...}}}"));
+        };
+        let request = self.read(request)?;
+        let id = self.id();
+        self.send(Request { id, ..request })
+    }
+
+    /// What the query says, and the body over it.
+    pub(super) fn arguments(&self) -> Result<Arguments, Response> {
+        let mut arguments = args::from_query(self.head.query());
+        arguments.extend(self.object()?);
+        Ok(arguments)
+    }
+
+    /// The body, which must be an object.
+    pub(super) fn object(&self) -> Result<Arguments, Response> {
+        let kind = self.head.header("content-type");
+        args::from_body(kind, self.body).map_err(|(status, reason)| Response::error(status, reason))
+    }
+
+    /// A request as it would stand in the queue.
+    pub(super) fn read(&self, request: &Value) -> Result<Request, Response> {
+        let json = serde_json::to_vec(request).expect("a value is JSON");
+        let refuse = |unreadable: Unreadable| Response::error(unreadable.error.status(), unreadable.reason);
+        let request = decode_request(&json, None, clock::now()).map_err(refuse)?;
+        if request.cron.is_some() || request.attempt > 0 {
+            return Err(Response::error(400, "cron, attempt: are set by cerbas only"));
+        }
+        Ok(request)
+    }
+
+    pub(super) fn id(&self) -> RequestId {
+        RequestId::Text(self.from.id.into())
+    }
+
+    /// `request` with what the connection says of it: who asks, and for how long.
+    pub(super) fn signed(&self, mut request: Request) -> Result<Request, Response> {
+        let agree = |sure: &Option<String>, said: Option<String>, error: CallError| match (sure, said) {
+            (Some(sure), Some(said)) if *sure != said => Err(Response::error(error.status(), error.to_string())),
+            (Some(sure), _) => Ok(Some(sure.clone())),
+            (None, said) => Ok(said),
+        };
+        request.user = agree(&self.identity.user, request.user, CallError::InvalidUser)?;
+        request.source = agree(&self.identity.source, request.source, CallError::InvalidSource)?
+            .or_else(|| Some(self.api.settings().source.clone()));
+        if let Some(timeout) = self.number("x-request-timeout")? {
+            let timeout = Duration::from_millis(timeout);
+            request.timeout = Some(request.timeout.map_or(timeout, |own| own.min(timeout)));
+        }
+        if let Some(deadline) = self.number("x-request-deadline")? {
+            request.deadline = Some(request.deadline.map_or(deadline, |own| own.min(deadline)));
+        }
+        Ok(request)
+    }
+
+    /// The value of a header that counts milliseconds.
+    fn number(&self, name: &str) -> Result<Option<u64>, Response> {
+        let Some(text) = self.head.header(name) else { return Ok(None) };
+        match text.parse() {
+            Ok(number) if number > 0 => Ok(Some(number)),
+            _ => Err(Response::error(400, format!("{name}: expected milliseconds, found {text:?}"))),
+        }
+    }
+
+    fn send(self, request: Request) -> Result<Served, Response> {
+        let mut request = self.signed(request)?;
+        let now = clock::now();
+        let latest = now + self.api.settings().limits.queue_timeout.as_millis() as u64;
+        let expires_at = request.expires_at.into_iter().chain(request.deadline).chain([latest]).min();
+        request.expires_at = expires_at;
+        let promise = match self.promise(&request)? {
+            Ok(promise) => promise,
+            Err(answered) => return Ok(Served::Now(answered)),
+        };
+        if self.needs_others(&request) {
+            return self.send_by_queue(&request, promise);
+        }
+        let place = self.place()?;
+        let services = self.services();
+        let may_run_again = {
+            let rules = services.dispatcher.rules();
+            let count = rules.functions.get(&request.func).map_or(0, |function| function.terms.retries.count);
+            request.retries.unwrap_or(count) > 0
+        };
+        let also = promise.map(|promise| -> Box<dyn FnOnce(&Arc<_>) + Send> {
+            Box::new(move |answer| promise.keep(answer, Instant::now()))
+        });
+        let door = HttpDoor {
+            mailbox: Arc::clone(&services.mailbox),
+            to: self.from.to,
+            serial: self.from.serial,
+            was_told: false,
+            request: may_run_again.then(|| Arc::new(request.clone())),
+            place,
+            also,
+        };
+        services.dispatcher.dispatch(request, Box::new(door));
+        Ok(Served::Later)
+    }
+
+    /// The promise of a call that has an `Idempotency-Key`; the inner error is the answer that it has already.
+    #[allow(clippy::type_complexity)]
+    fn promise(&self, request: &Request) -> Result<Result<Option<Promise>, Response>, Response> {
+        let Some(key) = self.head.header("idempotency-key").filter(|_| self.head.method == "POST") else {
+            return Ok(Ok(None));
+        };
+        if key.is_empty() || key.len() > 255 {
+            return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
+        }
+        let mut hasher = DefaultHasher::new();
+        serde_json::to_string(&request.args).expect("arguments are JSON").hash(&mut hasher);
+        let who = self.identity.token.clone().or_else(|| request.user.clone());
+        let key = (who, request.func.clone(), key.to_owned());
+        match self.services().kept.begin(key, hasher.finish(), Instant::now()) {
+            Found::New(promise) => Ok(Ok(Some(promise))),
+            Found::Answered(answer) => Ok(Err(Response::answer(answer).with("Idempotency-Replayed", "true"))),
+            Found::Running => Err(Response::error(409, "the first call under this idempotency-key still runs")),
+            Found::Different => Err(Response::error(422, "this idempotency-key was used with other arguments")),
+        }
+    }
+
+    /// Whether what `request` needs has to be agreed on with other daemons, who look into the queue only.
+    fn needs_others(&self, request: &Request) -> bool {
+        let is_elsewhere = request.node.as_deref().is_some_and(|node| node != EVERYWHERE);
+        if is_elsewhere || request.unique.is_some() || request.not_before.is_some() {
+            return true;
+        }
+        let rules = self.services().dispatcher.rules();
+        rules.functions.need_arrangement()
+            && rules
+                .functions
+                .get(&request.func)
+                .is_some_and(|function| function.terms.unique.is_some() || function.terms.cluster_concurrency.is_some())
+    }
+
+    /// Lets it go the way of all requests, through the queue, and waits for its answer there.
+    fn send_by_queue(&self, request: &Request, promise: Option<Promise>) -> Result<Served, Response> {
+        // The client may give two requests the same id; in the queue each needs its own.
+        let id = RequestId::random();
+        let element = encode_request(&Request { id: id.clone(), is_tracked: true, ..request.clone() }, clock::now());
+        let promise = std::cell::RefCell::new(promise);
+        self.ask(Box::new(move |post| {
+            post.submit(None, &element, &id, PATIENCE).map_err(|error| error.to_string())?;
+            let answer = move |stage: &Stage| match stage {
+                Stage::Done(json) => {
+                    let Some(answer) = decode_answer(json) else {
+                        return Response::error(500, "the answer cannot be read");
+                    };
+                    if let Some(promise) = promise.take() {
+                        promise.keep(&answer, Instant::now());
+                    }
+                    Response::answer(answer)
+                }
+                Stage::Unknown => Response::error(500, CallError::Lost.to_string()),
+                Stage::Accepted | Stage::Pending => busy("the daemon stops before the answer is there"),
+            };
+            let until = Instant::now() + PATIENCE;
+            Ok(Asked::Wait(Wait { id, until, wants: Wants::Verdict, answer: Box::new(answer) }))
+        }))
+    }
+}

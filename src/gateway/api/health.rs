@@ -1,0 +1,52 @@
+//! Whether the daemon lives, and whether it can do its work.
+
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use super::Api;
+use crate::gateway::response::{Body, Response};
+
+/// When the thread of the gateway last went round.
+pub(in crate::gateway) struct Progress(Mutex<Instant>);
+
+/// It goes round at least so often, also when nothing happens.
+pub(in crate::gateway) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+impl Progress {
+    pub(in crate::gateway) fn new(now: Instant) -> Self {
+        Progress(Mutex::new(now))
+    }
+
+    pub(in crate::gateway) fn note(&self, now: Instant) {
+        *self.0.lock().expect("nothing panics under this lock") = now;
+    }
+
+    fn age(&self) -> Duration {
+        self.0.lock().expect("nothing panics under this lock").elapsed()
+    }
+}
+
+impl Api {
+    /// Who can answer this lives; the rest is for [`Api::ready`].
+    pub(super) fn live(&self) -> Response {
+        let turned = self.services.progress.age().as_millis() as u64;
+        Response::value(200, json!({"status": "ok", "turned_ms": turned}))
+    }
+
+    /// Whether requests should be sent here, and if not, why.
+    pub(super) fn ready(&self) -> Response {
+        let reasons = (self.services.faults)();
+        if reasons.is_empty() {
+            return Response::value(200, json!({"status": "ok"}));
+        }
+        Response::value(503, json!({"status": "error", "data": reasons.join("; "), "reasons": reasons}))
+    }
+
+    pub(super) fn metrics(&self) -> Response {
+        let text = (self.services.metrics)();
+        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+        Response::new(200, Body::Bytes(kind, text.into_bytes().into()))
+    }
+}

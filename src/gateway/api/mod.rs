@@ -1,0 +1,237 @@
+//! What the gateway answers itself: calls, work, status, health.
+
+mod call;
+mod health;
+mod route;
+mod work;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use self::route::{Method, Route};
+use super::access::{self, Identity, Site};
+use super::desk::{Ask, Caller, Desk};
+use super::door::Place;
+use super::idempotency::Kept;
+use super::mailbox::Mailbox;
+use super::response::Response;
+use super::settings::Settings;
+use super::slots::Token;
+use super::wire::RequestHead;
+use crate::dispatch::Dispatcher;
+use crate::protocol::RequestId;
+
+pub(super) use self::health::{LONGEST_WAIT, Progress};
+pub use self::route::RESERVED;
+
+/// What the gateway needs of the daemon, the same over all reloads.
+pub(super) struct Services {
+    pub(super) dispatcher: Arc<Dispatcher>,
+    pub(super) mailbox: Arc<Mailbox>,
+    pub(super) desk: Desk,
+    pub(super) kept: Arc<Kept>,
+    /// How many calls wait for their answer.
+    pub(super) waiting: Arc<AtomicUsize>,
+    pub(super) ids: Ids,
+    /// Why the daemon cannot do its work at this moment.
+    pub(super) faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(super) progress: Arc<Progress>,
+    pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+/// Answers requests as the settings say.
+pub(super) struct Api {
+    settings: Arc<Settings>,
+    services: Arc<Services>,
+}
+
+/// What is done with a request whose head is there.
+pub(super) enum Plan {
+    /// It is answered, whatever its body is.
+    Answer(Response),
+    /// Its body is read, up to so many bytes, and then it is served.
+    Collect(usize),
+}
+
+/// Where a request came from.
+#[derive(Clone, Copy)]
+pub(super) struct From<'a> {
+    /// The connection.
+    pub(super) to: Token,
+    /// Which of its requests it is.
+    pub(super) serial: u32,
+    /// By which it can be found.
+    pub(super) id: &'a str,
+}
+
+/// What was done with a request.
+pub(super) enum Served {
+    /// This is the answer.
+    Now(Response),
+    /// It comes by the mailbox.
+    Later,
+}
+
+/// Ids of requests: what no other start of a daemon has, and a number.
+pub(super) struct Ids {
+    prefix: String,
+    next: AtomicU64,
+}
+
+impl Ids {
+    pub(super) fn new() -> Self {
+        let prefix = RequestId::random().to_string();
+        Ids { prefix: prefix.split('-').next().unwrap_or_default().to_owned(), next: AtomicU64::new(1) }
+    }
+
+    fn next(&self) -> Box<str> {
+        format!("{}-{:x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed)).into()
+    }
+}
+
+/// So long may an id be that a client gives its request.
+const MOST_ID: usize = 128;
+
+impl Api {
+    pub(super) fn new(settings: Arc<Settings>, services: Arc<Services>) -> Self {
+        Api { settings, services }
+    }
+
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    pub(super) fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// By which the request can be found: what the client says, or one of our own.
+    pub(super) fn request_id(&self, head: &RequestHead<'_>) -> Box<str> {
+        let given = head.header("x-request-id").filter(|id| id.len() <= MOST_ID);
+        match given.and_then(RequestId::from_text) {
+            Some(RequestId::Text(id)) => id,
+            _ => self.services.ids.next(),
+        }
+    }
+
+    /// The origin of the page that asks, if it may read the answer.
+    pub(super) fn allowed_origin<'a>(&self, head: &RequestHead<'a>) -> Option<&'a str> {
+        if self.settings.origins.is_empty() {
+            return None;
+        }
+        head.header("origin").filter(|origin| access::is_listed(&self.settings.origins, origin))
+    }
+
+    /// What is done with a request before its body is there.
+    pub(super) fn plan(&self, head: &RequestHead<'_>) -> Plan {
+        let route = Route::of(head.path());
+        // Whoever looks after the machine has no token.
+        match route {
+            Some(Route::Live) => return Plan::Answer(self.live()),
+            Some(Route::Ready) => return Plan::Answer(self.ready()),
+            _ => {}
+        }
+        if let Err(response) = self.admit(head) {
+            return Plan::Answer(response);
+        }
+        let Some(route) = route else { return Plan::Answer(Response::error(404, "nothing is here")) };
+        match Method::of(head.method) {
+            Some(Method::Options) => Plan::Answer(self.options(head, &route)),
+            Some(method) if route.methods().contains(&method) => Plan::Collect(self.settings.limits.max_request),
+            _ => Plan::Answer(Response::error(405, "the method is not one of Allow").with("Allow", route.allow())),
+        }
+    }
+
+    /// Serves a request whose body is there.
+    pub(super) fn serve(&self, head: &RequestHead<'_>, body: &[u8], from: From<'_>) -> Served {
+        let identity = match self.admit(head) {
+            Ok(identity) => identity,
+            Err(response) => return Served::Now(response),
+        };
+        let asking = Asking { api: self, head, body, identity, from };
+        let served = match Route::of(head.path()) {
+            Some(Route::Call(func)) => asking.call(&func),
+            Some(Route::General) => asking.general(),
+            Some(Route::Work) => asking.work(),
+            Some(Route::Status(id)) => asking.status(&id),
+            Some(Route::Nodes) => asking.nodes(),
+            Some(Route::Metrics) => Ok(Served::Now(self.metrics())),
+            Some(Route::Root) => Ok(Served::Now(Response::text(200, "OK\n"))),
+            Some(Route::Live | Route::Ready) | None => Err(Response::error(404, "nothing is here")),
+        };
+        served.unwrap_or_else(Served::Now)
+    }
+
+    /// Who asks; the error is the answer to somebody who may not.
+    fn admit(&self, head: &RequestHead<'_>) -> Result<Identity, Response> {
+        let settings = &self.settings;
+        let host = head.host.unwrap_or_default();
+        // With tokens a page of another name has none to send.
+        if settings.tokens.is_empty() && !access::is_own_host(host, &settings.hosts) {
+            let reason = "this gateway is not called so; hosts in [http] can name it";
+            return Err(Response::error(421, format!("{host}: {reason}")));
+        }
+        let site = Site { origin: head.header("origin"), fetch_site: head.header("sec-fetch-site"), host: head.host };
+        if site.is_foreign(&settings.origins) {
+            let reason = "pages of this origin may not ask; origins in [http] can name it";
+            return Err(Response::error(403, format!("{}: {reason}", site.origin.unwrap_or("another site"))));
+        }
+        if head.method == "OPTIONS" {
+            // A browser asks without a token what it may ask with one.
+            return Ok(Identity::default());
+        }
+        access::identify(&settings.tokens, head.header("authorization")).ok_or_else(|| {
+            let reason = "a token is needed: Authorization: Bearer TOKEN";
+            Response::error(401, reason).with("WWW-Authenticate", "Bearer realm=\"cerbas\", Basic realm=\"cerbas\"")
+        })
+    }
+
+    fn options(&self, head: &RequestHead<'_>, route: &Route) -> Response {
+        let allow = route.allow();
+        let response = Response::new(204, super::response::Body::Empty).with("Allow", allow.clone());
+        if self.allowed_origin(head).is_none() || head.header("access-control-request-method").is_none() {
+            return response;
+        }
+        response
+            .with("Access-Control-Allow-Methods", allow)
+            .with(
+                "Access-Control-Allow-Headers",
+                "Authorization, Content-Type, Idempotency-Key, X-Request-Id, X-Request-Timeout, X-Request-Deadline",
+            )
+            .with("Access-Control-Max-Age", "600")
+    }
+}
+
+/// One request that is served.
+struct Asking<'a> {
+    api: &'a Api,
+    head: &'a RequestHead<'a>,
+    body: &'a [u8],
+    identity: Identity,
+    from: From<'a>,
+}
+
+impl Asking<'_> {
+    fn services(&self) -> &Services {
+        &self.api.services
+    }
+
+    /// A place among those that wait for an answer.
+    fn place(&self) -> Result<Place, Response> {
+        Place::take(&self.services().waiting, self.api.settings.limits.max_calls)
+            .ok_or_else(|| busy("too many calls wait already"))
+    }
+
+    /// Lets somebody ask the broker.
+    fn ask(&self, ask: Ask) -> Result<Served, Response> {
+        let caller = Caller { to: self.from.to, serial: self.from.serial, place: self.place()? };
+        match self.services().desk.ask(caller, ask) {
+            Some(()) => Ok(Served::Later),
+            None => Err(busy("too many requests wait for the queue")),
+        }
+    }
+}
+
+fn busy(reason: &str) -> Response {
+    Response::error(503, reason).with("Retry-After", "1")
+}

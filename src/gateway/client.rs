@@ -1,0 +1,434 @@
+//! A connection of a client, from its first byte to its last.
+//!
+//! Requests on one connection are answered one after the other, in their order; what a client sends ahead waits in the socket.
+
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use super::api::{Api, From, Plan, Served};
+use super::log::Logged;
+use super::poller::Ready;
+use super::response::{Envelope, Format, Response};
+use super::slots::Token;
+use super::stream::{Stream, Wire};
+use super::wire::{Broken, End, Framing, Length, MAX_HEAD, RequestHead, find_end};
+
+/// While so many bytes of answers wait to be taken, no more requests are read.
+const MOST_OUTPUT: usize = 64 * 1024;
+
+/// So many bytes are read ahead at once.
+const MOST_INPUT: usize = 64 * 1024;
+
+/// So many steps one connection may go before the others have their turn.
+const MOST_STEPS: usize = 64;
+
+/// So many empty lines may stand before a request (RFC 9112, 2.2).
+const MOST_EMPTY_LINES: u8 = 4;
+
+/// How long what a client still sends is read and dropped after our last word, so that it can read that (RFC 9112, 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+
+/// What does not change while connections are looked at.
+pub(super) struct World<'a> {
+    pub(super) api: &'a Api,
+    pub(super) now: Instant,
+    /// Now, as HTTP writes it.
+    pub(super) date: &'a str,
+    /// The gateway closes: each answer is the last one on its connection.
+    pub(super) is_closing: bool,
+}
+
+/// What follows on a look at a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Next {
+    /// Nothing, until its socket or its deadline says more.
+    Wait,
+    /// It has more to do, after the others.
+    Again,
+    /// It is over.
+    Gone,
+}
+
+/// A connection of a client.
+pub(super) struct Client {
+    wire: Wire,
+    token: Token,
+    peer: Option<IpAddr>,
+    phase: Phase,
+    /// So many bytes of the head that comes have been looked at.
+    seen: usize,
+    empty_lines: u8,
+    /// Which request this is on the connection.
+    serial: u32,
+    /// When the phase began, or something last went out.
+    since: Instant,
+    /// When it has to be looked at, whatever happens.
+    deadline: Option<Instant>,
+    timer: Option<Instant>,
+    current: Current,
+}
+
+enum Phase {
+    /// A request may come; what has come of its head waits.
+    Head,
+    /// The head is there, its body comes.
+    Body(Box<Incoming>),
+    /// Somebody else has to answer.
+    Waiting,
+    /// The last answer goes out.
+    Closing,
+    /// It is out; what still comes is dropped.
+    Lingering,
+}
+
+/// A request whose body comes.
+struct Incoming {
+    head: Vec<u8>,
+    framing: Framing,
+    data: Vec<u8>,
+    limit: usize,
+}
+
+/// What has to be known of a request when it is answered.
+#[derive(Default)]
+struct Current {
+    format: Format,
+    is_to_head: bool,
+    keeps_alive: bool,
+    is_old: bool,
+    request_id: Option<Box<str>>,
+    logged: Option<Box<Logged>>,
+}
+
+/// How one step ended.
+enum Step {
+    Again,
+    Wait,
+    Gone,
+}
+
+impl Client {
+    pub(super) fn new(stream: Stream, token: Token, peer: Option<IpAddr>, now: Instant) -> Self {
+        Client {
+            wire: Wire::new(stream),
+            token,
+            peer,
+            phase: Phase::Head,
+            seen: 0,
+            empty_lines: 0,
+            serial: 0,
+            since: now,
+            deadline: None,
+            timer: None,
+            current: Current::default(),
+        }
+    }
+
+    pub(super) fn peer(&self) -> Option<IpAddr> {
+        self.peer
+    }
+
+    pub(super) fn stream(&self) -> &Stream {
+        self.wire.stream()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// When it stands among the timers.
+    pub(super) fn timer(&self) -> Option<Instant> {
+        self.timer
+    }
+
+    pub(super) fn set_timer(&mut self, at: Option<Instant>) {
+        self.timer = at;
+    }
+
+    pub(super) fn note(&mut self, ready: Ready) {
+        self.wire.note(ready);
+    }
+
+    /// Sends `response` and closes, without a request.
+    pub(super) fn turn_away(&mut self, response: &Response, world: &World<'_>) -> Next {
+        self.current = Current::default();
+        self.respond(response, world);
+        self.drive(world)
+    }
+
+    /// The answer to the request `serial`, if it still waits for one.
+    pub(super) fn answer(&mut self, serial: u32, response: &Response, world: &World<'_>) {
+        if serial == self.serial && matches!(self.phase, Phase::Waiting) {
+            self.respond(response, world);
+        }
+    }
+
+    /// Goes on as far as it can.
+    pub(super) fn drive(&mut self, world: &World<'_>) -> Next {
+        for _ in 0..MOST_STEPS {
+            if self.wire.flush() {
+                self.since = world.now;
+            }
+            if self.wire.broken().is_some() {
+                return Next::Gone;
+            }
+            let step = match self.phase {
+                Phase::Head => self.read_head(world),
+                Phase::Body(_) => self.read_body(world),
+                Phase::Waiting => self.wait_for_answer(world),
+                Phase::Closing => self.close(world),
+                Phase::Lingering => self.linger(),
+            };
+            match step {
+                Step::Again => {}
+                Step::Wait => {
+                    self.wire.release();
+                    return Next::Wait;
+                }
+                Step::Gone => return Next::Gone,
+            }
+        }
+        Next::Again
+    }
+
+    /// The deadline has passed.
+    pub(super) fn expire(&mut self, world: &World<'_>) -> Next {
+        if !self.wire.output.is_empty() {
+            // It takes nothing.
+            return Next::Gone;
+        }
+        match self.phase {
+            Phase::Head if self.wire.input.is_empty() => Next::Gone,
+            Phase::Head | Phase::Body(_) => {
+                self.refuse(Broken { status: 408, reason: "the request did not come in time" }, world);
+                self.drive(world)
+            }
+            Phase::Waiting => Next::Wait,
+            Phase::Closing | Phase::Lingering => Next::Gone,
+        }
+    }
+
+    fn read_head(&mut self, world: &World<'_>) -> Step {
+        let limits = &world.api.settings().limits;
+        if self.wire.output.len() > MOST_OUTPUT {
+            self.deadline = Some(self.since + limits.write_timeout);
+            return Step::Wait;
+        }
+        while self.seen == 0 && self.wire.input.data().starts_with(b"\r\n") {
+            self.empty_lines += 1;
+            if self.empty_lines > MOST_EMPTY_LINES {
+                return self
+                    .refuse(Broken { status: 400, reason: "there are empty lines instead of a request" }, world);
+            }
+            self.wire.input.consume(2);
+        }
+        let was_empty = self.wire.input.is_empty();
+        match find_end(self.wire.input.data(), self.seen) {
+            Err(broken) => self.refuse(broken, world),
+            Ok(End::At(length)) => self.begin(length, world),
+            Ok(End::Later(seen)) => {
+                // A lone CR may be the first half of an empty line.
+                self.seen = if self.wire.input.data() == b"\r" { 0 } else { seen };
+                if self.wire.fill(MAX_HEAD + 1) {
+                    if was_empty {
+                        self.since = world.now;
+                    }
+                    return Step::Again;
+                }
+                if self.wire.has_ended() {
+                    return if self.wire.output.is_empty() { Step::Gone } else { self.be_last() };
+                }
+                if was_empty && world.is_closing && self.wire.output.is_empty() {
+                    return Step::Gone;
+                }
+                let patience = match (self.wire.output.is_empty(), was_empty) {
+                    (false, _) => limits.write_timeout,
+                    (true, true) => limits.idle_timeout,
+                    (true, false) => limits.head_timeout,
+                };
+                self.deadline = Some(self.since + patience);
+                Step::Wait
+            }
+        }
+    }
+
+    /// A head is there, `length` bytes long.
+    fn begin(&mut self, length: usize, world: &World<'_>) -> Step {
+        (self.seen, self.empty_lines) = (0, 0);
+        self.serial = self.serial.wrapping_add(1);
+        let head = match RequestHead::read(&self.wire.input.data()[..length]) {
+            Ok(head) => head,
+            Err(broken) => return self.refuse(broken, world),
+        };
+        self.current = Current::of(&head, self.peer, world);
+        let from = self.current.from(self.token, self.serial);
+        let served = match world.api.plan(&head) {
+            Plan::Answer(response) => {
+                // Who is refused may go on sending; nobody would read it.
+                self.current.keeps_alive &= head.length == Length::Known(0);
+                Served::Now(response)
+            }
+            Plan::Collect(limit) => match head.length {
+                Length::Known(0) => world.api.serve(&head, &[], from),
+                Length::Known(size) if size > limit as u64 => {
+                    self.current.keeps_alive = false;
+                    Served::Now(too_large(limit))
+                }
+                size => {
+                    let is_asked = head.expects_continue && self.wire.input.len() == length;
+                    let head = self.wire.input.data()[..length].to_vec();
+                    let framing = Framing::new(size);
+                    self.phase = Phase::Body(Box::new(Incoming { head, framing, data: Vec::new(), limit }));
+                    self.wire.input.consume(length);
+                    self.since = world.now;
+                    if is_asked {
+                        self.wire.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
+                    }
+                    return Step::Again;
+                }
+            },
+        };
+        self.wire.input.consume(length);
+        self.settle(served, world)
+    }
+
+    fn read_body(&mut self, world: &World<'_>) -> Step {
+        let Phase::Body(incoming) = &mut self.phase else { return Step::Again };
+        loop {
+            let step = match incoming.framing.step(self.wire.input.data()) {
+                Ok(step) => step,
+                Err(reason) => return self.refuse(Broken { status: 400, reason }, world),
+            };
+            let Some(data) = self.wire.input.data().get(step.framing..step.framing + step.data) else { break };
+            if incoming.data.len() + data.len() > incoming.limit {
+                let response = too_large(incoming.limit);
+                self.current.keeps_alive = false;
+                return self.settle(Served::Now(response), world);
+            }
+            incoming.data.extend_from_slice(data);
+            self.wire.input.consume(step.framing + step.data);
+            if step.is_last {
+                let served = match RequestHead::read(&incoming.head) {
+                    Ok(head) => world.api.serve(&head, &incoming.data, self.current.from(self.token, self.serial)),
+                    Err(broken) => Served::Now(Response::error(broken.status, broken.reason)),
+                };
+                return self.settle(served, world);
+            }
+            if self.wire.input.is_empty() {
+                break;
+            }
+        }
+        if self.wire.fill(MOST_INPUT) {
+            return Step::Again;
+        }
+        if self.wire.has_ended() {
+            return Step::Gone;
+        }
+        self.deadline = Some(self.since + world.api.settings().limits.body_timeout);
+        Step::Wait
+    }
+
+    fn settle(&mut self, served: Served, world: &World<'_>) -> Step {
+        match served {
+            Served::Now(response) => {
+                self.respond(&response, world);
+                Step::Again
+            }
+            Served::Later => {
+                self.phase = Phase::Waiting;
+                Step::Again
+            }
+        }
+    }
+
+    fn wait_for_answer(&mut self, world: &World<'_>) -> Step {
+        let is_taken = self.wire.output.is_empty();
+        self.deadline = (!is_taken).then(|| self.since + world.api.settings().limits.write_timeout);
+        Step::Wait
+    }
+
+    /// Refuses what cannot be read, and closes: where the next request begins is not known.
+    fn refuse(&mut self, broken: Broken, world: &World<'_>) -> Step {
+        if matches!(self.phase, Phase::Head) {
+            self.serial = self.serial.wrapping_add(1);
+            self.current = Current { logged: Logged::unreadable(self.peer, world), ..Current::default() };
+        }
+        self.current.keeps_alive = false;
+        self.respond(&Response::error(broken.status, broken.reason), world);
+        Step::Again
+    }
+
+    fn respond(&mut self, response: &Response, world: &World<'_>) {
+        let Current { format, is_to_head, keeps_alive, is_old, ref request_id, .. } = self.current;
+        let keeps_alive = keeps_alive && !world.is_closing;
+        let request_id = request_id.as_deref();
+        let envelope = Envelope { format, is_to_head, keeps_alive, is_old, request_id, date: world.date };
+        if self.wire.output.is_empty() {
+            self.since = world.now;
+        }
+        let before = self.wire.output.len();
+        response.write(&envelope, &mut self.wire.output);
+        if let Some(logged) = self.current.logged.take() {
+            logged.write(response.status, self.wire.output.len() - before, request_id, world);
+        }
+        if keeps_alive {
+            (self.phase, self.seen) = (Phase::Head, 0);
+        } else {
+            self.be_last();
+        }
+    }
+
+    fn be_last(&mut self) -> Step {
+        self.phase = Phase::Closing;
+        Step::Again
+    }
+
+    fn close(&mut self, world: &World<'_>) -> Step {
+        if !self.wire.output.is_empty() {
+            self.deadline = Some(self.since + world.api.settings().limits.write_timeout);
+            return Step::Wait;
+        }
+        self.wire.finish();
+        self.deadline = Some(world.now + LINGER);
+        self.phase = Phase::Lingering;
+        Step::Again
+    }
+
+    fn linger(&mut self) -> Step {
+        self.wire.input.consume(self.wire.input.len());
+        if self.wire.fill(MOST_INPUT) {
+            Step::Again
+        } else if self.wire.has_ended() {
+            Step::Gone
+        } else {
+            Step::Wait
+        }
+    }
+}
+
+impl Current {
+    fn of(head: &RequestHead<'_>, peer: Option<IpAddr>, world: &World<'_>) -> Self {
+        let accept = head.header("accept").unwrap_or_default();
+        let is_packed = ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"]
+            .into_iter()
+            .any(|kind| accept.contains(kind));
+        Current {
+            format: if is_packed { Format::MessagePack } else { Format::Json },
+            is_to_head: head.method == "HEAD",
+            keeps_alive: head.keeps_alive,
+            is_old: head.is_old,
+            request_id: Some(world.api.request_id(head)),
+            logged: Logged::of(head, peer, world),
+        }
+    }
+}
+
+impl Current {
+    fn from(&self, to: Token, serial: u32) -> From<'_> {
+        From { to, serial, id: self.request_id.as_deref().unwrap_or_default() }
+    }
+}
+
+fn too_large(limit: usize) -> Response {
+    Response::error(413, format!("the body has more than {limit} bytes"))
+}

@@ -1,0 +1,393 @@
+//! The thread that owns all connections: it waits for them, reads and writes, and hands out whole requests.
+//!
+//! Invariants:
+//! * Nothing here blocks. What may take long (a function, the broker, a name to be looked up) is done elsewhere, and comes back by the
+//!   mailbox.
+//! * No client holds up another: each goes a few steps at a time, and has a deadline for whatever it does.
+//! * Running out of descriptors or memory for one connection ends that connection, never the loop.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap};
+use std::io::{self, ErrorKind};
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp;
+use jiff::fmt::rfc2822::DateTimePrinter;
+
+use super::api::{Api, LONGEST_WAIT, Services};
+use super::client::{Client, Next, World};
+use super::listen::Listener;
+use super::mailbox::{Mail, Rerun};
+use super::poller::{Events, Poller, Ready};
+use super::response::Response;
+use super::settings::Settings;
+use super::slots::{Slots, Token};
+use super::stream::Stream;
+use super::timers::Timers;
+use crate::clock;
+use crate::protocol::CallError;
+
+/// So many connections are taken at once, before those that are there have their turn.
+const MOST_ACCEPTED: usize = 64;
+
+/// While the system has no more descriptors, none are taken for so long.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// So many connections beyond the limit are told that there are too many; more are closed without a word.
+const MOST_TURNED_AWAY: usize = 64;
+
+/// The tokens of listeners count down from here.
+const LISTENERS: u64 = u64::MAX - 1;
+
+/// What others tell the thread.
+#[derive(Default)]
+pub(super) struct Orders(Mutex<Pending>);
+
+#[derive(Default)]
+struct Pending {
+    settings: Option<Arc<Settings>>,
+    /// No more connections; each answer is the last one.
+    is_closing: bool,
+    /// All that is left by then goes.
+    ends_at: Option<Instant>,
+}
+
+impl Orders {
+    pub(super) fn reconfigure(&self, settings: Arc<Settings>) {
+        self.pending().settings = Some(settings);
+    }
+
+    pub(super) fn close(&self) {
+        self.pending().is_closing = true;
+    }
+
+    pub(super) fn end(&self, at: Instant) {
+        self.pending().ends_at = Some(at);
+    }
+
+    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
+        self.0.lock().expect("nothing panics under this lock")
+    }
+}
+
+/// What the thread has.
+pub(super) struct Front {
+    poller: Poller,
+    api: Api,
+    orders: Arc<Orders>,
+    listeners: Vec<Listener>,
+    clients: Slots<Client>,
+    per_address: HashMap<IpAddr, usize>,
+    timers: Timers,
+    /// Those that have more to do.
+    ready: Vec<Token>,
+    /// Calls that run again, by when.
+    reruns: BinaryHeap<Reverse<(u64, u64)>>,
+    rerun: HashMap<u64, Box<Rerun>>,
+    next_rerun: u64,
+    date: Date,
+    /// Connections are not taken before then.
+    accepts_at: Option<Instant>,
+    is_closing: bool,
+}
+
+impl Front {
+    pub(super) fn new(
+        poller: Poller,
+        listeners: Vec<Listener>,
+        settings: Arc<Settings>,
+        services: Arc<Services>,
+        orders: Arc<Orders>,
+    ) -> io::Result<Self> {
+        for (number, listener) in listeners.iter().enumerate() {
+            poller.add_listener(listener, LISTENERS - number as u64)?;
+        }
+        Ok(Front {
+            poller,
+            api: Api::new(settings, services),
+            orders,
+            listeners,
+            clients: Slots::new(),
+            per_address: HashMap::new(),
+            timers: Timers::default(),
+            ready: Vec::new(),
+            reruns: BinaryHeap::new(),
+            rerun: HashMap::new(),
+            next_rerun: 0,
+            date: Date::default(),
+            accepts_at: None,
+            is_closing: false,
+        })
+    }
+
+    /// The loop; it ends when it is told to.
+    pub(super) fn run(mut self) {
+        let mut events = Events::new();
+        let mut told: Vec<(u64, Ready)> = Vec::new();
+        let mut mails: Vec<Mail> = Vec::new();
+        loop {
+            let patience = self.patience();
+            let mailbox = Arc::clone(&self.api.services().mailbox);
+            let waited = self.poller.wait(
+                &mut events,
+                Some(patience),
+                || !mailbox.is_empty(),
+                |token, ready| told.push((token, ready)),
+            );
+            if let Err(error) = waited {
+                log::error!("http: cannot wait for connections: {error}");
+                std::thread::sleep(ACCEPT_PAUSE);
+            }
+            let now = Instant::now();
+            self.date.update();
+            self.api.services().progress.note(now);
+            if self.obey(now) {
+                break;
+            }
+            let mut is_called = false;
+            for (token, ready) in told.drain(..) {
+                if token > LISTENERS - self.listeners.len() as u64 {
+                    is_called = true;
+                } else {
+                    self.on_ready(Token(token), ready, now);
+                }
+            }
+            for token in std::mem::take(&mut self.ready) {
+                self.drive(token, now);
+            }
+            if is_called {
+                self.accept(now);
+            }
+            mailbox.take(&mut mails);
+            for mail in mails.drain(..) {
+                self.receive(mail, now);
+            }
+            self.expire(now);
+            self.run_again();
+        }
+        self.give_up();
+    }
+
+    /// How long nothing has to be done.
+    fn patience(&self) -> Duration {
+        if !self.ready.is_empty() {
+            return Duration::ZERO;
+        }
+        let now = Instant::now();
+        let due = [self.timers.next(), self.accepts_at].into_iter().flatten().min();
+        let patience = due.map_or(LONGEST_WAIT, |due| due.saturating_duration_since(now));
+        let again = self.reruns.peek().map(|Reverse((due, _))| Duration::from_millis(due.saturating_sub(clock::now())));
+        patience.min(again.unwrap_or(LONGEST_WAIT)).min(LONGEST_WAIT)
+    }
+
+    /// Does what others have told; whether that is to end.
+    fn obey(&mut self, now: Instant) -> bool {
+        let orders = Arc::clone(&self.orders);
+        let (settings, is_closing, ends_at) = {
+            let mut pending = orders.pending();
+            (pending.settings.take(), pending.is_closing, pending.ends_at)
+        };
+        if let Some(settings) = settings {
+            self.api = Api::new(settings, Arc::clone(self.api.services()));
+        }
+        if is_closing && !self.is_closing {
+            self.is_closing = true;
+            for listener in self.listeners.drain(..) {
+                let _closed_with_it = self.poller.remove(&listener);
+            }
+            self.ready.extend(self.clients.tokens());
+        }
+        ends_at.is_some_and(|at| now >= at || self.clients.len() == 0)
+    }
+
+    fn on_ready(&mut self, token: Token, ready: Ready, now: Instant) {
+        if let Some(client) = self.clients.get_mut(token) {
+            client.note(ready);
+            self.drive(token, now);
+        }
+    }
+
+    fn drive(&mut self, token: Token, now: Instant) {
+        self.with(token, now, |client, world| client.drive(world));
+    }
+
+    /// Lets `work` be done with a connection, and sees to what follows.
+    fn with(&mut self, token: Token, now: Instant, work: impl FnOnce(&mut Client, &World<'_>) -> Next) {
+        let Some(client) = self.clients.get_mut(token) else { return };
+        let world = World { api: &self.api, now, date: &self.date.text, is_closing: self.is_closing };
+        let before = client.timer();
+        match work(client, &world) {
+            Next::Wait => {}
+            Next::Again => self.ready.push(token),
+            Next::Gone => return self.remove(token),
+        }
+        // It stands among the timers already, at a time that is not later.
+        if let Some(deadline) = client.deadline()
+            && before.is_none_or(|before| deadline < before)
+        {
+            client.set_timer(Some(deadline));
+            self.timers.add(deadline, token.0);
+        }
+    }
+
+    fn remove(&mut self, token: Token) {
+        let Some(client) = self.clients.remove(token) else { return };
+        if let Some(address) = client.peer()
+            && let Some(count) = self.per_address.get_mut(&address)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.per_address.remove(&address);
+            }
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        let mut room = MOST_ACCEPTED;
+        for at in 0..self.listeners.len() {
+            while room > 0 {
+                match self.listeners[at].accept() {
+                    Ok((stream, peer)) => {
+                        room -= 1;
+                        self.welcome(stream, peer, now);
+                    }
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                    Err(error) if is_of_the_client(&error) => {}
+                    Err(error) => return self.pause_accepting(&error, now),
+                }
+            }
+        }
+    }
+
+    /// The system cannot take more. Those who wait stay in its queue.
+    fn pause_accepting(&mut self, error: &io::Error, now: Instant) {
+        log::error!("http: no connections are taken for a moment: {error}");
+        for listener in &self.listeners {
+            let _not_told_then = self.poller.remove(listener);
+        }
+        self.accepts_at = Some(now + ACCEPT_PAUSE);
+    }
+
+    fn accept_again(&mut self) {
+        self.accepts_at = None;
+        for (number, listener) in self.listeners.iter().enumerate() {
+            if let Err(error) = self.poller.add_listener(listener, LISTENERS - number as u64) {
+                log::error!("http: {} is not listened to any more: {error}", listener.shown());
+            }
+        }
+    }
+
+    fn welcome(&mut self, stream: Stream, peer: Option<IpAddr>, now: Instant) {
+        let limits = &self.api.settings().limits;
+        let count = peer.map_or(0, |peer| self.per_address.get(&peer).copied().unwrap_or(0));
+        let is_full = self.clients.len() >= limits.max_connections;
+        let is_refused = is_full || count >= limits.max_per_address;
+        if self.clients.len() >= limits.max_connections + MOST_TURNED_AWAY {
+            return;
+        }
+        let token = self.clients.insert_with(|token| Client::new(stream, token, peer, now));
+        if let Some(peer) = peer {
+            *self.per_address.entry(peer).or_default() += 1;
+        }
+        let Some(client) = self.clients.get_mut(token) else { return };
+        if let Err(error) = self.poller.add(client.stream(), token.0) {
+            log::error!("http: a connection cannot be waited for: {error}");
+            return self.remove(token);
+        }
+        if is_refused {
+            let why = if is_full { "too many connections" } else { "too many connections from this address" };
+            let response = Response::error(503, why).with("Retry-After", "5");
+            self.with(token, now, |client, world| client.turn_away(&response, world));
+        } else {
+            self.drive(token, now);
+        }
+    }
+
+    fn receive(&mut self, mail: Mail, now: Instant) {
+        match mail {
+            Mail::Answer { to, serial, response } => {
+                self.with(to, now, |client, world| {
+                    client.answer(serial, &response, world);
+                    client.drive(world)
+                });
+            }
+            Mail::Again(rerun) => {
+                self.next_rerun += 1;
+                self.reruns.push(Reverse((rerun.again.due, self.next_rerun)));
+                self.rerun.insert(self.next_rerun, rerun);
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Instant) {
+        if self.accepts_at.is_some_and(|at| at <= now) {
+            self.accept_again();
+        }
+        while let Some(token) = self.timers.next_due(now) {
+            let token = Token(token);
+            let Some(client) = self.clients.get_mut(token) else { continue };
+            client.set_timer(None);
+            match client.deadline() {
+                Some(deadline) if deadline <= now => self.with(token, now, Client::expire),
+                // It has moved on.
+                _ => self.with(token, now, |_, _| Next::Wait),
+            }
+        }
+    }
+
+    /// Sends on the calls that are to run again by now.
+    fn run_again(&mut self) {
+        if self.reruns.is_empty() {
+            return;
+        }
+        let now = clock::now();
+        while let Some(Reverse((due, number))) = self.reruns.peek().copied().filter(|Reverse((due, _))| *due <= now) {
+            let _: u64 = due;
+            self.reruns.pop();
+            let Some(rerun) = self.rerun.remove(&number) else { continue };
+            let Rerun { request, again, mut door } = *rerun;
+            let request = crate::protocol::Request {
+                attempt: again.attempt,
+                first_at: Some(again.first_at),
+                expires_at: again.expires_at,
+                ..(*request).clone()
+            };
+            door.request = Some(Arc::new(request.clone()));
+            self.api.services().dispatcher.dispatch(request, Box::new(door));
+        }
+    }
+
+    /// The end: what would have run again does not any more.
+    fn give_up(mut self) {
+        for (_, rerun) in self.rerun.drain() {
+            let Rerun { request, door, .. } = *rerun;
+            self.api.services().dispatcher.refuse(request.id.clone(), CallError::Cancelled, Box::new(door));
+        }
+    }
+}
+
+/// Whether taking a connection failed for a reason that is gone with it (accept(2)).
+fn is_of_the_client(error: &io::Error) -> bool {
+    use ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
+}
+
+/// Now, as HTTP writes it (RFC 9110, 5.6.7), made once a second.
+#[derive(Default)]
+struct Date {
+    second: u64,
+    text: String,
+}
+
+impl Date {
+    fn update(&mut self) {
+        let second = clock::now() / 1000;
+        if second != self.second {
+            self.second = second;
+            let time = Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
+            self.text = DateTimePrinter::new().timestamp_to_rfc9110_string(&time).unwrap_or_default();
+        }
+    }
+}

@@ -1,0 +1,46 @@
+//! The access log: one line for each request.
+
+use std::net::IpAddr;
+use std::time::Instant;
+
+use super::client::World;
+use super::settings::AccessLog;
+use super::wire::RequestHead;
+
+/// What the log has of a request until it is answered.
+pub(super) struct Logged {
+    what: String,
+    peer: Option<IpAddr>,
+    since: Instant,
+}
+
+/// So much of a target is in the log.
+const MOST: usize = 256;
+
+impl Logged {
+    pub(super) fn of(head: &RequestHead<'_>, peer: Option<IpAddr>, world: &World<'_>) -> Option<Box<Self>> {
+        if world.api.settings().access_log == AccessLog::Off {
+            return None;
+        }
+        // A query may have secrets in it.
+        let path: String = head.path().chars().take(MOST).collect();
+        Some(Box::new(Logged { what: format!("{} {path}", head.method), peer, since: world.now }))
+    }
+
+    /// Of a request that could not be read.
+    pub(super) fn unreadable(peer: Option<IpAddr>, world: &World<'_>) -> Option<Box<Self>> {
+        let is_off = world.api.settings().access_log == AccessLog::Off;
+        (!is_off).then(|| Box::new(Logged { what: "unreadable".to_owned(), peer, since: world.now }))
+    }
+
+    /// It was answered with `status`, in so many bytes.
+    pub(super) fn write(self, status: u16, bytes: usize, request_id: Option<&str>, world: &World<'_>) {
+        if world.api.settings().access_log == AccessLog::Errors && status < 400 {
+            return;
+        }
+        let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
+        let took = world.now.saturating_duration_since(self.since).as_secs_f64() * 1000.0;
+        let id = request_id.unwrap_or("-");
+        log::info!(target: "access", "{peer} \"{}\" {status} {bytes} {took:.1}ms {id}", self.what);
+    }
+}
