@@ -304,7 +304,7 @@ fn variables(variables: BTreeMap<String, String>) -> Fit<BTreeMap<String, String
 }
 
 /// The values are not repeated in the message: they may be secrets.
-fn http_headers(headers: BTreeMap<String, String>) -> Fit<BTreeMap<String, String>> {
+pub(super) fn http_headers(headers: BTreeMap<String, String>) -> Fit<BTreeMap<String, String>> {
     for (name, value) in &headers {
         if HeaderName::from_bytes(name.as_bytes()).is_err() {
             return Err(format!("{name:?} cannot be the name of a header").into());

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::gateway::{AccessLog, Place, Settings, Token, TokenHash};
+use crate::gateway::{AccessLog, Network, Place, Settings, Token, TokenHash};
 
 /// `[http]`: the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,7 +28,7 @@ const MOST: i64 = 1_000_000;
 pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConfig {
     let mut config =
         GatewayConfig { listen: vec![Place::read(LISTEN).expect("it is a place")], settings: Settings::default() };
-    let Settings { limits, tokens, origins, hosts, source, work, access_log } = &mut config.settings;
+    let Settings { limits, tokens, origins, hosts, source, work, access_log, trusted, sites: _ } = &mut config.settings;
     limits.max_request = max_request;
     section.set("listen", &mut config.listen, |value| {
         let places = value.list()?;
@@ -41,6 +41,13 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
     section.set("hosts", hosts, |value| Ok(value.list()?.into_iter().map(|host| host.to_ascii_lowercase()).collect()));
     section.set("source", source, Value::text);
     section.set("work", work, Value::text);
+    section.set("trusted_proxies", trusted, |value| {
+        let network = |text: String| {
+            let network = Network::read(&text);
+            network.ok_or_else(|| format!("expected addresses or networks such as 10.0.0.0/8, found {text:?}").into())
+        };
+        value.list()?.into_iter().map(network).collect()
+    });
     section.set("access_log", access_log, |value| value.choice(&ACCESS_LOGS));
     section.set("max_connections", &mut limits.max_connections, |value| value.number(1..=MOST));
     section.set("max_per_address", &mut limits.max_per_address, |value| value.number(1..=MOST));

@@ -15,6 +15,7 @@ mod faults;
 mod function;
 mod functions;
 mod http;
+mod proxy;
 mod rooms;
 mod section;
 mod value;
@@ -253,6 +254,16 @@ impl Config {
         let max_request = config.server.max_request;
         let gateway = root.table("http", |section| http::read(section, max_request));
         config.http = Some(gateway).filter(|_| has_gateway);
+        root.table("proxy", |section| {
+            if !has_gateway && table.contains_key("proxy") {
+                section.fault("is for the gateway; add a section [http]");
+            }
+            section.each_table(|name, section| {
+                if let (Some(site), Some(http)) = (proxy::read(name, section), &mut config.http) {
+                    http.settings.sites.push(site);
+                }
+            });
+        });
         root.finish();
         config
     }

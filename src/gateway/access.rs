@@ -101,16 +101,16 @@ fn credential(authorization: &str) -> Option<String> {
 
 /// What a browser says of where a request comes from.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Site<'a> {
+pub(super) struct Page<'a> {
     /// The header `Origin`.
     pub(super) origin: Option<&'a str>,
-    /// The header `Sec-Fetch-Site`.
+    /// The header `Sec-Fetch-Page`.
     pub(super) fetch_site: Option<&'a str>,
     /// The host that it asks.
     pub(super) host: Option<&'a str>,
 }
 
-impl Site<'_> {
+impl Page<'_> {
     /// Whether a page of another site has made the browser send it, which is not one of `origins`. Programs say nothing of all that.
     pub(super) fn is_foreign(&self, origins: &HashSet<String>) -> bool {
         if self.origin.is_some_and(|origin| is_listed(origins, origin)) {
@@ -190,7 +190,7 @@ mod tests {
     fn a_page_of_another_site_is_foreign() {
         let origins = HashSet::from(["https://app.example.org".to_owned()]);
         let check = |origin, fetch_site, expected| {
-            let site = Site { origin, fetch_site, host: Some("localhost:4455") };
+            let site = Page { origin, fetch_site, host: Some("localhost:4455") };
             assert_eq!(site.is_foreign(&origins), expected, "{site:?}");
         };
         check(None, None, false);

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use super::api::{Api, From, Plan, Served};
 use super::log::Logged;
-use super::poller::Ready;
+use super::poller::{Poller, Ready};
+use super::proxy::{Begun, Exchange, Progress, Upstreams};
 use super::response::{Envelope, Format, Response};
 use super::slots::Token;
 use super::stream::{Stream, Wire};
@@ -31,6 +32,8 @@ const LINGER: Duration = Duration::from_secs(2);
 /// What does not change while connections are looked at.
 pub(super) struct World<'a> {
     pub(super) api: &'a Api,
+    pub(super) upstreams: &'a mut Upstreams,
+    pub(super) poller: &'a Poller,
     pub(super) now: Instant,
     /// Now, as HTTP writes it.
     pub(super) date: &'a str,
@@ -75,6 +78,8 @@ enum Phase {
     Body(Box<Incoming>),
     /// Somebody else has to answer.
     Waiting,
+    /// An upstream answers.
+    Proxying(Box<Exchange>),
     /// The last answer goes out.
     Closing,
     /// It is out; what still comes is dropped.
@@ -97,6 +102,7 @@ struct Current {
     keeps_alive: bool,
     is_old: bool,
     request_id: Option<Box<str>>,
+    allow_origin: Option<Box<str>>,
     logged: Option<Box<Logged>>,
 }
 
@@ -150,21 +156,21 @@ impl Client {
     }
 
     /// Sends `response` and closes, without a request.
-    pub(super) fn turn_away(&mut self, response: &Response, world: &World<'_>) -> Next {
+    pub(super) fn turn_away(&mut self, response: &Response, world: &mut World<'_>) -> Next {
         self.current = Current::default();
         self.respond(response, world);
         self.drive(world)
     }
 
     /// The answer to the request `serial`, if it still waits for one.
-    pub(super) fn answer(&mut self, serial: u32, response: &Response, world: &World<'_>) {
+    pub(super) fn answer(&mut self, serial: u32, response: &Response, world: &mut World<'_>) {
         if serial == self.serial && matches!(self.phase, Phase::Waiting) {
             self.respond(response, world);
         }
     }
 
     /// Goes on as far as it can.
-    pub(super) fn drive(&mut self, world: &World<'_>) -> Next {
+    pub(super) fn drive(&mut self, world: &mut World<'_>) -> Next {
         for _ in 0..MOST_STEPS {
             if self.wire.flush() {
                 self.since = world.now;
@@ -176,6 +182,7 @@ impl Client {
                 Phase::Head => self.read_head(world),
                 Phase::Body(_) => self.read_body(world),
                 Phase::Waiting => self.wait_for_answer(world),
+                Phase::Proxying(_) => self.proxy(world),
                 Phase::Closing => self.close(world),
                 Phase::Lingering => self.linger(),
             };
@@ -192,7 +199,14 @@ impl Client {
     }
 
     /// The deadline has passed.
-    pub(super) fn expire(&mut self, world: &World<'_>) -> Next {
+    pub(super) fn expire(&mut self, world: &mut World<'_>) -> Next {
+        if let Phase::Proxying(exchange) = &mut self.phase {
+            let progress = exchange.expire(&self.wire, world);
+            return match self.follow(progress, world) {
+                Step::Gone => Next::Gone,
+                Step::Again | Step::Wait => self.drive(world),
+            };
+        }
         if !self.wire.output.is_empty() {
             // It takes nothing.
             return Next::Gone;
@@ -204,11 +218,12 @@ impl Client {
                 self.drive(world)
             }
             Phase::Waiting => Next::Wait,
+            Phase::Proxying(_) => unreachable!("is looked at before"),
             Phase::Closing | Phase::Lingering => Next::Gone,
         }
     }
 
-    fn read_head(&mut self, world: &World<'_>) -> Step {
+    fn read_head(&mut self, world: &mut World<'_>) -> Step {
         let limits = &world.api.settings().limits;
         if self.wire.output.len() > MOST_OUTPUT {
             self.deadline = Some(self.since + limits.write_timeout);
@@ -253,7 +268,7 @@ impl Client {
     }
 
     /// A head is there, `length` bytes long.
-    fn begin(&mut self, length: usize, world: &World<'_>) -> Step {
+    fn begin(&mut self, length: usize, world: &mut World<'_>) -> Step {
         (self.seen, self.empty_lines) = (0, 0);
         self.serial = self.serial.wrapping_add(1);
         let head = match RequestHead::read(&self.wire.input.data()[..length]) {
@@ -262,11 +277,27 @@ impl Client {
         };
         self.current = Current::of(&head, self.peer, world);
         let from = self.current.from(self.token, self.serial);
-        let served = match world.api.plan(&head) {
+        let served = match world.api.plan(&head, self.peer) {
             Plan::Answer(response) => {
                 // Who is refused may go on sending; nobody would read it.
                 self.current.keeps_alive &= head.length == Length::Known(0);
                 Served::Now(response)
+            }
+            Plan::Proxy(proxied) => {
+                let begun = Begun {
+                    peer: self.peer,
+                    is_trusted: proxied.is_trusted,
+                    request_id: self.current.request_id.clone().unwrap_or_default(),
+                    was_for_us: proxied.was_for_us,
+                    user: proxied.user,
+                    keeps_alive: self.current.keeps_alive && !world.is_closing,
+                };
+                let bytes = &self.wire.input.data()[..length];
+                let exchange = Exchange::new(proxied.site, &head, bytes, begun, world.now);
+                self.wire.input.consume(length);
+                self.since = world.now;
+                self.phase = Phase::Proxying(Box::new(exchange));
+                return Step::Again;
             }
             Plan::Collect(limit) => match head.length {
                 Length::Known(0) => world.api.serve(&head, &[], from),
@@ -292,7 +323,7 @@ impl Client {
         self.settle(served, world)
     }
 
-    fn read_body(&mut self, world: &World<'_>) -> Step {
+    fn read_body(&mut self, world: &mut World<'_>) -> Step {
         let Phase::Body(incoming) = &mut self.phase else { return Step::Again };
         loop {
             let step = match incoming.framing.step(self.wire.input.data()) {
@@ -328,7 +359,7 @@ impl Client {
         Step::Wait
     }
 
-    fn settle(&mut self, served: Served, world: &World<'_>) -> Step {
+    fn settle(&mut self, served: Served, world: &mut World<'_>) -> Step {
         match served {
             Served::Now(response) => {
                 self.respond(&response, world);
@@ -341,14 +372,70 @@ impl Client {
         }
     }
 
-    fn wait_for_answer(&mut self, world: &World<'_>) -> Step {
+    fn proxy(&mut self, world: &mut World<'_>) -> Step {
+        let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
+        let progress = exchange.drive(&mut self.wire, self.token, world);
+        self.follow(progress, world)
+    }
+
+    fn follow(&mut self, progress: Progress, world: &mut World<'_>) -> Step {
+        let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
+        match progress {
+            Progress::Again => Step::Again,
+            Progress::Wait(until) => {
+                self.deadline = until;
+                Step::Wait
+            }
+            Progress::Done { status, keeps_alive } => {
+                self.log(status, None, world);
+                self.since = world.now;
+                if keeps_alive && !world.is_closing {
+                    (self.phase, self.seen) = (Phase::Head, 0);
+                    Step::Again
+                } else {
+                    self.be_last()
+                }
+            }
+            Progress::Answer(response) => {
+                self.current.keeps_alive &= exchange.is_read();
+                self.respond(&response, world);
+                Step::Again
+            }
+            Progress::Function(name) => {
+                let from = self.current.from(self.token, self.serial);
+                let served = world.api.stand_in(&name, exchange.head(), from);
+                self.settle(served, world)
+            }
+            Progress::Broken => {
+                // As much as there is, before it breaks off.
+                self.wire.flush();
+                self.log(0, None, world);
+                Step::Gone
+            }
+        }
+    }
+
+    /// It is over: what it holds elsewhere is given up.
+    pub(super) fn leave(&mut self, upstreams: &mut Upstreams) {
+        if let Phase::Proxying(exchange) = &mut self.phase {
+            exchange.cancel(upstreams);
+        }
+    }
+
+    fn log(&mut self, status: u16, bytes: Option<usize>, world: &World<'_>) {
+        if let Some(logged) = self.current.logged.take() {
+            logged.write(status, bytes, self.current.request_id.as_deref(), world);
+        }
+    }
+
+    fn wait_for_answer(&mut self, world: &mut World<'_>) -> Step {
         let is_taken = self.wire.output.is_empty();
         self.deadline = (!is_taken).then(|| self.since + world.api.settings().limits.write_timeout);
         Step::Wait
     }
 
     /// Refuses what cannot be read, and closes: where the next request begins is not known.
-    fn refuse(&mut self, broken: Broken, world: &World<'_>) -> Step {
+    fn refuse(&mut self, broken: Broken, world: &mut World<'_>) -> Step {
         if matches!(self.phase, Phase::Head) {
             self.serial = self.serial.wrapping_add(1);
             self.current = Current { logged: Logged::unreadable(self.peer, world), ..Current::default() };
@@ -358,19 +445,18 @@ impl Client {
         Step::Again
     }
 
-    fn respond(&mut self, response: &Response, world: &World<'_>) {
-        let Current { format, is_to_head, keeps_alive, is_old, ref request_id, .. } = self.current;
+    fn respond(&mut self, response: &Response, world: &mut World<'_>) {
+        let Current { format, is_to_head, keeps_alive, is_old, ref request_id, ref allow_origin, .. } = self.current;
         let keeps_alive = keeps_alive && !world.is_closing;
-        let request_id = request_id.as_deref();
-        let envelope = Envelope { format, is_to_head, keeps_alive, is_old, request_id, date: world.date };
+        let (request_id, allow_origin) = (request_id.as_deref(), allow_origin.as_deref());
+        let envelope = Envelope { format, is_to_head, keeps_alive, is_old, allow_origin, request_id, date: world.date };
         if self.wire.output.is_empty() {
             self.since = world.now;
         }
         let before = self.wire.output.len();
         response.write(&envelope, &mut self.wire.output);
-        if let Some(logged) = self.current.logged.take() {
-            logged.write(response.status, self.wire.output.len() - before, request_id, world);
-        }
+        let bytes = self.wire.output.len() - before;
+        self.log(response.status, Some(bytes), world);
         if keeps_alive {
             (self.phase, self.seen) = (Phase::Head, 0);
         } else {
@@ -383,7 +469,7 @@ impl Client {
         Step::Again
     }
 
-    fn close(&mut self, world: &World<'_>) -> Step {
+    fn close(&mut self, world: &mut World<'_>) -> Step {
         if !self.wire.output.is_empty() {
             self.deadline = Some(self.since + world.api.settings().limits.write_timeout);
             return Step::Wait;
@@ -418,6 +504,7 @@ impl Current {
             keeps_alive: head.keeps_alive,
             is_old: head.is_old,
             request_id: Some(world.api.request_id(head)),
+            allow_origin: world.api.allowed_origin(head).map(Into::into),
             logged: Logged::of(head, peer, world),
         }
     }

@@ -35,7 +35,7 @@ pub(super) struct Caller {
     pub(super) to: Token,
     pub(super) serial: u32,
     /// Its place among the calls that wait.
-    pub(super) place: Place,
+    pub(super) _place: Place,
 }
 
 /// Asks the broker once.

@@ -21,7 +21,7 @@ pub(super) struct HttpDoor {
     /// The request, where it may run again.
     pub(super) request: Option<Arc<Request>>,
     /// Its place among the calls that wait.
-    pub(super) place: Place,
+    pub(super) _place: Place,
     /// Others who get the answer, too.
     pub(super) also: Option<Box<dyn FnOnce(&Arc<Encoded>) + Send>>,
 }

@@ -21,6 +21,7 @@ use super::client::{Client, Next, World};
 use super::listen::Listener;
 use super::mailbox::{Mail, Rerun};
 use super::poller::{Events, Poller, Ready};
+use super::proxy::{Sites, Upstreams, Watch};
 use super::response::Response;
 use super::settings::Settings;
 use super::slots::{Slots, Token};
@@ -79,6 +80,9 @@ pub(super) struct Front {
     orders: Arc<Orders>,
     listeners: Vec<Listener>,
     clients: Slots<Client>,
+    upstreams: Upstreams,
+    sites: Arc<Sites>,
+    watch: Watch,
     per_address: HashMap<IpAddr, usize>,
     timers: Timers,
     /// Those that have more to do.
@@ -91,6 +95,8 @@ pub(super) struct Front {
     /// Connections are not taken before then.
     accepts_at: Option<Instant>,
     is_closing: bool,
+    /// When idle upstreams were last looked through.
+    tidied: Option<Instant>,
 }
 
 impl Front {
@@ -104,9 +110,15 @@ impl Front {
         for (number, listener) in listeners.iter().enumerate() {
             poller.add_listener(listener, LISTENERS - number as u64)?;
         }
+        let sites = Arc::new(Sites::new(&settings.sites, &Sites::default(), Instant::now()));
+        let mut watch = Watch::new();
+        watch.set(&sites)?;
         Ok(Front {
             poller,
-            api: Api::new(settings, services),
+            api: Api::new(settings, services, Arc::clone(&sites)),
+            upstreams: Upstreams::new(),
+            sites,
+            watch,
             orders,
             listeners,
             clients: Slots::new(),
@@ -119,6 +131,7 @@ impl Front {
             date: Date::default(),
             accepts_at: None,
             is_closing: false,
+            tidied: None,
         })
     }
 
@@ -190,7 +203,11 @@ impl Front {
             (pending.settings.take(), pending.is_closing, pending.ends_at)
         };
         if let Some(settings) = settings {
-            self.api = Api::new(settings, Arc::clone(self.api.services()));
+            self.sites = Arc::new(Sites::new(&settings.sites, &self.sites, now));
+            if let Err(error) = self.watch.set(&self.sites) {
+                log::error!("http: upstreams are not looked after: {error}");
+            }
+            self.api = Api::new(settings, Arc::clone(self.api.services()), Arc::clone(&self.sites));
         }
         if is_closing && !self.is_closing {
             self.is_closing = true;
@@ -203,7 +220,11 @@ impl Front {
     }
 
     fn on_ready(&mut self, token: Token, ready: Ready, now: Instant) {
-        if let Some(client) = self.clients.get_mut(token) {
+        if Upstreams::have(token) {
+            if let Some(owner) = self.upstreams.note(token, ready) {
+                self.drive(owner, now);
+            }
+        } else if let Some(client) = self.clients.get_mut(token) {
             client.note(ready);
             self.drive(token, now);
         }
@@ -214,11 +235,18 @@ impl Front {
     }
 
     /// Lets `work` be done with a connection, and sees to what follows.
-    fn with(&mut self, token: Token, now: Instant, work: impl FnOnce(&mut Client, &World<'_>) -> Next) {
+    fn with(&mut self, token: Token, now: Instant, work: impl FnOnce(&mut Client, &mut World<'_>) -> Next) {
         let Some(client) = self.clients.get_mut(token) else { return };
-        let world = World { api: &self.api, now, date: &self.date.text, is_closing: self.is_closing };
+        let mut world = World {
+            api: &self.api,
+            upstreams: &mut self.upstreams,
+            poller: &self.poller,
+            now,
+            date: &self.date.text,
+            is_closing: self.is_closing,
+        };
         let before = client.timer();
-        match work(client, &world) {
+        match work(client, &mut world) {
             Next::Wait => {}
             Next::Again => self.ready.push(token),
             Next::Gone => return self.remove(token),
@@ -233,7 +261,8 @@ impl Front {
     }
 
     fn remove(&mut self, token: Token) {
-        let Some(client) = self.clients.remove(token) else { return };
+        let Some(mut client) = self.clients.remove(token) else { return };
+        client.leave(&mut self.upstreams);
         if let Some(address) = client.peer()
             && let Some(count) = self.per_address.get_mut(&address)
         {
@@ -322,6 +351,10 @@ impl Front {
     }
 
     fn expire(&mut self, now: Instant) {
+        if self.tidied.is_none_or(|at| now.saturating_duration_since(at) >= LONGEST_WAIT) {
+            self.tidied = Some(now);
+            self.upstreams.tidy(now);
+        }
         if self.accepts_at.is_some_and(|at| at <= now) {
             self.accept_again();
         }

@@ -33,13 +33,14 @@ impl Logged {
         (!is_off).then(|| Box::new(Logged { what: "unreadable".to_owned(), peer, since: world.now }))
     }
 
-    /// It was answered with `status`, in so many bytes.
-    pub(super) fn write(self, status: u16, bytes: usize, request_id: Option<&str>, world: &World<'_>) {
-        if world.api.settings().access_log == AccessLog::Errors && status < 400 {
+    /// It was answered with `status`, in so many bytes where that is known; 0: it was cut off.
+    pub(super) fn write(self, status: u16, bytes: Option<usize>, request_id: Option<&str>, world: &World<'_>) {
+        if world.api.settings().access_log == AccessLog::Errors && (1..400).contains(&status) {
             return;
         }
         let peer = self.peer.map_or_else(|| "unix".to_owned(), |peer| peer.to_string());
         let took = world.now.saturating_duration_since(self.since).as_secs_f64() * 1000.0;
+        let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
         let id = request_id.unwrap_or("-");
         log::info!(target: "access", "{peer} \"{}\" {status} {bytes} {took:.1}ms {id}", self.what);
     }

@@ -16,6 +16,7 @@ mod listen;
 mod log;
 mod mailbox;
 mod poller;
+mod proxy;
 mod response;
 mod settings;
 mod slots;
@@ -38,7 +39,8 @@ use self::idempotency::Kept;
 pub use self::listen::Place;
 use self::mailbox::Mailbox;
 use self::poller::Poller;
-pub use self::settings::{AccessLog, Limits, Settings};
+pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
+pub use self::settings::{AccessLog, Limits, Network, Settings};
 use crate::dispatch::Dispatcher;
 use crate::thread::Joined;
 

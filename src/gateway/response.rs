@@ -28,6 +28,8 @@ pub(super) enum Body {
     Answer(Arc<Encoded>),
     /// Any other kind.
     Bytes(&'static str, Cow<'static, [u8]>),
+    /// An answer that was kept, of the kind that it had.
+    Kept(String, Arc<[u8]>),
 }
 
 /// In which form values are given.
@@ -48,6 +50,8 @@ pub(super) struct Envelope<'a> {
     pub(super) keeps_alive: bool,
     /// Whether the client is one of HTTP/1.0, which has to be told that it may.
     pub(super) is_old: bool,
+    /// The origin whose pages may read it.
+    pub(super) allow_origin: Option<&'a str>,
     /// By which the request can be found.
     pub(super) request_id: Option<&'a str>,
     /// Now, as HTTP writes it.
@@ -97,6 +101,7 @@ impl Response {
                 (if is_packed { MESSAGE_PACK } else { JSON }, &made)
             }
             Body::Bytes(kind, bytes) => (*kind, bytes),
+            Body::Kept(kind, bytes) => (kind, bytes),
         };
         let mut head = Head(output);
         head.line(&["HTTP/1.1 ", &self.status.to_string(), " ", reason(self.status)]);
@@ -107,6 +112,10 @@ impl Response {
         // RFC 9110, 8.6: not with 204.
         if self.status != 204 {
             head.line(&["Content-Length: ", &body.len().to_string()]);
+        }
+        if let Some(origin) = envelope.allow_origin {
+            head.line(&["Access-Control-Allow-Origin: ", origin]);
+            head.line(&["Vary: Origin"]);
         }
         if let Some(id) = envelope.request_id {
             head.line(&["X-Request-Id: ", id]);

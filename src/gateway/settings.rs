@@ -1,9 +1,11 @@
 //! What an operator can set of the gateway.
 
 use std::collections::HashSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use super::access::Token;
+use super::proxy::SiteTerms;
 
 /// What holds until the next reload.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,46 @@ pub struct Settings {
     pub work: String,
     /// Which requests get a line in the log.
     pub access_log: AccessLog,
+    /// The networks of proxies in front of this one, which are believed whom they speak for.
+    pub trusted: Vec<Network>,
+    /// What is proxied.
+    pub sites: Vec<SiteTerms>,
+}
+
+/// Addresses that begin alike.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Network {
+    address: IpAddr,
+    bits: u32,
+}
+
+impl Network {
+    /// Reads `10.0.0.0/8`, `::1` or the like.
+    pub fn read(text: &str) -> Option<Self> {
+        let (address, bits) = match text.split_once('/') {
+            Some((address, bits)) => (address, Some(bits.parse::<u32>().ok()?)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let most = if address.is_ipv4() { 32 } else { 128 };
+        let bits = bits.unwrap_or(most);
+        (bits <= most).then_some(Network { address, bits })
+    }
+
+    /// Whether `address` is one of them.
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match (self.address, address.to_canonical()) {
+            (IpAddr::V4(own), IpAddr::V4(other)) => {
+                let shift = 32 - self.bits;
+                (u64::from(own.to_bits()) >> shift) == (u64::from(other.to_bits()) >> shift)
+            }
+            (IpAddr::V6(own), IpAddr::V6(other)) => {
+                let shift = 128 - self.bits;
+                own.to_bits().checked_shr(shift).unwrap_or(0) == other.to_bits().checked_shr(shift).unwrap_or(0)
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Which requests get a line in the log.
@@ -68,6 +110,8 @@ impl Default for Settings {
             source: "http".to_owned(),
             work: "permutation".to_owned(),
             access_log: AccessLog::Errors,
+            trusted: Vec::new(),
+            sites: Vec::new(),
         }
     }
 }

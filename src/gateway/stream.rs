@@ -120,6 +120,11 @@ impl Wire {
         self.can_write || self.broken.is_some()
     }
 
+    /// Whether the other side has sent its last, be it read or not.
+    pub(super) fn is_ending(&self) -> bool {
+        self.is_ending
+    }
+
     /// Why it cannot be used any more.
     pub(super) fn broken(&self) -> Option<&io::Error> {
         self.broken.as_ref()

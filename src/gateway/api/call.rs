@@ -38,6 +38,16 @@ impl Asking<'_> {
         self.send(Request { id, ..request })
     }
 
+    /// The function `name` answers instead of an upstream; it is told what was asked for.
+    pub(super) fn stand_in(self, name: &str) -> Served {
+        let mut args = Arguments::new();
+        let asked = [("method", self.head.method), ("path", self.head.path()), ("query", self.head.query())];
+        args.extend(asked.map(|(name, value)| (name.to_owned(), Value::from(value))));
+        args.insert("host".to_owned(), self.head.host.map(Value::from).unwrap_or_default());
+        let request = Request::new(self.id(), name, args);
+        self.send(request).unwrap_or_else(Served::Now)
+    }
+
     /// What the query says, and the body over it.
     pub(super) fn arguments(&self) -> Result<Arguments, Response> {
         let mut arguments = args::from_query(self.head.query());
@@ -124,7 +134,7 @@ impl Asking<'_> {
             serial: self.from.serial,
             was_told: false,
             request: may_run_again.then(|| Arc::new(request.clone())),
-            place,
+            _place: place,
             also,
         };
         services.dispatcher.dispatch(request, Box::new(door));

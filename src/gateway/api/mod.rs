@@ -5,19 +5,21 @@ mod health;
 mod route;
 mod work;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use self::route::{Method, Route};
-use super::access::{self, Identity, Site};
+use super::access::{self, Identity, Page};
 use super::desk::{Ask, Caller, Desk};
 use super::door::Place;
 use super::idempotency::Kept;
 use super::mailbox::Mailbox;
+use super::proxy::{self, Site, Sites};
 use super::response::Response;
 use super::settings::Settings;
 use super::slots::Token;
-use super::wire::RequestHead;
+use super::wire::{Length, RequestHead};
 use crate::dispatch::Dispatcher;
 use crate::protocol::RequestId;
 
@@ -43,6 +45,7 @@ pub(super) struct Services {
 pub(super) struct Api {
     settings: Arc<Settings>,
     services: Arc<Services>,
+    sites: Arc<Sites>,
 }
 
 /// What is done with a request whose head is there.
@@ -51,6 +54,17 @@ pub(super) enum Plan {
     Answer(Response),
     /// Its body is read, up to so many bytes, and then it is served.
     Collect(usize),
+    /// An upstream answers.
+    Proxy(Proxied),
+}
+
+/// A request for an upstream.
+pub(super) struct Proxied {
+    pub(super) site: Arc<Site>,
+    /// Whether the peer can be believed what it says of others.
+    pub(super) is_trusted: bool,
+    pub(super) was_for_us: bool,
+    pub(super) user: Option<String>,
 }
 
 /// Where a request came from.
@@ -93,8 +107,8 @@ impl Ids {
 const MOST_ID: usize = 128;
 
 impl Api {
-    pub(super) fn new(settings: Arc<Settings>, services: Arc<Services>) -> Self {
-        Api { settings, services }
+    pub(super) fn new(settings: Arc<Settings>, services: Arc<Services>, sites: Arc<Sites>) -> Self {
+        Api { settings, services, sites }
     }
 
     pub(super) fn settings(&self) -> &Settings {
@@ -123,8 +137,11 @@ impl Api {
     }
 
     /// What is done with a request before its body is there.
-    pub(super) fn plan(&self, head: &RequestHead<'_>) -> Plan {
+    pub(super) fn plan(&self, head: &RequestHead<'_>, peer: Option<IpAddr>) -> Plan {
         let route = Route::of(head.path());
+        if let Some(site) = self.site(head, route.as_ref()) {
+            return self.proxy(site, head, peer);
+        }
         // Whoever looks after the machine has no token.
         match route {
             Some(Route::Live) => return Plan::Answer(self.live()),
@@ -139,6 +156,42 @@ impl Api {
             Some(Method::Options) => Plan::Answer(self.options(head, &route)),
             Some(method) if route.methods().contains(&method) => Plan::Collect(self.settings.limits.max_request),
             _ => Plan::Answer(Response::error(405, "the method is not one of Allow").with("Allow", route.allow())),
+        }
+    }
+
+    /// The site that a request is for. What is answered here goes before a site, unless that has a host or a path of its own under `/api`.
+    fn site(&self, head: &RequestHead<'_>, route: Option<&Route>) -> Option<&Arc<Site>> {
+        let site = self.sites.find(head.host, head.path())?;
+        let is_nearer = site.terms.host.is_some() || site.terms.path.trim_end_matches('/').len() > "/api".len();
+        (is_nearer || matches!(route, None | Some(Route::Root))).then_some(site)
+    }
+
+    fn proxy(&self, site: &Arc<Site>, head: &RequestHead<'_>, peer: Option<IpAddr>) -> Plan {
+        if proxy::has_dots(head.path()) {
+            return Plan::Answer(Response::error(400, "the path has dots in it that could lead elsewhere"));
+        }
+        let was_for_us = !site.terms.is_public && !self.settings.tokens.is_empty();
+        let identity = match was_for_us {
+            true => access::identify(&self.settings.tokens, head.header("authorization")),
+            false => Some(Identity::default()),
+        };
+        let Some(identity) = identity else { return Plan::Answer(unknown()) };
+        if let (Length::Known(length), Some(most)) = (head.length, site.terms.max_request)
+            && length > most
+        {
+            return Plan::Answer(Response::error(413, format!("the body has more than {most} bytes")));
+        }
+        let is_trusted = peer.is_none_or(|peer| self.settings.trusted.iter().any(|network| network.contains(peer)));
+        Plan::Proxy(Proxied { site: Arc::clone(site), is_trusted, was_for_us, user: identity.user })
+    }
+
+    /// Lets the function `name` answer a request for which there is no upstream.
+    pub(super) fn stand_in(&self, name: &str, head: &[u8], from: From<'_>) -> Served {
+        match RequestHead::read(head) {
+            Ok(head) => {
+                Asking { api: self, head: &head, body: &[], identity: Identity::default(), from }.stand_in(name)
+            }
+            Err(broken) => Served::Now(Response::error(broken.status, broken.reason)),
         }
     }
 
@@ -171,24 +224,21 @@ impl Api {
             let reason = "this gateway is not called so; hosts in [http] can name it";
             return Err(Response::error(421, format!("{host}: {reason}")));
         }
-        let site = Site { origin: head.header("origin"), fetch_site: head.header("sec-fetch-site"), host: head.host };
-        if site.is_foreign(&settings.origins) {
+        let page = Page { origin: head.header("origin"), fetch_site: head.header("sec-fetch-site"), host: head.host };
+        if page.is_foreign(&settings.origins) {
             let reason = "pages of this origin may not ask; origins in [http] can name it";
-            return Err(Response::error(403, format!("{}: {reason}", site.origin.unwrap_or("another site"))));
+            return Err(Response::error(403, format!("{}: {reason}", page.origin.unwrap_or("another site"))));
         }
         if head.method == "OPTIONS" {
             // A browser asks without a token what it may ask with one.
             return Ok(Identity::default());
         }
-        access::identify(&settings.tokens, head.header("authorization")).ok_or_else(|| {
-            let reason = "a token is needed: Authorization: Bearer TOKEN";
-            Response::error(401, reason).with("WWW-Authenticate", "Bearer realm=\"cerbas\", Basic realm=\"cerbas\"")
-        })
+        access::identify(&settings.tokens, head.header("authorization")).ok_or_else(unknown)
     }
 
     fn options(&self, head: &RequestHead<'_>, route: &Route) -> Response {
         let allow = route.allow();
-        let response = Response::new(204, super::response::Body::Empty).with("Allow", allow.clone());
+        let response = Response::new(204, super::response::Body::Empty).with("Allow", allow);
         if self.allowed_origin(head).is_none() || head.header("access-control-request-method").is_none() {
             return response;
         }
@@ -224,12 +274,17 @@ impl Asking<'_> {
 
     /// Lets somebody ask the broker.
     fn ask(&self, ask: Ask) -> Result<Served, Response> {
-        let caller = Caller { to: self.from.to, serial: self.from.serial, place: self.place()? };
+        let caller = Caller { to: self.from.to, serial: self.from.serial, _place: self.place()? };
         match self.services().desk.ask(caller, ask) {
             Some(()) => Ok(Served::Later),
             None => Err(busy("too many requests wait for the queue")),
         }
     }
+}
+
+fn unknown() -> Response {
+    let reason = "a token is needed: Authorization: Bearer TOKEN";
+    Response::error(401, reason).with("WWW-Authenticate", "Bearer realm=\"cerbas\", Basic realm=\"cerbas\"")
 }
 
 fn busy(reason: &str) -> Response {

@@ -9,7 +9,7 @@ mod framing;
 mod head;
 
 pub(super) use framing::{Framing, Length};
-pub(super) use head::{Broken, End, RequestHead, ResponseHead, find_end};
+pub(super) use head::{Broken, End, RequestHead, ResponseHead, find_end, options};
 
 /// How many bytes a head may have.
 pub(super) const MAX_HEAD: usize = 16 * 1024;
