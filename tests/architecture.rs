@@ -16,7 +16,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("thread", &[]),
     ("outage", &["thread"]),
     // The road, from its end to its beginning.
-    ("ledger", &["protocol"]),
+    ("ledger", &["clock", "protocol"]),
     ("functions", &["children", "protocol", "thread"]),
     ("dispatch", &["clock", "functions", "ledger", "protocol", "thread"]),
     ("broker", &["children", "clock", "outage", "protocol", "thread"]),
@@ -27,7 +27,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Rooms beside it.
     ("cron", &[]),
     ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
-    ("gateway", &["broker", "clock", "dispatch", "protocol", "thread"]),
+    ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "protocol"]),
@@ -66,6 +66,7 @@ const CLI: &[&str] = &[
     "cron",
     "error",
     "functions",
+    "gateway",
     "protocol",
     "scheduler",
     "server",

@@ -15,6 +15,7 @@ mod place;
 mod rates;
 mod run;
 mod status;
+mod token;
 mod top;
 mod torture;
 mod why;
@@ -85,6 +86,8 @@ enum Command {
     Doctor(doctor::Doctor),
     /// Tell what a crontab means, and when
     Cron(cron::Cron),
+    /// Make a token for the HTTP gateway
+    Token(token::MakeToken),
     /// Measure a scratch daemon on a scratch Redis, each figure beside its limit
     Bench(bench::Bench),
     /// Kill and hold up scratch daemons and a scratch Redis, and look whether a request is lost
@@ -137,6 +140,7 @@ pub fn main() -> ExitCode {
         Command::Dead(dead) => dead.run(),
         Command::Doctor(doctor) => doctor.run(),
         Command::Cron(cron) => cron.run(),
+        Command::Token(token) => token.run(),
         Command::Bench(bench) => bench.run(),
         Command::BenchEcho(echo) => echo.run(),
         Command::Torture(torture) => torture.run(),

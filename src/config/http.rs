@@ -37,7 +37,7 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         }
         places.iter().map(|place| Ok(Place::read(place)?)).collect()
     });
-    section.set("origins", origins, |value| Ok(value.list()?.into_iter().map(origin).collect::<Fit<_>>()?));
+    section.set("origins", origins, |value| value.list()?.into_iter().map(origin).collect());
     section.set("hosts", hosts, |value| Ok(value.list()?.into_iter().map(|host| host.to_ascii_lowercase()).collect()));
     section.set("source", source, Value::text);
     section.set("work", work, Value::text);

@@ -83,6 +83,19 @@ pub(super) enum Joined {
     First(RequestId),
 }
 
+/// One look at the cache.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CacheStatus {
+    /// Values that are kept, and calls that run.
+    pub entries: usize,
+    /// The bytes of the values.
+    pub bytes: usize,
+    /// Calls that got a value without a run of their own.
+    pub hits: u64,
+    /// Calls of cached functions that were run.
+    pub misses: u64,
+}
+
 /// Values and runs by key.
 #[derive(Default)]
 pub(super) struct Cache(Mutex<Store>);
@@ -93,6 +106,8 @@ struct Store {
     ends: Deadlines<Key>,
     /// Counts the runs.
     runs: u64,
+    /// Counts the calls that needed no run of their own.
+    hits: u64,
     bytes: usize,
 }
 
@@ -116,12 +131,14 @@ impl Cache {
         match store.entries.get_mut(key) {
             Some(Entry::Kept { answer, .. }) => {
                 let answer = Arc::clone(answer);
+                store.hits += 1;
                 drop(store);
                 waiter.reply.settle(Settled::Answered(answer));
                 Joined::Answered
             }
             Some(Entry::Running { waiters, .. }) => {
                 waiters.push(waiter);
+                store.hits += 1;
                 Joined::Waiting
             }
             None => {
@@ -132,6 +149,12 @@ impl Cache {
                 Joined::First(run)
             }
         }
+    }
+
+    /// One look at it.
+    pub(super) fn status(&self) -> CacheStatus {
+        let store = self.store();
+        CacheStatus { entries: store.entries.len(), bytes: store.bytes, hits: store.hits, misses: store.runs }
     }
 
     /// The request `id` does not wait any more.

@@ -17,6 +17,7 @@ mod reply;
 mod running;
 mod watchdog;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, RwLock};
@@ -25,6 +26,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 pub use admission::Admission;
+pub use cache::CacheStatus;
 pub use chance::Again;
 pub use pool::{PoolSize, PoolStatus};
 pub use reply::Door;
@@ -37,7 +39,7 @@ use self::watchdog::Why;
 use crate::clock;
 use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::Ledger;
-use crate::protocol::{CallError, EVERYWHERE, Request, RequestId, RunningCall};
+use crate::protocol::{CRON_FUNCTION, CallError, EVERYWHERE, Request, RequestId, RunningCall};
 
 /// What can be called, and by whom. Replaced as a whole at a reload.
 #[derive(Default)]
@@ -82,6 +84,7 @@ impl Dispatcher {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
         };
+        reply.measure(self.ledger.meter(&account(&request)), Instant::now());
         // Again before it starts; but a shared run is everybody's, and does not expire with the one who came first.
         if request.is_expired(clock::now) {
             return reply.answer(Err(CallError::Expired));
@@ -156,6 +159,11 @@ impl Dispatcher {
         self.pool.status()
     }
 
+    /// One look at the cache.
+    pub fn cache(&self) -> CacheStatus {
+        self.cache.status()
+    }
+
     /// What the workers run, what runs longest first; not more than a node's record may have.
     pub fn running(&self) -> Vec<RunningCall> {
         self.pool.running()
@@ -212,6 +220,14 @@ impl Dispatcher {
             })
         });
         Waiter { id: request.id.clone(), reply, _watch: watch }
+    }
+}
+
+/// Under which name `request` is counted: that of its function, or of the crontab entry that has sent it.
+fn account(request: &Request) -> Cow<'_, str> {
+    match &request.cron {
+        Some(scheduled) => format!("{CRON_FUNCTION}{}", scheduled.occurrence.name).into(),
+        None => request.func.as_str().into(),
     }
 }
 

@@ -2,10 +2,11 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::time::Instant;
 
 use super::chance::{Again, Chance};
 use crate::clock;
-use crate::ledger::Entry;
+use crate::ledger::{Entry, Meter};
 use crate::protocol::codec::{Encoded, encode_outcome};
 use crate::protocol::{CallError, Outcome};
 
@@ -65,6 +66,13 @@ impl Reply {
     pub(super) fn give_chance(&mut self, given: Chance) {
         if let Some(Open::Caller(_, _, chance)) = self.0.open().as_mut() {
             *chance = Some(given);
+        }
+    }
+
+    /// Counts the caller's request with those of its function.
+    pub(super) fn measure(&self, meter: Arc<Meter>, now: Instant) {
+        if let Some(Open::Caller(entry, ..)) = self.0.open().as_mut() {
+            entry.measure(meter, now);
         }
     }
 

@@ -423,6 +423,7 @@ impl Client {
     }
 
     fn log(&mut self, status: u16, bytes: Option<usize>, world: &World<'_>) {
+        world.api.services().traffic.count(status);
         if let Some(logged) = self.current.logged.take() {
             logged.write(status, bytes, self.current.request_id.as_deref(), world);
         }

@@ -38,8 +38,8 @@ pub(super) struct Caller {
     pub(super) _place: Place,
 }
 
-/// Asks the broker once.
-pub(super) type Ask = Box<dyn FnOnce(&mut dyn Post) -> Result<Asked, String> + Send>;
+/// Asks the broker once; it may not be there.
+pub(super) type Ask = Box<dyn FnOnce(Result<&mut dyn Post, String>) -> Result<Asked, String> + Send>;
 
 /// What the broker said.
 pub(super) enum Asked {
@@ -136,11 +136,7 @@ struct Clerk {
 impl Clerk {
     fn run(mut self, jobs: &Receiver<Job>, waits: &Sender<(Caller, Wait)>) {
         for Job { caller, ask } in jobs {
-            let asked = match self.post() {
-                Ok(post) => ask(post),
-                Err(error) => Err(error),
-            };
-            let response = match asked {
+            let response = match ask(self.post()) {
                 Ok(Asked::Done(response)) => response,
                 Ok(Asked::Wait(wait)) => match waits.try_send((caller, wait)) {
                     Ok(()) => continue,

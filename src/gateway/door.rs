@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
+use super::idempotency::Promise;
 use super::mailbox::{Mail, Mailbox, Rerun};
 use super::response::Response;
 use super::slots::Token;
@@ -22,8 +24,8 @@ pub(super) struct HttpDoor {
     pub(super) request: Option<Arc<Request>>,
     /// Its place among the calls that wait.
     pub(super) _place: Place,
-    /// Others who get the answer, too.
-    pub(super) also: Option<Box<dyn FnOnce(&Arc<Encoded>) + Send>>,
+    /// Keeps the answer for calls that come again.
+    pub(super) promise: Option<Promise>,
 }
 
 impl HttpDoor {
@@ -37,8 +39,8 @@ impl HttpDoor {
 
 impl Door for HttpDoor {
     fn answer(mut self: Box<Self>, answer: Arc<Encoded>) {
-        if let Some(also) = self.also.take() {
-            also(&answer);
+        if let Some(promise) = self.promise.take() {
+            promise.keep(&answer, Instant::now());
         }
         self.tell(Response::answer(answer));
     }

@@ -156,6 +156,7 @@ impl Front {
             let now = Instant::now();
             self.date.update();
             self.api.services().progress.note(now);
+            self.api.services().traffic.set_connections(self.clients.len());
             if self.obey(now) {
                 break;
             }

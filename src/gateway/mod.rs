@@ -15,6 +15,7 @@ mod idempotency;
 mod listen;
 mod log;
 mod mailbox;
+mod metrics;
 mod poller;
 mod proxy;
 mod response;
@@ -22,6 +23,7 @@ mod settings;
 mod slots;
 mod stream;
 mod timers;
+mod traffic;
 mod wire;
 
 use std::io;
@@ -38,9 +40,11 @@ use self::front::{Front, Orders};
 use self::idempotency::Kept;
 pub use self::listen::Place;
 use self::mailbox::Mailbox;
+pub use self::metrics::{House, Process};
 use self::poller::Poller;
 pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
 pub use self::settings::{AccessLog, Limits, Network, Settings};
+use self::traffic::Traffic;
 use crate::dispatch::Dispatcher;
 use crate::thread::Joined;
 
@@ -56,8 +60,8 @@ pub struct GatewayOptions {
     pub open: OpenPost,
     /// Why the daemon cannot do its work at this moment; nothing if it can.
     pub faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// The metrics, in OpenMetrics text.
-    pub metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// What the house knows of itself, for the metrics; this may take long.
+    pub house: Box<dyn Fn() -> House + Send + Sync>,
 }
 
 /// The gateway; dropped, it closes at once.
@@ -71,7 +75,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { places, settings, dispatcher, open, faults, metrics } = options;
+        let GatewayOptions { places, settings, dispatcher, open, faults, house } = options;
         let mut listeners = Vec::new();
         for place in &places {
             let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
@@ -89,7 +93,8 @@ impl Gateway {
             waiting: Arc::default(),
             ids: Ids::new(),
             faults,
-            metrics,
+            house,
+            traffic: Traffic::default(),
             progress: Arc::new(Progress::new(Instant::now())),
         });
         let orders = Arc::new(Orders::default());

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::broker::{
-    Broker, BrokerError, ManagedRedis, Memory, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost, Target,
-    TargetOptions,
+    Broker, BrokerError, ManagedRedis, Memory, Operator, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost,
+    Target, TargetOptions,
 };
 use crate::client::ClientError;
 use crate::config::{Config, QueueConfig, QueueOrder, RedisConfig, RedisServer};
@@ -75,6 +75,17 @@ impl Connection {
         move || match &kind {
             Kind::Memory(memory) => Ok(Box::new(memory.clone())),
             Kind::Redis(target) => Ok(Box::new(RedisPost::connect(target, Keys::new(&prefix, target.database()))?)),
+        }
+    }
+}
+
+impl Connection {
+    /// Opens an operator's side of the broker; `None` where there is none, or it cannot be reached.
+    pub(super) fn operator(&self, config: &Config) -> impl Fn() -> Option<Operator> + Send + Sync + 'static {
+        let (kind, prefix) = (self.kind.clone(), config.redis.prefix.clone());
+        move || match &kind {
+            Kind::Memory(_) => None,
+            Kind::Redis(target) => Operator::connect(target, Keys::new(&prefix, target.database())).ok(),
         }
     }
 }

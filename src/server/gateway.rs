@@ -1,13 +1,46 @@
 //! The gateway of a daemon, as the configuration says.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::about::About;
 use super::connection::Connection;
+use super::process;
+use crate::broker::{Operator, QueueLook};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
-use crate::gateway::{Gateway, GatewayOptions, OpenPost};
+use crate::gateway::{Gateway, GatewayOptions, House, OpenPost};
+
+/// What is told of the house with the metrics.
+fn house(config: &Config, link: &Connection, about: &About) -> Box<dyn Fn() -> House + Send + Sync> {
+    let (about, broker) = (about.clone(), Arc::clone(&link.broker));
+    let open = link.operator(config);
+    // Opened when it is needed, and again after it was away.
+    let operator: Mutex<Option<Operator>> = Mutex::default();
+    Box::new(move || {
+        let mut house = House {
+            status: about.look(),
+            is_broker_up: !broker.is_away(),
+            process: process::look(),
+            ..House::default()
+        };
+        let mut operator = operator.lock().unwrap_or_else(PoisonError::into_inner);
+        if operator.is_none() {
+            *operator = open();
+        }
+        let overview = operator.as_mut().map(Operator::overview);
+        match overview {
+            Some(Ok(overview)) => {
+                let queue = |queue: QueueLook| (queue.name, queue.length, queue.oldest);
+                house.queues = overview.queues.into_iter().map(queue).collect();
+                (house.delayed, house.dead) = (Some(overview.delayed), Some(overview.dead));
+            }
+            Some(Err(_)) => *operator = None,
+            None => {}
+        }
+        house
+    })
+}
 
 /// Starts the gateway, if there is to be one.
 pub(super) fn start(
@@ -31,7 +64,7 @@ pub(super) fn start(
                 away.into_iter().chain(about.faults()).collect()
             })
         },
-        metrics: Box::new(String::new),
+        house: house(config, link, about),
     };
     Gateway::start(options).map(Some).map_err(StartError::Gateway)
 }

@@ -5,6 +5,7 @@ mod connection;
 mod gateway;
 mod jobs;
 mod onward;
+mod process;
 mod running;
 mod shelf;
 mod standby;

@@ -67,6 +67,7 @@ impl Recorder {
                 fate.told += usize::from(answer.is_some());
             }),
             Settlement::AnsweredEarly { id, .. } => self.note(&id.to_string(), |fate| fate.told += 1),
+            Settlement::Started { .. } => {}
             Settlement::Deferred { claim, .. }
             | Settlement::Forwarded { claim, .. }
             | Settlement::HandedBack { claim } => {

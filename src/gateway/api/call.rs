@@ -111,10 +111,7 @@ impl Asking<'_> {
         let latest = now + self.api.settings().limits.queue_timeout.as_millis() as u64;
         let expires_at = request.expires_at.into_iter().chain(request.deadline).chain([latest]).min();
         request.expires_at = expires_at;
-        let promise = match self.promise(&request)? {
-            Ok(promise) => promise,
-            Err(answered) => return Ok(Served::Now(answered)),
-        };
+        let promise = self.promise(&request)?;
         if self.needs_others(&request) {
             return self.send_by_queue(&request, promise);
         }
@@ -125,9 +122,6 @@ impl Asking<'_> {
             let count = rules.functions.get(&request.func).map_or(0, |function| function.terms.retries.count);
             request.retries.unwrap_or(count) > 0
         };
-        let also = promise.map(|promise| -> Box<dyn FnOnce(&Arc<_>) + Send> {
-            Box::new(move |answer| promise.keep(answer, Instant::now()))
-        });
         let door = HttpDoor {
             mailbox: Arc::clone(&services.mailbox),
             to: self.from.to,
@@ -135,17 +129,16 @@ impl Asking<'_> {
             was_told: false,
             request: may_run_again.then(|| Arc::new(request.clone())),
             _place: place,
-            also,
+            promise,
         };
         services.dispatcher.dispatch(request, Box::new(door));
         Ok(Served::Later)
     }
 
-    /// The promise of a call that has an `Idempotency-Key`; the inner error is the answer that it has already.
-    #[allow(clippy::type_complexity)]
-    fn promise(&self, request: &Request) -> Result<Result<Option<Promise>, Response>, Response> {
+    /// The promise of a call that has an `Idempotency-Key`; the error is the answer to one that does not run, be it that of the first.
+    fn promise(&self, request: &Request) -> Result<Option<Promise>, Response> {
         let Some(key) = self.head.header("idempotency-key").filter(|_| self.head.method == "POST") else {
-            return Ok(Ok(None));
+            return Ok(None);
         };
         if key.is_empty() || key.len() > 255 {
             return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
@@ -155,8 +148,8 @@ impl Asking<'_> {
         let who = self.identity.token.clone().or_else(|| request.user.clone());
         let key = (who, request.func.clone(), key.to_owned());
         match self.services().kept.begin(key, hasher.finish(), Instant::now()) {
-            Found::New(promise) => Ok(Ok(Some(promise))),
-            Found::Answered(answer) => Ok(Err(Response::answer(answer).with("Idempotency-Replayed", "true"))),
+            Found::New(promise) => Ok(Some(promise)),
+            Found::Answered(answer) => Err(Response::answer(answer).with("Idempotency-Replayed", "true")),
             Found::Running => Err(Response::error(409, "the first call under this idempotency-key still runs")),
             Found::Different => Err(Response::error(422, "this idempotency-key was used with other arguments")),
         }
@@ -183,7 +176,7 @@ impl Asking<'_> {
         let element = encode_request(&Request { id: id.clone(), is_tracked: true, ..request.clone() }, clock::now());
         let promise = std::cell::RefCell::new(promise);
         self.ask(Box::new(move |post| {
-            post.submit(None, &element, &id, PATIENCE).map_err(|error| error.to_string())?;
+            post?.submit(None, &element, &id, PATIENCE).map_err(|error| error.to_string())?;
             let answer = move |stage: &Stage| match stage {
                 Stage::Done(json) => {
                     let Some(answer) = decode_answer(json) else {

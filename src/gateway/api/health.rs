@@ -1,11 +1,13 @@
 //! Whether the daemon lives, and whether it can do its work.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::Api;
+use super::{Api, Asking, Served};
+use crate::gateway::desk::Asked;
+use crate::gateway::metrics;
 use crate::gateway::response::{Body, Response};
 
 /// When the thread of the gateway last went round.
@@ -43,10 +45,16 @@ impl Api {
         }
         Response::value(503, json!({"status": "error", "data": reasons.join("; "), "reasons": reasons}))
     }
+}
 
-    pub(super) fn metrics(&self) -> Response {
-        let text = (self.services.metrics)();
-        let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-        Response::new(200, Body::Bytes(kind, text.into_bytes().into()))
+impl Asking<'_> {
+    /// `GET /metrics`. Some of it is asked of the broker, so it is done at the desk; the rest is there also without.
+    pub(super) fn metrics(self) -> Result<Served, Response> {
+        let (services, sites) = (Arc::clone(&self.api.services), Arc::clone(&self.api.sites));
+        self.ask(Box::new(move |_| {
+            let text = metrics::encode(&services, &sites);
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            Ok(Asked::Done(Response::new(200, Body::Bytes(kind, text.into_bytes().into()))))
+        }))
     }
 }

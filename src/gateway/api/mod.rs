@@ -15,10 +15,12 @@ use super::desk::{Ask, Caller, Desk};
 use super::door::Place;
 use super::idempotency::Kept;
 use super::mailbox::Mailbox;
+use super::metrics::House;
 use super::proxy::{self, Site, Sites};
 use super::response::Response;
 use super::settings::Settings;
 use super::slots::Token;
+use super::traffic::Traffic;
 use super::wire::{Length, RequestHead};
 use crate::dispatch::Dispatcher;
 use crate::protocol::RequestId;
@@ -38,7 +40,9 @@ pub(super) struct Services {
     /// Why the daemon cannot do its work at this moment.
     pub(super) faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
     pub(super) progress: Arc<Progress>,
-    pub(super) metrics: Box<dyn Fn() -> String + Send + Sync>,
+    /// What the house knows of itself; this may take long.
+    pub(super) house: Box<dyn Fn() -> House + Send + Sync>,
+    pub(super) traffic: Traffic,
 }
 
 /// Answers requests as the settings say.
@@ -208,7 +212,7 @@ impl Api {
             Some(Route::Work) => asking.work(),
             Some(Route::Status(id)) => asking.status(&id),
             Some(Route::Nodes) => asking.nodes(),
-            Some(Route::Metrics) => Ok(Served::Now(self.metrics())),
+            Some(Route::Metrics) => asking.metrics(),
             Some(Route::Root) => Ok(Served::Now(Response::text(200, "OK\n"))),
             Some(Route::Live | Route::Ready) | None => Err(Response::error(404, "nothing is here")),
         };

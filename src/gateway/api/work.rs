@@ -43,7 +43,7 @@ impl Asking<'_> {
         let keep = KEPT + Duration::from_millis(waits);
         self.ask(Box::new(move |post| {
             // Work that is known already is what the client asks for again.
-            let _is_new = post.submit(None, &element, &id, keep).map_err(|error| error.to_string())?;
+            let _is_new = post?.submit(None, &element, &id, keep).map_err(|error| error.to_string())?;
             let response = Response::value(202, json!({"callback": id.to_string()}));
             Ok(Asked::Done(response.with("Location", format!("/api/status/{id}"))))
         }))
@@ -67,7 +67,7 @@ impl Asking<'_> {
         let id = RequestId::parse(id).ok_or_else(unknown)?;
         let wait = self.wait()?;
         self.ask(Box::new(move |post| {
-            let stages = post.stages(std::slice::from_ref(&id)).map_err(|error| error.to_string())?;
+            let stages = post?.stages(std::slice::from_ref(&id)).map_err(|error| error.to_string())?;
             let stage = stages.into_iter().next().unwrap_or(Stage::Unknown);
             if wait.is_zero() || matches!(stage, Stage::Done(_) | Stage::Unknown) {
                 return Ok(Asked::Done(shown(&stage)));
@@ -91,7 +91,7 @@ impl Asking<'_> {
     /// `GET /api/nodes`: all daemons that live.
     pub(super) fn nodes(self) -> Result<Served, Response> {
         self.ask(Box::new(|post| {
-            let nodes = post.nodes().map_err(|error| error.to_string())?;
+            let nodes = post?.nodes().map_err(|error| error.to_string())?;
             Ok(Asked::Done(Response::value(200, serde_json::to_value(nodes).unwrap_or_default())))
         }))
     }

@@ -14,6 +14,7 @@ mod stale;
 mod target;
 
 pub use self::breaker::BreakerTerms;
+pub(super) use self::breaker::Stand;
 pub(super) use self::connect::Upstreams;
 pub(super) use self::exchange::{Begun, Exchange, Progress};
 pub(super) use self::forward::has_dots;
@@ -21,6 +22,7 @@ pub(super) use self::health::Watch;
 pub use self::site::{Balance, Fallback, HealthTerms, SiteTerms};
 pub(super) use self::site::{Site, Sites};
 pub use self::target::Address;
+pub(super) use self::target::Target;
 
 /// So many bytes of each direction are held at the most.
 const HELD: usize = 64 * 1024;

@@ -97,6 +97,8 @@ pub(in crate::gateway) struct Target {
     breaker: Mutex<Breaker>,
     in_flight: AtomicUsize,
     is_well: AtomicBool,
+    /// How many requests it has done well, and how many not.
+    ended: [AtomicU64; 2],
 }
 
 impl Target {
@@ -109,6 +111,7 @@ impl Target {
             breaker: Mutex::new(Breaker::new(terms, now)),
             in_flight: AtomicUsize::new(0),
             is_well: AtomicBool::new(true),
+            ended: [AtomicU64::new(0), AtomicU64::new(0)],
             address,
         }
     }
@@ -139,6 +142,11 @@ impl Target {
         self.is_well.store(is_well, Ordering::Relaxed);
     }
 
+    /// How many requests it has done well, and how many not.
+    pub(in crate::gateway) fn ended(&self) -> [u64; 2] {
+        [0, 1].map(|at| self.ended[at].load(Ordering::Relaxed))
+    }
+
     /// How many requests it has at this moment.
     pub(in crate::gateway) fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Relaxed)
@@ -162,6 +170,7 @@ impl Flight {
         if !self.is_told {
             self.is_told = true;
             self.target.breaker().ended(is_failure, now);
+            self.target.ended[usize::from(is_failure)].fetch_add(1, Ordering::Relaxed);
         }
     }
 }

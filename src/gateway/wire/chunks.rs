@@ -111,8 +111,11 @@ impl State {
 mod tests {
     use super::*;
 
-    /// The body that `bytes` have, read in pieces of `piece` bytes, and what follows behind it.
-    fn read(bytes: &[u8], piece: usize) -> Result<Option<(Vec<u8>, Vec<u8>)>, &'static str> {
+    /// A body, and what follows behind it.
+    type Body = (Vec<u8>, Vec<u8>);
+
+    /// The body that `bytes` have, read in pieces of `piece` bytes.
+    fn read(bytes: &[u8], piece: usize) -> Result<Option<Body>, &'static str> {
         let (mut chunks, mut body, mut buffer) = (Chunks::new(), Vec::new(), Vec::new());
         let mut pieces = bytes.chunks(piece);
         loop {

@@ -4,14 +4,22 @@
 //! closed. The entry cannot be closed twice, as closing takes it; an entry that is dropped open is recorded as `lost`.
 //! What is in flight is counted from the list of open entries itself, not computed from the other two numbers, so the sum is a real check.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard};
+mod meter;
 
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, RwLock};
+use std::time::Instant;
+
+pub use self::meter::{BOUNDS, Meter, Reading};
 use crate::protocol::{RequestId, Verdict};
 
 /// The counts and the list of what is in flight.
 #[derive(Debug, Default)]
-pub struct Ledger(Mutex<Book>);
+pub struct Ledger {
+    book: Mutex<Book>,
+    /// The accounts of single functions.
+    meters: RwLock<HashMap<Box<str>, Arc<Meter>>>,
+}
 
 #[derive(Debug, Default)]
 struct Book {
@@ -53,7 +61,22 @@ impl Ledger {
         book.accepted += 1;
         book.open.insert(number, id);
         drop(book);
-        Entry { ledger: Arc::clone(self), number, is_open: true }
+        Entry { ledger: Arc::clone(self), number, is_open: true, meter: None }
+    }
+
+    /// The account of the function called `name`; only for names that somebody has registered, as each is kept for good.
+    pub fn meter(&self, name: &str) -> Arc<Meter> {
+        const UNBROKEN: &str = "nothing panics under this lock";
+        if let Some(meter) = self.meters.read().expect(UNBROKEN).get(name) {
+            return Arc::clone(meter);
+        }
+        Arc::clone(self.meters.write().expect(UNBROKEN).entry(name.into()).or_default())
+    }
+
+    /// What all of them say now, by the names of their functions.
+    pub fn readings(&self) -> BTreeMap<Box<str>, Reading> {
+        let meters = self.meters.read().expect("nothing panics under this lock");
+        meters.iter().map(|(name, meter)| (name.clone(), meter.read())).collect()
     }
 
     /// The account as it is now.
@@ -63,7 +86,7 @@ impl Ledger {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.book.lock().expect("nothing panics under this lock")
     }
 }
 
@@ -73,9 +96,15 @@ pub struct Entry {
     ledger: Arc<Ledger>,
     number: u64,
     is_open: bool,
+    meter: Option<(Arc<Meter>, Instant)>,
 }
 
 impl Entry {
+    /// It is for a function, whose account `meter` is.
+    pub fn measure(&mut self, meter: Arc<Meter>, now: Instant) {
+        self.meter = Some((meter, now));
+    }
+
     /// Records the one verdict.
     pub fn close(mut self, verdict: Verdict) {
         self.record(verdict);
@@ -95,6 +124,10 @@ impl Entry {
         let mut book = self.ledger.book();
         if book.open.remove(&self.number).is_some() {
             book.verdicts[verdict as usize] += 1;
+        }
+        drop(book);
+        if let Some((meter, since)) = self.meter.take() {
+            meter.count(verdict, since.elapsed());
         }
     }
 }

@@ -1,0 +1,9 @@
+//! The gateway over real sockets: raw bytes in, raw bytes out.
+
+mod access;
+mod calls;
+mod framing;
+mod limits;
+mod proxy;
+mod support;
+mod work;
