@@ -6,6 +6,7 @@ use super::exit::{Exit, Failure};
 use super::{ConfigPath, output};
 use crate::config::{self, Config};
 use crate::functions::Function;
+use crate::functions::House;
 
 #[derive(clap::Args)]
 pub(super) struct Check {
@@ -57,7 +58,7 @@ impl List {
         let config = Config::load(&self.config.config, std::env::vars_os())?;
         let functions = config.functions.iter().map(|(name, function)| {
             // Nothing is started: a worker starts its processes with its first call.
-            config::build(name, function, std::sync::Arc::new(|| {}))
+            config::build(name, function, House::empty())
         });
         let functions: Vec<Function> = functions.collect();
         if self.json {

@@ -1,17 +1,15 @@
 //! From the configuration of a function to the function itself.
 
-use std::sync::Arc;
-
 use super::{BodyConfig, CommandConfig, FunctionConfig, HttpConfig, ProcessConfig, WorkerConfig};
 use crate::functions::{
-    Body, Builtin, Command, CommandOptions, CommandStyle, Function, Http, HttpOptions, ProcessOptions, ResourceLimits,
-    Worker, WorkerOptions, check_program,
+    Body, Builtin, Command, CommandOptions, CommandStyle, Function, House, Http, HttpOptions, ProcessOptions,
+    ResourceLimits, Worker, WorkerOptions, check_program,
 };
 
-/// The function `name`; `halt` is what the builtin of that name calls to stop the daemon.
-pub fn build(name: &str, config: &FunctionConfig, halt: Arc<dyn Fn() + Send + Sync>) -> Function {
+/// The function `name`, in `house`.
+pub fn build(name: &str, config: &FunctionConfig, house: House) -> Function {
     let body: Box<dyn Body> = match &config.body {
-        BodyConfig::Builtin(function) => Box::new(Builtin::new(*function, halt)),
+        BodyConfig::Builtin(function) => Box::new(Builtin::new(*function, house)),
         BodyConfig::Command(command) => Box::new(Command::new(command_options(command))),
         BodyConfig::Worker(worker) => Box::new(Worker::new(worker_options(name, worker))),
         BodyConfig::Http(http) => Box::new(Http::new(http_options(http))),

@@ -74,7 +74,26 @@ impl BuiltinFunction {
 /// A built-in function.
 pub struct Builtin {
     function: BuiltinFunction,
-    halt: Arc<dyn Fn() + Send + Sync>,
+    house: House,
+}
+
+/// Where the proxy of a name sends requests to.
+pub type Proxied = dyn Fn(&str) -> Option<String> + Send + Sync;
+
+/// What built-in functions need of the daemon.
+#[derive(Clone)]
+pub struct House {
+    /// Stops it.
+    pub halt: Arc<dyn Fn() + Send + Sync>,
+    /// Tells where the proxy of this name sends requests to, as `host:port`.
+    pub proxied: Arc<Proxied>,
+}
+
+impl House {
+    /// One without anything: for looking at functions, not for calling them.
+    pub fn empty() -> Self {
+        House { halt: Arc::new(|| {}), proxied: Arc::new(|_| None) }
+    }
 }
 
 /// How long `slow` takes.
@@ -90,9 +109,9 @@ const ASYNC_WORK: Duration = Duration::from_secs(1);
 const LONGEST_HALT_DELAY: u64 = 60 * 60 * 1000;
 
 impl Builtin {
-    /// The body of `function`; `halt` is what the function of that name calls to stop the daemon.
-    pub fn new(function: BuiltinFunction, halt: Arc<dyn Fn() + Send + Sync>) -> Self {
-        Builtin { function, halt }
+    /// The body of `function`, in `house`.
+    pub fn new(function: BuiltinFunction, house: House) -> Self {
+        Builtin { function, house }
     }
 
     fn halt(&self, delay: Option<&Value>) -> Outcome {
@@ -100,7 +119,7 @@ impl Builtin {
             None | Some(Value::Null) => 0,
             Some(value) => value.as_u64().filter(|&ms| ms <= LONGEST_HALT_DELAY).ok_or(CallError::InvalidArguments)?,
         };
-        let halt = Arc::clone(&self.halt);
+        let halt = Arc::clone(&self.house.halt);
         // On a thread of its own: the caller is answered first, and the wait takes no worker.
         let waiting = thread::Builder::new().name("halt".to_owned()).spawn(move || {
             thread::sleep(Duration::from_millis(delay));
@@ -128,7 +147,9 @@ impl Body for Builtin {
                 Ok(Value::from("done"))
             }
             BuiltinFunction::ProxiedHostPort => {
-                Err(CallError::Failed(format!("no proxy is called {}", args.remove("server").unwrap_or_default())))
+                let server = args.remove("server").unwrap_or_default();
+                let proxied = server.as_str().and_then(|name| (self.house.proxied)(name));
+                proxied.map(Value::from).ok_or_else(|| CallError::Failed(format!("no proxy is called {server}")))
             }
             BuiltinFunction::Halt => self.halt(args.get("delay")),
             BuiltinFunction::Permutation => {

@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use builtin::{Builtin, BuiltinFunction};
+pub use builtin::{Builtin, BuiltinFunction, House, Proxied};
 pub use call::{Call, CancelToken};
 pub use command::{Command, CommandOptions, CommandStyle};
 pub(crate) use everywhere::Everywhere;

@@ -9,12 +9,14 @@ use super::jobs;
 use crate::config::{self, Config, FunctionConfig};
 use crate::cron::Entry;
 use crate::dispatch::{Admission, Dispatcher, Rules};
-use crate::functions::{Function, Functions};
+use crate::functions::{Function, Functions, House};
 
 /// The functions of the program, of the configuration and of the crontabs. Each of them is read by another thread.
 pub(super) struct FunctionShelf {
     natives: Functions,
     halt: Sender<()>,
+    /// Where each proxy sends requests to.
+    proxied: Arc<Mutex<BTreeMap<String, String>>>,
     state: Mutex<State>,
 }
 
@@ -30,7 +32,7 @@ impl FunctionShelf {
     /// name is called.
     pub(super) fn new(natives: Functions, halt: Sender<()>, config: &Config, entries: &[Arc<Entry>]) -> Self {
         let state = State { config: config.clone(), entries: entries.to_vec(), built: BTreeMap::new() };
-        FunctionShelf { natives, halt, state: Mutex::new(state) }
+        FunctionShelf { natives, halt, proxied: Arc::new(Mutex::new(proxied(config))), state: Mutex::new(state) }
     }
 
     /// What can be called, and by whom.
@@ -42,6 +44,7 @@ impl FunctionShelf {
     pub(super) fn configure(&self, config: &Config, dispatcher: &Dispatcher) {
         let mut state = self.state();
         state.config = config.clone();
+        *lock(&self.proxied) = proxied(config);
         // Under the lock, so that of two changes the later one stays.
         dispatcher.replace_rules(self.rules_of(&mut state));
     }
@@ -86,6 +89,18 @@ impl FunctionShelf {
             // Whoever calls it twice finds the first call still there, which is enough.
             let _already_told = halt.try_send(());
         };
-        config::build(name, wanted, Arc::new(halt))
+        let proxied = Arc::clone(&self.proxied);
+        let house = House { halt: Arc::new(halt), proxied: Arc::new(move |name| lock(&proxied).get(name).cloned()) };
+        config::build(name, wanted, house)
     }
+}
+
+fn lock(proxied: &Mutex<BTreeMap<String, String>>) -> MutexGuard<'_, BTreeMap<String, String>> {
+    proxied.lock().expect("nothing panics under this lock")
+}
+
+/// Where the proxies of `config` send requests to, by their names: to the first target, where there are several.
+fn proxied(config: &Config) -> BTreeMap<String, String> {
+    let sites = config.http.iter().flat_map(|http| &http.settings.sites);
+    sites.filter_map(|site| Some((site.name.clone(), site.targets.first()?.place()))).collect()
 }

@@ -259,6 +259,8 @@ impl Ends {
         match (status.code(), status.signal()) {
             (_, Some(signal)) if signal == Signal::ABORT.as_raw() => self.aborted += 1,
             (Some(0), _) if was_told => {}
+            // So soon after its start that it did not listen to signals yet, and had taken nothing.
+            (_, Some(signal)) if was_told && signal == Signal::TERM.as_raw() => {}
             (Some(1), _) if was_told => self.abandoned += 1,
             _ => self.strange.push(format!("daemon {} ended by itself: {status}", number + 1)),
         }

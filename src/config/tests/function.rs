@@ -212,7 +212,7 @@ timeout = "5"
 
 #[test]
 fn not_every_name_can_be_a_functions() {
-    let taken = "cannot be the name of a function, as work, status, process, actor, nodes are taken";
+    let taken = "cannot be the name of a function, as work, status, process, actor, nodes, general, v1 are taken";
     check("[functions.work]\nbuiltin = 'sum'", &[&format!("cerbas.toml:1:12: functions.work: {taken}")]);
     let wrong = "cannot be the name of a function: expected 1 to 128 characters, no / or control characters";
     let long = "ü".repeat(129);

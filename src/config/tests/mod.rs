@@ -8,7 +8,6 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
@@ -216,7 +215,7 @@ fn unknown_keys_come_with_the_nearest_name() {
     check("[srever]\nworkers = 1", &["cerbas.toml:1:2: srever: unknown section, did you mean server?"]);
     check(
         "workers = 3",
-        &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, queues, functions, cron"],
+        &["cerbas.toml:1:1: workers: unknown key, known are redis, server, auth, queues, functions, cron, http, proxy"],
     );
     check(
         "[auth]\n\"grüße\" = 1",
@@ -226,10 +225,11 @@ fn unknown_keys_come_with_the_nearest_name() {
 
 #[test]
 fn sections_of_later_versions_are_unknown() {
-    for section in ["http", "proxy.a", "workflow.a", "actor.a"] {
+    for section in ["workflow.a", "actor.a"] {
         let name = section.split('.').next().expect("it has a name");
-        let fault =
-            format!("cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, queues, functions, cron");
+        let fault = format!(
+            "cerbas.toml:1:2: {name}: unknown section, known are redis, server, auth, queues, functions, cron, http, proxy"
+        );
         check(&format!("[{section}]\na = 1"), &[&fault]);
     }
 }
@@ -333,7 +333,7 @@ fn sections_have_to_be_tables() {
 fn a_byte_order_mark_is_no_character() {
     check(
         "\u{feff}x = 1",
-        &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, queues, functions, cron"],
+        &["cerbas.toml:1:1: x: unknown key, known are redis, server, auth, queues, functions, cron, http, proxy"],
     );
 }
 

@@ -1,6 +1,7 @@
 //! The sample that everybody starts with.
 
 use super::*;
+use crate::functions::House;
 
 const SAMPLE: &str = include_str!("../../../cerbas.toml");
 
@@ -17,7 +18,7 @@ fn the_sample_has_all_builtins_and_one_command() {
     assert_eq!((config.auth.users, config.redis), (None, RedisConfig::default()));
     for (name, function) in &config.functions {
         assert!(functions::check(function).is_empty(), "{name}");
-        assert_eq!(build(name, function, Arc::new(|| {})).name, *name);
+        assert_eq!(build(name, function, House::empty()).name, *name);
     }
 }
 
@@ -42,5 +43,5 @@ fn what_the_sample_only_mentions_can_be_written() {
         .map(|line| line.strip_prefix("# ").filter(|rest| is_example(rest)).unwrap_or(line))
         .collect();
     let config = read(&uncommented.join("\n"));
-    assert_eq!((config.server.workers, config.functions.len()), (16, 12));
+    assert_eq!((config.server.workers, config.functions.len()), (16, 13));
 }

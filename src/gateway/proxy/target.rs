@@ -61,6 +61,14 @@ impl Address {
         }
     }
 
+    /// As `host:port`, or as a path.
+    pub fn place(&self) -> String {
+        match self {
+            Address::Tcp { host, port } => format!("{host}:{port}"),
+            Address::Unix(path) => path.display().to_string(),
+        }
+    }
+
     fn literal(&self) -> Option<SocketAddr> {
         let Address::Tcp { host, port } = self else { return None };
         let bare = host.trim_start_matches('[').trim_end_matches(']');
