@@ -9,7 +9,8 @@ use super::wire::RequestHead;
 
 /// What the log has of a request until it is answered.
 pub(super) struct Logged {
-    what: String,
+    method: String,
+    path: String,
     peer: Option<IpAddr>,
     since: Instant,
 }
@@ -24,13 +25,14 @@ impl Logged {
         }
         // A query may have secrets in it.
         let path: String = head.path().chars().take(MOST).collect();
-        Some(Box::new(Logged { what: format!("{} {path}", head.method), peer, since: world.now }))
+        Some(Box::new(Logged { method: head.method.to_owned(), path, peer, since: world.now }))
     }
 
     /// Of a request that could not be read.
     pub(super) fn unreadable(peer: Option<IpAddr>, world: &World<'_>) -> Option<Box<Self>> {
         let is_off = world.api.settings().access_log == AccessLog::Off;
-        (!is_off).then(|| Box::new(Logged { what: "unreadable".to_owned(), peer, since: world.now }))
+        let (method, path) = ("-".to_owned(), "-".to_owned());
+        (!is_off).then(|| Box::new(Logged { method, path, peer, since: world.now }))
     }
 
     /// It was answered with `status`, in so many bytes where that is known; 0: it was cut off.
@@ -42,6 +44,11 @@ impl Logged {
         let took = world.now.saturating_duration_since(self.since).as_secs_f64() * 1000.0;
         let bytes = bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string());
         let id = request_id.unwrap_or("-");
-        log::info!(target: "access", "{peer} \"{}\" {status} {bytes} {took:.1}ms {id}", self.what);
+        let Logged { method, path, .. } = &self;
+        log::info!(
+            target: "access", request_id = id, peer = peer.as_str(), method = method.as_str(), path = path.as_str(),
+            status = status, milliseconds = took;
+            "{peer} \"{method} {path}\" {status} {bytes} {took:.1}ms {id}"
+        );
     }
 }

@@ -81,8 +81,13 @@ impl Gateway {
             let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
             listeners.extend(opened);
         }
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(listen::Listener::address).collect();
+        if let Some(address) = open_to_all(&addresses, &settings) {
+            let reason =
+                format!("{address}: others than this machine can reach it, so [http.tokens.NAME] must say who may");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
         let shown: Vec<String> = listeners.iter().map(listen::Listener::shown).collect();
-        let addresses = listeners.iter().filter_map(listen::Listener::address).collect();
         let poller = Poller::new()?;
         let mailbox = Arc::new(Mailbox::new(poller.waker()));
         let services = Arc::new(Services {
@@ -109,8 +114,13 @@ impl Gateway {
         &self.addresses
     }
 
-    /// From now on `settings` hold; requests that run go on.
+    /// From now on `settings` hold; requests that run go on. Without tokens nothing changes where others than this machine can ask.
     pub fn reconfigure(&self, settings: Settings) {
+        if let Some(address) = open_to_all(&self.addresses, &settings) {
+            return ::log::error!(
+                "http: the settings stay as they were: {address} would be open to all without tokens"
+            );
+        }
         self.orders.reconfigure(Arc::new(settings));
         self.mailbox.wake();
     }
@@ -127,6 +137,11 @@ impl Gateway {
         self.mailbox.wake();
         self.thread = None;
     }
+}
+
+/// The address that others than this machine can reach without a token.
+fn open_to_all<'a>(addresses: &'a [SocketAddr], settings: &Settings) -> Option<&'a SocketAddr> {
+    addresses.iter().find(|address| settings.tokens.is_empty() && !address.ip().to_canonical().is_loopback())
 }
 
 impl Drop for Gateway {

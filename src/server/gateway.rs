@@ -2,6 +2,8 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 use super::about::About;
 use super::connection::Connection;
 use super::process;
@@ -10,6 +12,24 @@ use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
 use crate::gateway::{Gateway, GatewayOptions, House, OpenPost};
+
+/// Besides those of connections, so many descriptors are needed.
+const DESCRIPTORS: u64 = 512;
+
+/// Each of `connections` takes a descriptor, two where it is proxied. What a shell gives is for programs with few; the system mostly
+/// allows more. No more than needed, as child processes inherit it.
+fn raise_descriptor_limit(connections: usize) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = connections as u64 * 2 + DESCRIPTORS;
+    let wanted = limit.maximum.map_or(wanted, |maximum| wanted.min(maximum));
+    if limit.current.is_none_or(|current| current >= wanted) {
+        return;
+    }
+    let raised = Rlimit { current: Some(wanted), maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        log::warn!("http: at most {} descriptors can be open: {error}", limit.current.unwrap_or(u64::MAX));
+    }
+}
 
 /// What is told of the house with the metrics.
 fn house(config: &Config, link: &Connection, about: &About) -> Box<dyn Fn() -> House + Send + Sync> {
@@ -50,6 +70,7 @@ pub(super) fn start(
     about: &About,
 ) -> Result<Option<Gateway>, StartError> {
     let Some(http) = &config.http else { return Ok(None) };
+    raise_descriptor_limit(http.settings.limits.max_connections);
     let opener = link.opener(config);
     let open: OpenPost = Arc::new(move || opener().map_err(|error| error.to_string()));
     let options = GatewayOptions {

@@ -485,7 +485,8 @@ impl Exchange {
         let was_stale = self.is_reused && matches!(fault, Fault::Closed) && !self.has_answered();
         if !was_stale {
             flight.ended(true, world.now);
-            log::warn!("proxy {}: {} {fault} ({})", self.site.terms.name, flight.target.address, self.from.request_id);
+            let id = &*self.from.request_id;
+            log::warn!(request_id = id; "proxy {}: {} {fault} ({id})", self.site.terms.name, flight.target.address);
         }
         if self.has_answered() {
             return Progress::Broken;
