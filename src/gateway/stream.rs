@@ -171,6 +171,22 @@ impl Wire {
         self.output.len() < before
     }
 
+    /// Sends `data` behind what waits: at once what goes at once, without a copy.
+    pub(super) fn send(&mut self, data: &[u8]) {
+        let mut rest = data;
+        while self.output.is_empty() && self.can_write && !rest.is_empty() && self.broken.is_none() {
+            match self.stream.write(rest) {
+                Ok(count) => rest = &rest[count..],
+                Err(error) if error.kind() == ErrorKind::WouldBlock => self.can_write = false,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => self.broken = Some(error),
+            }
+        }
+        if self.broken.is_none() {
+            self.output.push(rest);
+        }
+    }
+
     /// Tells the other side that nothing more comes.
     pub(super) fn finish(&mut self) {
         // A connection that is gone already needs no end.

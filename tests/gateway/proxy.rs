@@ -40,7 +40,6 @@ fn an_upstream_sees_who_asks_and_nothing_that_was_for_the_connection_only() {
         ("x-forwarded-host", "localhost"),
         ("x-forwarded-proto", "http"),
         ("forwarded", "for=127.0.0.1;host=\"localhost\";proto=http"),
-        ("via", "1.1 cerbas"),
         ("x-own", "kept"),
         ("x-site", "app"),
         ("x-request-id", "r-1"),

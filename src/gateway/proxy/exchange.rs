@@ -13,7 +13,6 @@ use super::forward::{self, Back, Coding, From};
 use super::site::{Fallback, Site};
 use super::stale::{self, Good, MOST_BODY};
 use super::target::Flight;
-use crate::gateway::buffer::Buffer;
 use crate::gateway::client::World;
 use crate::gateway::response::{Body, Response};
 use crate::gateway::slots::Token;
@@ -304,7 +303,7 @@ impl Exchange {
         if self.site.terms.max_request.is_some_and(|most| self.sent > most) {
             return Err(Stop::Client(Response::error(413, "the body is too large")));
         }
-        write_body(&mut wire.output, data, self.sends_chunks);
+        write_body(wire, data, self.sends_chunks);
         client.input.consume(step.framing + step.data);
         if step.is_last {
             if self.sends_chunks {
@@ -340,7 +339,7 @@ impl Exchange {
         };
         let step = framing.step(wire.input.data()).map_err(Fault::Malformed)?;
         let data = &wire.input.data()[step.framing..step.framing + step.data];
-        write_body(&mut client.output, data, *coding == Coding::Chunked);
+        write_body(client, data, *coding == Coding::Chunked);
         if let Some((_, _, copy)) = &mut self.copy {
             if copy.len() + data.len() <= MOST_BODY { copy.extend_from_slice(data) } else { self.copy = None }
         }
@@ -549,16 +548,16 @@ impl std::convert::From<Fault> for Stop {
     }
 }
 
-fn write_body(output: &mut Buffer, data: &[u8], in_chunks: bool) {
+fn write_body(to: &mut Wire, data: &[u8], in_chunks: bool) {
     if data.is_empty() {
         return;
     }
     if in_chunks {
-        let _never_fails = write!(output, "{:x}\r\n", data.len());
-        output.push(data);
-        output.push(b"\r\n");
+        let _never_fails = write!(to.output, "{:x}\r\n", data.len());
+        to.output.push(data);
+        to.output.push(b"\r\n");
     } else {
-        output.push(data);
+        to.send(data);
     }
 }
 
@@ -574,7 +573,7 @@ fn move_one_way(from: &mut Wire, to: &mut Wire, is_shut: &mut bool) -> bool {
     if to.output.len() < HELD {
         has_moved |= from.fill(HELD);
         has_moved |= !from.input.is_empty();
-        to.output.push(from.input.data());
+        to.send(from.input.data());
         from.input.consume(from.input.len());
     }
     has_moved |= to.flush();

@@ -31,12 +31,11 @@ const HOP_BY_HOP: [&str; 9] = [
 ];
 
 /// Headers of requests that are written anew. Some programs read `_` as `-`, so that counts as well.
-const OURS: [&str; 10] = [
+const OURS: [&str; 9] = [
     "content-length",
     "expect",
     "host",
     "forwarded",
-    "via",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-proto",
@@ -101,10 +100,7 @@ pub(super) fn request(head: &RequestHead<'_>, site: &SiteTerms, authority: &str,
         Some(before) => lines.line(&["Forwarded: ", before, ", ", &own]),
         None => lines.line(&["Forwarded: ", &own]),
     }
-    match head.header("via") {
-        Some(before) => lines.line(&["Via: ", before, ", 1.1 cerbas"]),
-        None => lines.line(&["Via: 1.1 cerbas"]),
-    }
+    // No Via of ours, though RFC 9110, 7.6.3 asks for it: nginx and others do not compress answers to requests that have one.
     lines.line(&["X-Request-Id: ", from.request_id]);
     if let Some(user) = from.user {
         lines.line(&["X-Forwarded-User: ", user]);
