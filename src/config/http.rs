@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
+use super::Config;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::gateway::{AccessLog, Network, Place, Settings, Token, TokenHash};
+use crate::gateway::{AccessLog, Fallback, Network, Place, Settings, Token, TokenHash};
 
 /// `[http]`: the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,19 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         section.key_fault("listen", &format!("{place}: {reason}"));
     }
     config
+}
+
+/// The functions that the gateway names and that are not there, a line each. A program may bring functions of its own, so it starts.
+pub(super) fn check(config: &Config) -> Vec<String> {
+    let Some(http) = &config.http else { return Vec::new() };
+    let usual = Settings::default().work;
+    let work = Some(&http.settings.work).filter(|work| **work != usual).map(|work| ("http.work".to_owned(), work));
+    let fallbacks = http.settings.sites.iter().filter_map(|site| match &site.fallback {
+        Fallback::Function(name) => Some((format!("proxy.{}.fallback", site.name), name)),
+        Fallback::Refuse | Fallback::Stale(_) => None,
+    });
+    let missing = work.into_iter().chain(fallbacks).filter(|(_, name)| !config.functions.contains_key(*name));
+    missing.map(|(key, name)| format!("{key}: there is no function {name:?}")).collect()
 }
 
 fn token(name: &str, section: &mut Section<'_>) -> Option<Token> {

@@ -272,6 +272,11 @@ impl Config {
     pub fn check(&self) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
         let crontabs = self.cron.iter().flat_map(|config| cron::check(&config.crontabs));
+        let gateway = http::check(self).into_iter().map(|message| Fault {
+            place: Place::File(file.clone()),
+            position: None,
+            message,
+        });
         let faults = self.functions.iter().flat_map(|(name, function)| {
             let fault = |why| Fault {
                 place: Place::File(file.clone()),
@@ -280,7 +285,7 @@ impl Config {
             };
             functions::check(function).into_iter().map(fault).collect::<Vec<_>>()
         });
-        Faults::unless_empty(faults.chain(crontabs).collect())
+        Faults::unless_empty(faults.chain(gateway).chain(crontabs).collect())
     }
 }
 

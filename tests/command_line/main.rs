@@ -8,6 +8,7 @@ mod cron;
 mod crontab;
 mod daemon;
 mod desk;
+mod gateway;
 mod lease;
 mod processes;
 mod program;

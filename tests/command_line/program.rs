@@ -156,8 +156,15 @@ impl Place {
     /// Starts the daemon and waits until it is ready.
     #[track_caller]
     pub(super) fn daemon(&self) -> Daemon {
-        let mut child =
-            self.command(&["run"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be run");
+        Daemon::start(self.command(&["run"]))
+    }
+}
+
+impl Daemon {
+    /// Starts the daemon with `command` and waits until it is ready.
+    #[track_caller]
+    pub(super) fn start(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be run");
         let lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
         let log = Arc::new(Mutex::new(String::new()));
         let daemon = Daemon { child, log: Arc::clone(&log) };
