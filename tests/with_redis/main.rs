@@ -13,6 +13,7 @@ mod dead_list;
 mod delay;
 mod addressed;
 mod forms;
+mod gateway;
 mod late_subscriber;
 mod lost_connections;
 mod managed;
