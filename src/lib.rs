@@ -39,6 +39,8 @@ pub mod server;
 mod children;
 mod clock;
 mod error;
+#[cfg(fuzzing)]
+pub mod fuzzing;
 mod outage;
 mod signals;
 pub mod thread;

@@ -11,6 +11,8 @@ mod client;
 mod desk;
 mod door;
 mod front;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod idempotency;
 mod listen;
 mod log;

@@ -245,3 +245,10 @@ impl Lines {
         self.0
     }
 }
+
+/// `head` as it goes to an upstream.
+#[cfg(fuzzing)]
+pub(in crate::gateway) fn forwarded(head: &RequestHead<'_>, terms: &SiteTerms) -> Vec<u8> {
+    let from = From { peer: None, is_trusted: false, request_id: "fuzz", was_for_us: false, user: None };
+    request(head, terms, "upstream", &from)
+}

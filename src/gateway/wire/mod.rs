@@ -8,6 +8,8 @@ mod chunks;
 mod framing;
 mod head;
 
+#[cfg(fuzzing)]
+pub(super) use chunks::{Chunks, Step};
 pub(super) use framing::{Framing, Length};
 pub(super) use head::{Broken, End, RequestHead, ResponseHead, find_end, options};
 

@@ -1,0 +1,59 @@
+//! What must hold whatever bytes come, for a fuzzer (`fuzz/`). Each of these panics if it does not.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::cron::{Reading, Table};
+use crate::gateway::fuzzing as gateway;
+use crate::protocol::codec::{decode_request, encode_request};
+use crate::protocol::{Request, RequestId};
+
+/// A time that all requests are read at.
+const NOW: u64 = 1_800_000_000_000;
+
+/// Heads of requests and answers.
+pub fn http_head(bytes: &[u8]) {
+    gateway::head(bytes);
+}
+
+/// Bodies in chunks.
+pub fn http_chunks(bytes: &[u8]) {
+    gateway::chunks(bytes);
+}
+
+/// A request that can be read is the same after it was written down and read again.
+pub fn request(bytes: &[u8]) {
+    let Ok(request) = decode_request(bytes, None, NOW) else { return };
+    if !matches!(request.id, RequestId::Text(_)) || request.attempt > 0 || request.cron.is_some() {
+        return;
+    }
+    let request = Request { first_at: None, ..request };
+    // What is due already needs no delay any more.
+    let is_past = |at: Option<u64>| at.is_some_and(|at| at <= NOW);
+    if is_past(request.not_before) || is_past(request.expires_at) {
+        return;
+    }
+    let again = decode_request(&encode_request(&request, NOW), None, NOW).expect("what we write can be read");
+    assert_eq!(again, request);
+}
+
+/// A crontab that can be read fires at times that lie ahead.
+pub fn crontab(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    for has_users in [false, true] {
+        let file: Arc<Path> = Arc::from(Path::new("CRONTAB"));
+        let reading = Reading { file, has_users, host: "web-1", ..Reading::default() };
+        let Ok(table) = Table::read(text, &reading) else { continue };
+        let now = Timestamp::from_second(1_800_000_000).expect("it is a time");
+        for entry in table.entries.iter().take(4) {
+            let mut at = now;
+            for _ in 0..3 {
+                let Some(firing) = entry.schedule.next(at, entry.zone()) else { break };
+                assert!(firing.at > at, "{}: {} does not follow {at}", entry.text, firing.at);
+                at = firing.at;
+            }
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What must hold of the readers of HTTP whatever bytes come.
+
+use super::proxy::{SiteTerms, forwarded};
+use super::wire::{Chunks, End, RequestHead, ResponseHead, Step, find_end};
+
+/// A head is found in whatever pieces it comes. One that can be read says the same after the proxy has written it anew.
+pub(crate) fn head(bytes: &[u8]) {
+    let whole = find_end(bytes, 0);
+    let mut seen = 0;
+    for length in 0..=bytes.len().min(512) {
+        match find_end(&bytes[..length], seen) {
+            Ok(End::Later(looked)) => seen = looked,
+            found => {
+                if bytes.len() <= 512 {
+                    assert_eq!(found, whole, "in pieces it is another");
+                }
+                break;
+            }
+        }
+    }
+    let Ok(End::At(length)) = whole else { return };
+    let _no_panic = ResponseHead::read(&bytes[..length], false);
+    let Ok(head) = RequestHead::read(&bytes[..length]) else { return };
+    let terms = SiteTerms::named("fuzz");
+    let written = forwarded(&head, &terms);
+    if written.len() > super::wire::MAX_HEAD || head.headers.len() > super::wire::MAX_HEADERS - 12 {
+        return;
+    }
+    assert_eq!(find_end(&written, 0), Ok(End::At(written.len())), "it has another end: {written:?}");
+    let again = RequestHead::read(&written).expect("what we write can be read");
+    assert_eq!((again.method, again.target, again.length), (head.method, head.target, head.length));
+}
+
+/// A body is the same in whatever pieces it comes.
+pub(crate) fn chunks(bytes: &[u8]) {
+    let Some((&piece, bytes)) = bytes.split_first() else { return };
+    let (whole, pieces) = (body(bytes, bytes.len().max(1)), body(bytes, usize::from(piece).max(1)));
+    assert_eq!(whole, pieces);
+}
+
+/// The body that `bytes` begin with; `None` where it is not complete.
+fn body(bytes: &[u8], piece: usize) -> Result<Option<Vec<u8>>, &'static str> {
+    let (mut chunks, mut body) = (Chunks::new(), Vec::new());
+    for mut piece in bytes.chunks(piece) {
+        while !piece.is_empty() {
+            let Step { framing, data, is_last } = chunks.step(piece)?;
+            assert!(framing + data > 0, "nothing moves");
+            body.extend_from_slice(&piece[framing..framing + data]);
+            piece = &piece[framing + data..];
+            if is_last {
+                return Ok(Some(body));
+            }
+        }
+    }
+    Ok(None)
+}
