@@ -12,6 +12,8 @@ use crate::gateway::{AccessLog, Fallback, Network, Place, Settings, Token, Token
 pub struct GatewayConfig {
     /// Where it listens: `host:port`, `unix:/path` or `systemd`. Default: `["127.0.0.1:4455"]`.
     pub listen: Vec<Place>,
+    /// How many threads share the connections, 1 to 64. Where nothing is said, one for each processor, at most 4.
+    pub threads: usize,
     /// All else. Each limit has its own key: `max_connections`, by default 4096; `max_per_address`, 1024; `max_calls`, 1024; `head_timeout`,
     /// `"10s"`; `body_timeout`, `"30s"`; `idle_timeout`, `"60s"`; `write_timeout`, `"30s"`; `queue_timeout`, `"30s"`. The longest body is
     /// `max_request` of `[server]`.
@@ -23,12 +25,18 @@ const LISTEN: &str = "127.0.0.1:4455";
 const ACCESS_LOGS: [(&str, AccessLog); 3] =
     [("off", AccessLog::Off), ("errors", AccessLog::Errors), ("all", AccessLog::All)];
 
+/// More are seldom needed: one thread serves a hundred thousand requests a second.
+const MOST_THREADS: usize = 4;
+
 /// A file can hold a million; nobody has so many descriptors.
 const MOST: i64 = 1_000_000;
 
 pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConfig {
-    let mut config =
-        GatewayConfig { listen: vec![Place::read(LISTEN).expect("it is a place")], settings: Settings::default() };
+    let mut config = GatewayConfig {
+        listen: vec![Place::read(LISTEN).expect("it is a place")],
+        settings: Settings::default(),
+        threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
+    };
     let Settings { limits, tokens, origins, hosts, source, work, access_log, trusted, sites: _ } = &mut config.settings;
     limits.max_request = max_request;
     section.set("listen", &mut config.listen, |value| {
@@ -38,6 +46,7 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         }
         places.iter().map(|place| Ok(Place::read(place)?)).collect()
     });
+    section.set("threads", &mut config.threads, |value| value.number(1..=64));
     section.set("origins", origins, |value| value.list()?.into_iter().map(origin).collect());
     section.set("hosts", hosts, |value| Ok(value.list()?.into_iter().map(|host| host.to_ascii_lowercase()).collect()));
     section.set("source", source, Value::text);

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::api::{Api, From, Plan, Served};
+use super::crowd::Seat;
 use super::log::Logged;
 use super::poller::{Poller, Ready};
 use super::proxy::{Begun, Exchange, Progress, Upstreams};
@@ -56,7 +57,7 @@ pub(super) enum Next {
 pub(super) struct Client {
     wire: Wire,
     token: Token,
-    peer: Option<IpAddr>,
+    seat: Seat,
     phase: Phase,
     /// So many bytes of the head that comes have been looked at.
     seen: usize,
@@ -114,11 +115,11 @@ enum Step {
 }
 
 impl Client {
-    pub(super) fn new(stream: Stream, token: Token, peer: Option<IpAddr>, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, token: Token, seat: Seat, now: Instant) -> Self {
         Client {
             wire: Wire::new(stream),
             token,
-            peer,
+            seat,
             phase: Phase::Head,
             seen: 0,
             empty_lines: 0,
@@ -128,10 +129,6 @@ impl Client {
             timer: None,
             current: Current::default(),
         }
-    }
-
-    pub(super) fn peer(&self) -> Option<IpAddr> {
-        self.peer
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -275,9 +272,9 @@ impl Client {
             Ok(head) => head,
             Err(broken) => return self.refuse(broken, world),
         };
-        self.current = Current::of(&head, self.peer, world);
+        self.current = Current::of(&head, self.seat.peer(), world);
         let from = self.current.from(self.token, self.serial);
-        let served = match world.api.plan(&head, self.peer) {
+        let served = match world.api.plan(&head, self.seat.peer()) {
             Plan::Answer(response) => {
                 // Who is refused may go on sending; nobody would read it.
                 self.current.keeps_alive &= head.length == Length::Known(0);
@@ -285,7 +282,7 @@ impl Client {
             }
             Plan::Proxy(proxied) => {
                 let begun = Begun {
-                    peer: self.peer,
+                    peer: self.seat.peer(),
                     is_trusted: proxied.is_trusted,
                     request_id: self.current.request_id.clone().unwrap_or_default(),
                     was_for_us: proxied.was_for_us,
@@ -439,7 +436,7 @@ impl Client {
     fn refuse(&mut self, broken: Broken, world: &mut World<'_>) -> Step {
         if matches!(self.phase, Phase::Head) {
             self.serial = self.serial.wrapping_add(1);
-            self.current = Current { logged: Logged::unreadable(self.peer, world), ..Current::default() };
+            self.current = Current { logged: Logged::unreadable(self.seat.peer(), world), ..Current::default() };
         }
         self.current.keeps_alive = false;
         self.respond(&Response::error(broken.status, broken.reason), world);

@@ -32,6 +32,8 @@ pub type OpenPost = Arc<dyn Fn() -> Result<Box<dyn Post>, String> + Send + Sync>
 
 /// Where the answer goes.
 pub(super) struct Caller {
+    /// Of the thread that has the connection.
+    pub(super) mailbox: Arc<Mailbox>,
     pub(super) to: Token,
     pub(super) serial: u32,
     /// Its place among the calls that wait.
@@ -97,16 +99,16 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn start(open: &OpenPost, mailbox: &Arc<Mailbox>) -> io::Result<Self> {
+    pub(super) fn start(open: &OpenPost) -> io::Result<Self> {
         let (jobs, taken) = bounded::<Job>(MOST_JOBS);
         let (waits, waiting) = bounded::<(Caller, Wait)>(MOST_JOBS * 16);
         let mut clerks = Vec::new();
         for _ in 0..CLERKS {
-            let clerk = Clerk { post: None, open: Arc::clone(open), mailbox: Arc::clone(mailbox) };
+            let clerk = Clerk { post: None, open: Arc::clone(open) };
             let (taken, waits) = (taken.clone(), waits.clone());
             clerks.push(Joined::spawn("http-desk", move || clerk.run(&taken, &waits))?);
         }
-        let clerk = Clerk { post: None, open: Arc::clone(open), mailbox: Arc::clone(mailbox) };
+        let clerk = Clerk { post: None, open: Arc::clone(open) };
         clerks.push(Joined::spawn("http-waits", move || clerk.watch(&waiting))?);
         Ok(Desk { jobs: Some(jobs), _clerks: clerks })
     }
@@ -130,7 +132,6 @@ struct Clerk {
     /// Opened when it is needed.
     post: Option<Box<dyn Post>>,
     open: OpenPost,
-    mailbox: Arc<Mailbox>,
 }
 
 impl Clerk {
@@ -141,7 +142,7 @@ impl Clerk {
                 Ok(Asked::Wait(wait)) => match waits.try_send((caller, wait)) {
                     Ok(()) => continue,
                     Err(TrySendError::Full((caller, wait)) | TrySendError::Disconnected((caller, wait))) => {
-                        self.tell(caller, (wait.answer)(wait.wants.last()));
+                        tell(caller, (wait.answer)(wait.wants.last()));
                         continue;
                     }
                 },
@@ -151,7 +152,7 @@ impl Clerk {
                     away(&error)
                 }
             };
-            self.tell(caller, response);
+            tell(caller, response);
         }
     }
 
@@ -170,9 +171,7 @@ impl Clerk {
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => {
-                    return waits
-                        .into_iter()
-                        .for_each(|(caller, wait)| self.tell(caller, (wait.answer)(wait.wants.last())));
+                    return waits.into_iter().for_each(|(caller, wait)| tell(caller, (wait.answer)(wait.wants.last())));
                 }
             }
             let ids: Vec<RequestId> = waits.iter().map(|(_, wait)| wait.id.clone()).collect();
@@ -190,9 +189,9 @@ impl Clerk {
             for stage in stages {
                 let Some((caller, wait)) = waits.pop_front() else { break };
                 match stage {
-                    Some(stage) if wait.wants.are_met_by(&stage) => self.tell(caller, (wait.answer)(&stage)),
+                    Some(stage) if wait.wants.are_met_by(&stage) => tell(caller, (wait.answer)(&stage)),
                     // Also while the broker is away: the client asked to be told by then.
-                    _ if now >= wait.until => self.tell(caller, (wait.answer)(wait.wants.last())),
+                    _ if now >= wait.until => tell(caller, (wait.answer)(wait.wants.last())),
                     _ => waits.push_back((caller, wait)),
                 }
             }
@@ -205,10 +204,10 @@ impl Clerk {
         }
         Ok(&mut **self.post.as_mut().expect("it was opened just now"))
     }
+}
 
-    fn tell(&self, caller: Caller, response: Response) {
-        self.mailbox.send(Mail::Answer { to: caller.to, serial: caller.serial, response });
-    }
+fn tell(caller: Caller, response: Response) {
+    caller.mailbox.send(Mail::Answer { to: caller.to, serial: caller.serial, response });
 }
 
 /// The broker cannot be asked.

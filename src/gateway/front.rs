@@ -1,4 +1,4 @@
-//! The thread that owns all connections: it waits for them, reads and writes, and hands out whole requests.
+//! A thread that owns connections: it waits for them, reads and writes, and hands out whole requests.
 //!
 //! Invariants:
 //! * Nothing here blocks. What may take long (a function, the broker, a name to be looked up) is done elsewhere, and comes back by the
@@ -16,12 +16,13 @@ use std::time::{Duration, Instant};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimePrinter;
 
-use super::api::{Api, LONGEST_WAIT, Services};
+use super::api::{Api, LONGEST_WAIT};
 use super::client::{Client, Next, World};
+use super::crowd::Seat;
 use super::listen::Listener;
-use super::mailbox::{Mail, Rerun};
+use super::mailbox::{Mail, Mailbox, Rerun};
 use super::poller::{Events, Poller, Ready};
-use super::proxy::{Sites, Upstreams, Watch};
+use super::proxy::{Sites, Upstreams};
 use super::response::Response;
 use super::settings::Settings;
 use super::slots::{Slots, Token};
@@ -48,7 +49,7 @@ pub(super) struct Orders(Mutex<Pending>);
 
 #[derive(Default)]
 struct Pending {
-    settings: Option<Arc<Settings>>,
+    settings: Option<(Arc<Settings>, Arc<Sites>)>,
     /// No more connections; each answer is the last one.
     is_closing: bool,
     /// All that is left by then goes.
@@ -56,8 +57,8 @@ struct Pending {
 }
 
 impl Orders {
-    pub(super) fn reconfigure(&self, settings: Arc<Settings>) {
-        self.pending().settings = Some(settings);
+    pub(super) fn reconfigure(&self, settings: Arc<Settings>, sites: Arc<Sites>) {
+        self.pending().settings = Some((settings, sites));
     }
 
     pub(super) fn close(&self) {
@@ -78,12 +79,11 @@ pub(super) struct Front {
     poller: Poller,
     api: Api,
     orders: Arc<Orders>,
+    /// The first thread takes all connections, and hands them out.
     listeners: Vec<Listener>,
+    others: Vec<Arc<Mailbox>>,
     clients: Slots<Client>,
     upstreams: Upstreams,
-    sites: Arc<Sites>,
-    watch: Watch,
-    per_address: HashMap<IpAddr, usize>,
     timers: Timers,
     /// Those that have more to do.
     ready: Vec<Token>,
@@ -100,29 +100,25 @@ pub(super) struct Front {
 }
 
 impl Front {
+    /// The thread with these `listeners`, or none. `all` are the mailboxes of all threads.
     pub(super) fn new(
         poller: Poller,
         listeners: Vec<Listener>,
-        settings: Arc<Settings>,
-        services: Arc<Services>,
+        all: Vec<Arc<Mailbox>>,
+        api: Api,
         orders: Arc<Orders>,
     ) -> io::Result<Self> {
         for (number, listener) in listeners.iter().enumerate() {
             poller.add_listener(listener, LISTENERS - number as u64)?;
         }
-        let sites = Arc::new(Sites::new(&settings.sites, &Sites::default(), Instant::now()));
-        let mut watch = Watch::new();
-        watch.set(&sites)?;
         Ok(Front {
             poller,
-            api: Api::new(settings, services, Arc::clone(&sites)),
-            upstreams: Upstreams::new(),
-            sites,
-            watch,
+            api,
             orders,
             listeners,
+            others: all,
             clients: Slots::new(),
-            per_address: HashMap::new(),
+            upstreams: Upstreams::new(),
             timers: Timers::default(),
             ready: Vec::new(),
             reruns: BinaryHeap::new(),
@@ -156,7 +152,6 @@ impl Front {
             let now = Instant::now();
             self.date.update();
             self.api.services().progress.note(now);
-            self.api.services().traffic.set_connections(self.clients.len());
             if self.obey(now) {
                 break;
             }
@@ -203,12 +198,8 @@ impl Front {
             let mut pending = orders.pending();
             (pending.settings.take(), pending.is_closing, pending.ends_at)
         };
-        if let Some(settings) = settings {
-            self.sites = Arc::new(Sites::new(&settings.sites, &self.sites, now));
-            if let Err(error) = self.watch.set(&self.sites) {
-                log::error!("http: upstreams are not looked after: {error}");
-            }
-            self.api = Api::new(settings, Arc::clone(self.api.services()), Arc::clone(&self.sites));
+        if let Some((settings, sites)) = settings {
+            self.api = Api::new(settings, Arc::clone(self.api.services()), sites);
         }
         if is_closing && !self.is_closing {
             self.is_closing = true;
@@ -264,14 +255,6 @@ impl Front {
     fn remove(&mut self, token: Token) {
         let Some(mut client) = self.clients.remove(token) else { return };
         client.leave(&mut self.upstreams);
-        if let Some(address) = client.peer()
-            && let Some(count) = self.per_address.get_mut(&address)
-        {
-            *count -= 1;
-            if *count == 0 {
-                self.per_address.remove(&address);
-            }
-        }
     }
 
     fn accept(&mut self, now: Instant) {
@@ -281,7 +264,7 @@ impl Front {
                 match self.listeners[at].accept() {
                     Ok((stream, peer)) => {
                         room -= 1;
-                        self.welcome(stream, peer, now);
+                        self.hand_out(stream, peer, now);
                     }
                     Err(error) if error.kind() == ErrorKind::WouldBlock => break,
                     Err(error) if is_of_the_client(&error) => {}
@@ -309,29 +292,39 @@ impl Front {
         }
     }
 
-    fn welcome(&mut self, stream: Stream, peer: Option<IpAddr>, now: Instant) {
-        let limits = &self.api.settings().limits;
-        let count = peer.map_or(0, |peer| self.per_address.get(&peer).copied().unwrap_or(0));
-        let is_full = self.clients.len() >= limits.max_connections;
-        let is_refused = is_full || count >= limits.max_per_address;
-        if self.clients.len() >= limits.max_connections + MOST_TURNED_AWAY {
+    /// Gives a new connection to the thread that has the fewest.
+    fn hand_out(&mut self, stream: Stream, peer: Option<IpAddr>, now: Instant) {
+        let (limits, crowd) = (&self.api.settings().limits, &self.api.services().crowd);
+        let count = crowd.len();
+        if count >= limits.max_connections + MOST_TURNED_AWAY {
             return;
         }
-        let token = self.clients.insert_with(|token| Client::new(stream, token, peer, now));
-        if let Some(peer) = peer {
-            *self.per_address.entry(peer).or_default() += 1;
+        let is_one_too_many = peer.is_some_and(|peer| crowd.from(peer) >= limits.max_per_address);
+        let refusal = match (count >= limits.max_connections, is_one_too_many) {
+            (true, _) => Some("too many connections"),
+            (false, true) => Some("too many connections from this address"),
+            (false, false) => None,
+        };
+        let seat = crowd.sit(peer);
+        match self.others.get(seat.thread()) {
+            Some(other) if seat.thread() > 0 => other.send(Mail::Connection { stream, seat, refusal }),
+            _ => self.welcome(stream, seat, refusal, now),
         }
+    }
+
+    fn welcome(&mut self, stream: Stream, seat: Seat, refusal: Option<&'static str>, now: Instant) {
+        let token = self.clients.insert_with(|token| Client::new(stream, token, seat, now));
         let Some(client) = self.clients.get_mut(token) else { return };
         if let Err(error) = self.poller.add(client.stream(), token.0) {
             log::error!("http: a connection cannot be waited for: {error}");
             return self.remove(token);
         }
-        if is_refused {
-            let why = if is_full { "too many connections" } else { "too many connections from this address" };
-            let response = Response::error(503, why).with("Retry-After", "5");
-            self.with(token, now, |client, world| client.turn_away(&response, world));
-        } else {
-            self.drive(token, now);
+        match refusal {
+            Some(why) => {
+                let response = Response::error(503, why).with("Retry-After", "5");
+                self.with(token, now, |client, world| client.turn_away(&response, world));
+            }
+            None => self.drive(token, now),
         }
     }
 
@@ -343,6 +336,7 @@ impl Front {
                     client.drive(world)
                 });
             }
+            Mail::Connection { stream, seat, refusal } => self.welcome(stream, seat, refusal, now),
             Mail::Again(rerun) => {
                 self.next_rerun += 1;
                 self.reruns.push(Reverse((rerun.again.due, self.next_rerun)));

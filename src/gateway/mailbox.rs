@@ -2,9 +2,11 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use super::crowd::Seat;
 use super::poller::Waker;
 use super::response::Response;
 use super::slots::Token;
+use super::stream::Stream;
 use crate::dispatch::Again;
 use crate::protocol::Request;
 
@@ -14,6 +16,8 @@ pub(super) enum Mail {
     Answer { to: Token, serial: u32, response: Response },
     /// A call failed, and is to run again.
     Again(Box<Rerun>),
+    /// A connection for this thread; whether it may stay, and if not, why.
+    Connection { stream: Stream, seat: Seat, refusal: Option<&'static str> },
 }
 
 /// A call that waits to run again.

@@ -93,7 +93,7 @@ pub(super) fn encode(services: &Services, sites: &Sites) -> String {
         readings: ledger.readings(),
         cache: services.dispatcher.cache(),
         statuses: services.traffic.statuses(),
-        connections: services.traffic.connections(),
+        connections: services.crowd.len() as u64,
         waiting: services.waiting.load(std::sync::atomic::Ordering::Relaxed) as u64,
         targets: targets.map(target).collect(),
     };

@@ -1,13 +1,14 @@
 //! The gateway: HTTP in front of the functions.
 //!
-//! One thread owns all connections (`front.rs`). It reads whole requests, under deadlines, and sends calls down the road, which never blocks;
-//! the answers come back by its mailbox. What needs the broker is asked by a few threads of its own (`desk.rs`).
+//! A few threads own all connections (`front.rs`), whatever clients do with them. They read whole requests, under deadlines, and send calls
+//! down the road, which never blocks; the answers come back by their mailboxes. What needs the broker is asked by a few threads of its own (`desk.rs`).
 
 mod access;
 mod api;
 mod args;
 mod buffer;
 mod client;
+mod crowd;
 mod desk;
 mod door;
 mod front;
@@ -30,12 +31,13 @@ mod wire;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use self::access::{Token, TokenHash};
 pub use self::api::RESERVED;
-use self::api::{Ids, Progress, Services};
+use self::api::{Api, Ids, Progress, Services};
+use self::crowd::Crowd;
 use self::desk::Desk;
 pub use self::desk::OpenPost;
 use self::front::{Front, Orders};
@@ -45,6 +47,7 @@ use self::mailbox::Mailbox;
 pub use self::metrics::{House, Process};
 use self::poller::Poller;
 pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
+use self::proxy::{Sites, Watch};
 pub use self::settings::{AccessLog, Limits, Network, Settings};
 use self::traffic::Traffic;
 use crate::dispatch::Dispatcher;
@@ -61,23 +64,28 @@ pub struct GatewayOptions {
     /// How the broker is reached.
     pub open: OpenPost,
     /// Why the daemon cannot do its work at this moment; nothing if it can.
-    pub faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub faults: Arc<Faults>,
     /// What the house knows of itself, for the metrics; this may take long.
-    pub house: Box<dyn Fn() -> House + Send + Sync>,
+    pub house: Arc<dyn Fn() -> House + Send + Sync>,
+    /// How many threads share the connections.
+    pub threads: usize,
 }
+
+/// Tells why a daemon cannot do its work.
+pub type Faults = dyn Fn() -> Vec<String> + Send + Sync;
 
 /// The gateway; dropped, it closes at once.
 pub struct Gateway {
-    orders: Arc<Orders>,
-    mailbox: Arc<Mailbox>,
+    fronts: Vec<(Arc<Orders>, Arc<Mailbox>)>,
     addresses: Vec<SocketAddr>,
-    thread: Option<Joined>,
+    sites: Mutex<(Arc<Sites>, Watch)>,
+    threads: Vec<Joined>,
 }
 
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { places, settings, dispatcher, open, faults, house } = options;
+        let GatewayOptions { places, settings, dispatcher, open, faults, house, threads } = options;
         let mut listeners = Vec::new();
         for place in &places {
             let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
@@ -90,25 +98,48 @@ impl Gateway {
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
         let shown: Vec<String> = listeners.iter().map(listen::Listener::shown).collect();
-        let poller = Poller::new()?;
-        let mailbox = Arc::new(Mailbox::new(poller.waker()));
-        let services = Arc::new(Services {
-            dispatcher,
-            desk: Desk::start(&open, &mailbox)?,
-            mailbox: Arc::clone(&mailbox),
-            kept: Arc::new(Kept::default()),
-            waiting: Arc::default(),
-            ids: Ids::new(),
-            faults,
-            house,
-            traffic: Traffic::default(),
-            progress: Arc::new(Progress::new(Instant::now())),
-        });
-        let orders = Arc::new(Orders::default());
-        let front = Front::new(poller, listeners, Arc::new(settings), services, Arc::clone(&orders))?;
-        let thread = Joined::spawn("http", move || front.run())?;
+        let now = Instant::now();
+        let sites = Arc::new(Sites::new(&settings.sites, &Sites::default(), now));
+        let mut watch = Watch::new();
+        watch.set(&sites)?;
+        let count = threads.max(1);
+        let pollers: Vec<Poller> = (0..count).map(|_| Poller::new()).collect::<io::Result<_>>()?;
+        let mailboxes: Vec<Arc<Mailbox>> =
+            pollers.iter().map(|poller| Arc::new(Mailbox::new(poller.waker()))).collect();
+        let all_progress: Arc<[Arc<Progress>]> = (0..count).map(|_| Arc::new(Progress::new(now))).collect();
+        let (settings, desk) = (Arc::new(settings), Arc::new(Desk::start(&open)?));
+        let (kept, waiting, ids) = (Arc::new(Kept::default()), Arc::default(), Arc::new(Ids::new()));
+        let (traffic, crowd) = (Arc::new(Traffic::default()), Arc::new(Crowd::new(count)));
+        let mut gateway = Gateway {
+            fronts: Vec::new(),
+            addresses,
+            sites: Mutex::new((Arc::clone(&sites), watch)),
+            threads: Vec::new(),
+        };
+        for (number, poller) in pollers.into_iter().enumerate() {
+            let (mailbox, orders) = (Arc::clone(&mailboxes[number]), Arc::new(Orders::default()));
+            let services = Arc::new(Services {
+                dispatcher: Arc::clone(&dispatcher),
+                mailbox: Arc::clone(&mailbox),
+                desk: Arc::clone(&desk),
+                kept: Arc::clone(&kept),
+                waiting: Arc::clone(&waiting),
+                ids: Arc::clone(&ids),
+                faults: Arc::clone(&faults),
+                house: Arc::clone(&house),
+                traffic: Arc::clone(&traffic),
+                crowd: Arc::clone(&crowd),
+                progress: Arc::clone(&all_progress[number]),
+                all_progress: Arc::clone(&all_progress),
+            });
+            let api = Api::new(Arc::clone(&settings), services, Arc::clone(&sites));
+            let front =
+                Front::new(poller, std::mem::take(&mut listeners), mailboxes.clone(), api, Arc::clone(&orders))?;
+            gateway.fronts.push((orders, mailbox));
+            gateway.threads.push(Joined::spawn(format!("http-{number}"), move || front.run())?);
+        }
         ::log::info!("http: listens at {}", shown.join(", "));
-        Ok(Gateway { orders, mailbox, addresses, thread: Some(thread) })
+        Ok(gateway)
     }
 
     /// The addresses at which it listens.
@@ -123,21 +154,33 @@ impl Gateway {
                 "http: the settings stay as they were: {address} would be open to all without tokens"
             );
         }
-        self.orders.reconfigure(Arc::new(settings));
-        self.mailbox.wake();
+        let mut known = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let (old, watch) = &mut *known;
+        let sites = Arc::new(Sites::new(&settings.sites, old, Instant::now()));
+        if let Err(error) = watch.set(&sites) {
+            ::log::error!("http: upstreams are not looked after: {error}");
+        }
+        *old = Arc::clone(&sites);
+        let settings = Arc::new(settings);
+        self.tell(|orders| orders.reconfigure(Arc::clone(&settings), Arc::clone(&sites)));
+    }
+
+    fn tell(&self, order: impl Fn(&Orders)) {
+        for (orders, mailbox) in &self.fronts {
+            order(orders);
+            mailbox.wake();
+        }
     }
 
     /// Takes no more connections; those that are open end with the answer they wait for.
     pub fn close(&self) {
-        self.orders.close();
-        self.mailbox.wake();
+        self.tell(Orders::close);
     }
 
     /// Waits until all connections have ended, `until` at the latest, and ends.
     pub fn end(mut self, until: Instant) {
-        self.orders.end(until);
-        self.mailbox.wake();
-        self.thread = None;
+        self.tell(|orders| orders.end(until));
+        self.threads.clear();
     }
 }
 
@@ -148,9 +191,10 @@ fn open_to_all<'a>(addresses: &'a [SocketAddr], settings: &Settings) -> Option<&
 
 impl Drop for Gateway {
     fn drop(&mut self) {
-        self.orders.close();
-        self.orders.end(Instant::now());
-        self.mailbox.wake();
-        self.thread = None;
+        self.tell(|orders| {
+            orders.close();
+            orders.end(Instant::now());
+        });
+        self.threads.clear();
     }
 }

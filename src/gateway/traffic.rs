@@ -7,12 +7,11 @@ const MOST: usize = 600;
 
 pub(super) struct Traffic {
     statuses: Box<[AtomicU64]>,
-    connections: AtomicU64,
 }
 
 impl Default for Traffic {
     fn default() -> Self {
-        Traffic { statuses: (0..MOST).map(|_| AtomicU64::new(0)).collect(), connections: AtomicU64::new(0) }
+        Traffic { statuses: (0..MOST).map(|_| AtomicU64::new(0)).collect() }
     }
 }
 
@@ -22,14 +21,6 @@ impl Traffic {
         if let Some(counter) = self.statuses.get(usize::from(status)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    pub(super) fn set_connections(&self, count: usize) {
-        self.connections.store(count as u64, Ordering::Relaxed);
-    }
-
-    pub(super) fn connections(&self) -> u64 {
-        self.connections.load(Ordering::Relaxed)
     }
 
     /// The statuses that were given, and how often.

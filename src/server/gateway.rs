@@ -32,12 +32,12 @@ fn raise_descriptor_limit(connections: usize) {
 }
 
 /// What is told of the house with the metrics.
-fn house(config: &Config, link: &Connection, about: &About) -> Box<dyn Fn() -> House + Send + Sync> {
+fn house(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> House + Send + Sync> {
     let (about, broker) = (about.clone(), Arc::clone(&link.broker));
     let open = link.operator(config);
     // Opened when it is needed, and again after it was away.
     let operator: Mutex<Option<Operator>> = Mutex::default();
-    Box::new(move || {
+    Arc::new(move || {
         let mut house = House {
             status: about.look(),
             is_broker_up: !broker.is_away(),
@@ -80,12 +80,13 @@ pub(super) fn start(
         open,
         faults: {
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-            Box::new(move || {
+            Arc::new(move || {
                 let away = broker.is_away().then(|| format!("{}: cannot be reached", broker.address()));
                 away.into_iter().chain(about.faults()).collect()
             })
         },
         house: house(config, link, about),
+        threads: http.threads,
     };
     Gateway::start(options).map(Some).map_err(StartError::Gateway)
 }

@@ -185,9 +185,9 @@ impl Running {
             (None, None) => {}
             _ => log::warn!("reload: [http] comes and goes at the next start"),
         }
-        let listened = |config: &Config| config.http.as_ref().map(|http| http.listen.clone());
+        let listened = |config: &Config| config.http.as_ref().map(|http| (http.listen.clone(), http.threads));
         if self.gateway.is_some() && config.http.is_some() && listened(&config) != listened(&self.config) {
-            log::warn!("reload: listen in [http] takes effect at the next start");
+            log::warn!("reload: listen and threads in [http] take effect at the next start");
         }
         match (&self.scheduler, &config.cron) {
             (Some(scheduler), Some(cron)) => scheduler.reload(cron.crontabs.clone(), cron.history),

@@ -29,8 +29,8 @@ impl Asking<'_> {
 
     /// `/api/general`: `{"request": {...}}` with a request as it would stand in the queue.
     pub(super) fn general(self) -> Result<Served, Response> {
-        let body = self.object()?;
-        let Some(request) = body.get("request").filter(|request| request.is_object()) else {
+        let mut body = self.object()?;
+        let Some(request) = body.remove("request").filter(Value::is_object) else {
             return Err(Response::error(400, "the body must be {\"request\": {\"func\": ..., \"args\": {...}}}"));
         };
         let request = self.read(request)?;
@@ -62,8 +62,12 @@ impl Asking<'_> {
     }
 
     /// A request as it would stand in the queue.
-    pub(super) fn read(&self, request: &Value) -> Result<Request, Response> {
-        let json = serde_json::to_vec(request).expect("a value is JSON");
+    pub(super) fn read(&self, mut request: Value) -> Result<Request, Response> {
+        // So that what counts from then is the same for whoever reads it later.
+        if let Some(fields) = request.as_object_mut() {
+            fields.entry("sent_at").or_insert_with(|| clock::now().into());
+        }
+        let json = serde_json::to_vec(&request).expect("a value is JSON");
         let refuse = |unreadable: Unreadable| Response::error(unreadable.error.status(), unreadable.reason);
         let request = decode_request(&json, None, clock::now()).map_err(refuse)?;
         if request.cron.is_some() || request.attempt > 0 {

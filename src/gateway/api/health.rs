@@ -33,7 +33,8 @@ impl Progress {
 impl Api {
     /// Who can answer this lives; the rest is for [`Api::ready`].
     pub(super) fn live(&self) -> Response {
-        let turned = self.services.progress.age().as_millis() as u64;
+        let turned = self.services.all_progress.iter().map(|progress| progress.age()).max().unwrap_or_default();
+        let turned = turned.as_millis() as u64;
         Response::value(200, json!({"status": "ok", "turned_ms": turned}))
     }
 

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use self::route::{Method, Route};
 use super::access::{self, Identity, Page};
+use super::crowd::Crowd;
 use super::desk::{Ask, Caller, Desk};
 use super::door::Place;
 use super::idempotency::Kept;
@@ -28,21 +29,24 @@ use crate::protocol::RequestId;
 pub(super) use self::health::{LONGEST_WAIT, Progress};
 pub use self::route::RESERVED;
 
-/// What the gateway needs of the daemon, the same over all reloads.
+/// What one thread of the gateway needs, the same over all reloads.
 pub(super) struct Services {
     pub(super) dispatcher: Arc<Dispatcher>,
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) desk: Desk,
+    pub(super) desk: Arc<Desk>,
     pub(super) kept: Arc<Kept>,
     /// How many calls wait for their answer.
     pub(super) waiting: Arc<AtomicUsize>,
-    pub(super) ids: Ids,
+    pub(super) ids: Arc<Ids>,
     /// Why the daemon cannot do its work at this moment.
-    pub(super) faults: Box<dyn Fn() -> Vec<String> + Send + Sync>,
+    pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// Of this thread, and of all.
     pub(super) progress: Arc<Progress>,
+    pub(super) all_progress: Arc<[Arc<Progress>]>,
     /// What the house knows of itself; this may take long.
-    pub(super) house: Box<dyn Fn() -> House + Send + Sync>,
-    pub(super) traffic: Traffic,
+    pub(super) house: Arc<dyn Fn() -> House + Send + Sync>,
+    pub(super) traffic: Arc<Traffic>,
+    pub(super) crowd: Arc<Crowd>,
 }
 
 /// Answers requests as the settings say.
@@ -278,7 +282,12 @@ impl Asking<'_> {
 
     /// Lets somebody ask the broker.
     fn ask(&self, ask: Ask) -> Result<Served, Response> {
-        let caller = Caller { to: self.from.to, serial: self.from.serial, _place: self.place()? };
+        let caller = Caller {
+            mailbox: Arc::clone(&self.services().mailbox),
+            to: self.from.to,
+            serial: self.from.serial,
+            _place: self.place()?,
+        };
         match self.services().desk.ask(caller, ask) {
             Some(()) => Ok(Served::Later),
             None => Err(busy("too many requests wait for the queue")),

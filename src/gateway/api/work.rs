@@ -30,7 +30,7 @@ impl Asking<'_> {
             ));
         }
         let request = if given.contains_key("func") {
-            self.read(&Value::Object(given))?
+            self.read(Value::Object(given))?
         } else {
             given.retain(|_, value| !value.is_null());
             Request::new(self.id(), self.api.settings().work.clone(), given)

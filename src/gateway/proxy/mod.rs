@@ -17,9 +17,9 @@ pub use self::breaker::BreakerTerms;
 pub(super) use self::breaker::Stand;
 pub(super) use self::connect::Upstreams;
 pub(super) use self::exchange::{Begun, Exchange, Progress};
-pub(super) use self::forward::has_dots;
 #[cfg(fuzzing)]
 pub(super) use self::forward::forwarded;
+pub(super) use self::forward::has_dots;
 pub(super) use self::health::Watch;
 pub use self::site::{Balance, Fallback, HealthTerms, SiteTerms};
 pub(super) use self::site::{Site, Sites};
