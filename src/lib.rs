@@ -11,6 +11,7 @@
 //!
 //! Every other feature is a room beside that road: it sends requests down it, or is called at its end. No room knows another.
 //! Cron is such a room: the scheduler puts a request into the inbox of its daemon, in the step that puts the instant on record.
+//! The gateway is another: a call over HTTP goes straight to dispatch, with a door that leads back to its connection.
 //! What several daemons must agree on, a unique key or a place among the running calls, intake arranges with the broker before a
 //! request goes on; what they tell each other comes in by the broker, too.
 //!

@@ -11,7 +11,7 @@ use super::log::Logged;
 use super::poller::{Poller, Ready};
 use super::proxy::{Begun, Exchange, Progress, Upstreams};
 use super::response::{Envelope, Format, Response};
-use super::slots::Token;
+use super::slots::Handle;
 use super::stream::{Stream, Wire};
 use super::wire::{Broken, End, Framing, Length, MAX_HEAD, RequestHead, find_end};
 
@@ -56,7 +56,7 @@ pub(super) enum Next {
 /// A connection of a client.
 pub(super) struct Client {
     wire: Wire,
-    token: Token,
+    handle: Handle,
     seat: Seat,
     phase: Phase,
     /// So many bytes of the head that comes have been looked at.
@@ -115,10 +115,10 @@ enum Step {
 }
 
 impl Client {
-    pub(super) fn new(stream: Stream, token: Token, seat: Seat, now: Instant) -> Self {
+    pub(super) fn new(stream: Stream, handle: Handle, seat: Seat, now: Instant) -> Self {
         Client {
             wire: Wire::new(stream),
-            token,
+            handle,
             seat,
             phase: Phase::Head,
             seen: 0,
@@ -273,7 +273,7 @@ impl Client {
             Err(broken) => return self.refuse(broken, world),
         };
         self.current = Current::of(&head, self.seat.peer(), world);
-        let from = self.current.from(self.token, self.serial);
+        let from = self.current.from(self.handle, self.serial);
         let served = match world.api.plan(&head, self.seat.peer()) {
             Plan::Answer(response) => {
                 // Who is refused may go on sending; nobody would read it.
@@ -337,7 +337,7 @@ impl Client {
             self.wire.input.consume(step.framing + step.data);
             if step.is_last {
                 let served = match RequestHead::read(&incoming.head) {
-                    Ok(head) => world.api.serve(&head, &incoming.data, self.current.from(self.token, self.serial)),
+                    Ok(head) => world.api.serve(&head, &incoming.data, self.current.from(self.handle, self.serial)),
                     Err(broken) => Served::Now(Response::error(broken.status, broken.reason)),
                 };
                 return self.settle(served, world);
@@ -371,7 +371,7 @@ impl Client {
 
     fn proxy(&mut self, world: &mut World<'_>) -> Step {
         let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
-        let progress = exchange.drive(&mut self.wire, self.token, world);
+        let progress = exchange.drive(&mut self.wire, self.handle, world);
         self.follow(progress, world)
     }
 
@@ -399,7 +399,7 @@ impl Client {
                 Step::Again
             }
             Progress::Function(name) => {
-                let from = self.current.from(self.token, self.serial);
+                let from = self.current.from(self.handle, self.serial);
                 let served = world.api.stand_in(&name, exchange.head(), from);
                 self.settle(served, world)
             }
@@ -509,7 +509,7 @@ impl Current {
 }
 
 impl Current {
-    fn from(&self, to: Token, serial: u32) -> From<'_> {
+    fn from(&self, to: Handle, serial: u32) -> From<'_> {
         From { to, serial, id: self.request_id.as_deref().unwrap_or_default() }
     }
 }

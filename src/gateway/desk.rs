@@ -10,7 +10,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::door::Place;
 use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
-use super::slots::Token;
+use super::slots::Handle;
 use crate::broker::{Post, Stage};
 use crate::protocol::RequestId;
 use crate::thread::Joined;
@@ -34,7 +34,7 @@ pub type OpenPost = Arc<dyn Fn() -> Result<Box<dyn Post>, String> + Send + Sync>
 pub(super) struct Caller {
     /// Of the thread that has the connection.
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) to: Token,
+    pub(super) to: Handle,
     pub(super) serial: u32,
     /// Its place among the calls that wait.
     pub(super) _place: Place,

@@ -7,7 +7,7 @@ use std::time::Instant;
 use super::idempotency::Promise;
 use super::mailbox::{Mail, Mailbox, Rerun};
 use super::response::Response;
-use super::slots::Token;
+use super::slots::Handle;
 use crate::dispatch::{Again, Door};
 use crate::protocol::Request;
 use crate::protocol::codec::Encoded;
@@ -15,7 +15,7 @@ use crate::protocol::codec::Encoded;
 /// Tells the connection that a call came from.
 pub(super) struct HttpDoor {
     pub(super) mailbox: Arc<Mailbox>,
-    pub(super) to: Token,
+    pub(super) to: Handle,
     /// Which request of the connection it is.
     pub(super) serial: u32,
     /// Whether the client has its answer already.

@@ -25,7 +25,7 @@ use super::poller::{Events, Poller, Ready};
 use super::proxy::{Sites, Upstreams};
 use super::response::Response;
 use super::settings::Settings;
-use super::slots::{Slots, Token};
+use super::slots::{Handle, Slots};
 use super::stream::Stream;
 use super::timers::Timers;
 use crate::clock;
@@ -40,7 +40,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So many connections beyond the limit are told that there are too many; more are closed without a word.
 const MOST_TURNED_AWAY: usize = 64;
 
-/// The tokens of listeners count down from here.
+/// The handles of listeners count down from here.
 const LISTENERS: u64 = u64::MAX - 1;
 
 /// What others tell the thread.
@@ -86,7 +86,7 @@ pub(super) struct Front {
     upstreams: Upstreams,
     timers: Timers,
     /// Those that have more to do.
-    ready: Vec<Token>,
+    ready: Vec<Handle>,
     /// Calls that run again, by when.
     reruns: BinaryHeap<Reverse<(u64, u64)>>,
     rerun: HashMap<u64, Box<Rerun>>,
@@ -143,7 +143,7 @@ impl Front {
                 &mut events,
                 Some(patience),
                 || !mailbox.is_empty(),
-                |token, ready| told.push((token, ready)),
+                |handle, ready| told.push((handle, ready)),
             );
             if let Err(error) = waited {
                 log::error!("http: cannot wait for connections: {error}");
@@ -156,15 +156,15 @@ impl Front {
                 break;
             }
             let mut is_called = false;
-            for (token, ready) in told.drain(..) {
-                if token > LISTENERS - self.listeners.len() as u64 {
+            for (handle, ready) in told.drain(..) {
+                if handle > LISTENERS - self.listeners.len() as u64 {
                     is_called = true;
                 } else {
-                    self.on_ready(Token(token), ready, now);
+                    self.on_ready(Handle(handle), ready, now);
                 }
             }
-            for token in std::mem::take(&mut self.ready) {
-                self.drive(token, now);
+            for handle in std::mem::take(&mut self.ready) {
+                self.drive(handle, now);
             }
             if is_called {
                 self.accept(now);
@@ -206,29 +206,29 @@ impl Front {
             for listener in self.listeners.drain(..) {
                 let _closed_with_it = self.poller.remove(&listener);
             }
-            self.ready.extend(self.clients.tokens());
+            self.ready.extend(self.clients.handles());
         }
         ends_at.is_some_and(|at| now >= at || self.clients.len() == 0)
     }
 
-    fn on_ready(&mut self, token: Token, ready: Ready, now: Instant) {
-        if Upstreams::have(token) {
-            if let Some(owner) = self.upstreams.note(token, ready) {
+    fn on_ready(&mut self, handle: Handle, ready: Ready, now: Instant) {
+        if Upstreams::have(handle) {
+            if let Some(owner) = self.upstreams.note(handle, ready) {
                 self.drive(owner, now);
             }
-        } else if let Some(client) = self.clients.get_mut(token) {
+        } else if let Some(client) = self.clients.get_mut(handle) {
             client.note(ready);
-            self.drive(token, now);
+            self.drive(handle, now);
         }
     }
 
-    fn drive(&mut self, token: Token, now: Instant) {
-        self.with(token, now, |client, world| client.drive(world));
+    fn drive(&mut self, handle: Handle, now: Instant) {
+        self.with(handle, now, |client, world| client.drive(world));
     }
 
     /// Lets `work` be done with a connection, and sees to what follows.
-    fn with(&mut self, token: Token, now: Instant, work: impl FnOnce(&mut Client, &mut World<'_>) -> Next) {
-        let Some(client) = self.clients.get_mut(token) else { return };
+    fn with(&mut self, handle: Handle, now: Instant, work: impl FnOnce(&mut Client, &mut World<'_>) -> Next) {
+        let Some(client) = self.clients.get_mut(handle) else { return };
         let mut world = World {
             api: &self.api,
             upstreams: &mut self.upstreams,
@@ -240,20 +240,20 @@ impl Front {
         let before = client.timer();
         match work(client, &mut world) {
             Next::Wait => {}
-            Next::Again => self.ready.push(token),
-            Next::Gone => return self.remove(token),
+            Next::Again => self.ready.push(handle),
+            Next::Gone => return self.remove(handle),
         }
         // It stands among the timers already, at a time that is not later.
         if let Some(deadline) = client.deadline()
             && before.is_none_or(|before| deadline < before)
         {
             client.set_timer(Some(deadline));
-            self.timers.add(deadline, token.0);
+            self.timers.add(deadline, handle.0);
         }
     }
 
-    fn remove(&mut self, token: Token) {
-        let Some(mut client) = self.clients.remove(token) else { return };
+    fn remove(&mut self, handle: Handle) {
+        let Some(mut client) = self.clients.remove(handle) else { return };
         client.leave(&mut self.upstreams);
     }
 
@@ -313,18 +313,18 @@ impl Front {
     }
 
     fn welcome(&mut self, stream: Stream, seat: Seat, refusal: Option<&'static str>, now: Instant) {
-        let token = self.clients.insert_with(|token| Client::new(stream, token, seat, now));
-        let Some(client) = self.clients.get_mut(token) else { return };
-        if let Err(error) = self.poller.add(client.stream(), token.0) {
+        let handle = self.clients.insert_with(|handle| Client::new(stream, handle, seat, now));
+        let Some(client) = self.clients.get_mut(handle) else { return };
+        if let Err(error) = self.poller.add(client.stream(), handle.0) {
             log::error!("http: a connection cannot be waited for: {error}");
-            return self.remove(token);
+            return self.remove(handle);
         }
         match refusal {
             Some(why) => {
                 let response = Response::error(503, why).with("Retry-After", "5");
-                self.with(token, now, |client, world| client.turn_away(&response, world));
+                self.with(handle, now, |client, world| client.turn_away(&response, world));
             }
-            None => self.drive(token, now),
+            None => self.drive(handle, now),
         }
     }
 
@@ -353,14 +353,14 @@ impl Front {
         if self.accepts_at.is_some_and(|at| at <= now) {
             self.accept_again();
         }
-        while let Some(token) = self.timers.next_due(now) {
-            let token = Token(token);
-            let Some(client) = self.clients.get_mut(token) else { continue };
+        while let Some(handle) = self.timers.next_due(now) {
+            let handle = Handle(handle);
+            let Some(client) = self.clients.get_mut(handle) else { continue };
             client.set_timer(None);
             match client.deadline() {
-                Some(deadline) if deadline <= now => self.with(token, now, Client::expire),
+                Some(deadline) if deadline <= now => self.with(handle, now, Client::expire),
                 // It has moved on.
-                _ => self.with(token, now, |_, _| Next::Wait),
+                _ => self.with(handle, now, |_, _| Next::Wait),
             }
         }
     }

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::crowd::Seat;
 use super::poller::Waker;
 use super::response::Response;
-use super::slots::Token;
+use super::slots::Handle;
 use super::stream::Stream;
 use crate::dispatch::Again;
 use crate::protocol::Request;
@@ -13,7 +13,7 @@ use crate::protocol::Request;
 /// A letter to the thread of the gateway.
 pub(super) enum Mail {
     /// The answer to the request `serial` of a connection.
-    Answer { to: Token, serial: u32, response: Response },
+    Answer { to: Handle, serial: u32, response: Response },
     /// A call failed, and is to run again.
     Again(Box<Rerun>),
     /// A connection for this thread; whether it may stay, and if not, why.

@@ -20,7 +20,7 @@ use super::metrics::House;
 use super::proxy::{self, Site, Sites};
 use super::response::Response;
 use super::settings::Settings;
-use super::slots::Token;
+use super::slots::Handle;
 use super::traffic::Traffic;
 use super::wire::{Length, RequestHead};
 use crate::dispatch::Dispatcher;
@@ -79,7 +79,7 @@ pub(super) struct Proxied {
 #[derive(Clone, Copy)]
 pub(super) struct From<'a> {
     /// The connection.
-    pub(super) to: Token,
+    pub(super) to: Handle,
     /// Which of its requests it is.
     pub(super) serial: u32,
     /// By which it can be found.

@@ -11,7 +11,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connec
 
 use super::target::{Address, Target};
 use crate::gateway::poller::{Poller, Ready};
-use crate::gateway::slots::{Slots, Token};
+use crate::gateway::slots::{Handle, Slots};
 use crate::gateway::stream::{Stream, Wire};
 
 /// So many connections to one target wait for the next request.
@@ -20,14 +20,14 @@ const MOST_IDLE: usize = 64;
 /// How long one waits.
 const LONGEST_IDLE: Duration = Duration::from_secs(30);
 
-/// The mark of their tokens.
+/// The mark of their handles.
 const MARK: u64 = 1 << 63;
 
 /// A connection to an upstream.
 pub(in crate::gateway) struct Upstream {
     pub(super) wire: Wire,
     /// The client whose request it carries.
-    pub(in crate::gateway) owner: Option<Token>,
+    pub(in crate::gateway) owner: Option<Handle>,
     target: u64,
     idle_since: Instant,
 }
@@ -35,7 +35,7 @@ pub(in crate::gateway) struct Upstream {
 /// All connections to upstreams.
 pub(in crate::gateway) struct Upstreams {
     slots: Slots<Upstream>,
-    idle: HashMap<u64, Vec<Token>>,
+    idle: HashMap<u64, Vec<Handle>>,
 }
 
 impl Upstreams {
@@ -43,37 +43,37 @@ impl Upstreams {
         Upstreams { slots: Slots::marked(MARK), idle: HashMap::new() }
     }
 
-    /// Whether `token` is one of theirs.
-    pub(in crate::gateway) fn have(token: Token) -> bool {
-        token.0 & MARK != 0
+    /// Whether `handle` is one of theirs.
+    pub(in crate::gateway) fn have(handle: Handle) -> bool {
+        handle.0 & MARK != 0
     }
 
     /// The poller has said what is ready; gives back the client that has to be looked at.
-    pub(in crate::gateway) fn note(&mut self, token: Token, ready: Ready) -> Option<Token> {
-        let upstream = self.slots.get_mut(token)?;
+    pub(in crate::gateway) fn note(&mut self, handle: Handle, ready: Ready) -> Option<Handle> {
+        let upstream = self.slots.get_mut(handle)?;
         upstream.wire.note(ready);
         if upstream.owner.is_none() {
             // What an upstream says unasked is an end, or nothing that could be believed.
             upstream.wire.fill(1);
             if upstream.wire.has_ended() || !upstream.wire.input.is_empty() {
-                self.close(token);
+                self.close(handle);
             }
             return None;
         }
         upstream.owner
     }
 
-    pub(super) fn get_mut(&mut self, token: Token) -> Option<&mut Upstream> {
-        self.slots.get_mut(token)
+    pub(super) fn get_mut(&mut self, handle: Handle) -> Option<&mut Upstream> {
+        self.slots.get_mut(handle)
     }
 
     /// A connection to `target` that was used before and is free.
-    pub(super) fn take_idle(&mut self, target: &Target, owner: Token) -> Option<Token> {
+    pub(super) fn take_idle(&mut self, target: &Target, owner: Handle) -> Option<Handle> {
         let idle = self.idle.get_mut(&target.number)?;
-        while let Some(token) = idle.pop() {
-            if let Some(upstream) = self.slots.get_mut(token) {
+        while let Some(handle) = idle.pop() {
+            if let Some(upstream) = self.slots.get_mut(handle) {
                 upstream.owner = Some(owner);
-                return Some(token);
+                return Some(handle);
             }
         }
         None
@@ -84,10 +84,10 @@ impl Upstreams {
         &mut self,
         target: &Target,
         place: usize,
-        owner: Token,
+        owner: Handle,
         poller: &Poller,
         now: Instant,
-    ) -> io::Result<Token> {
+    ) -> io::Result<Handle> {
         let stream = match &target.address {
             Address::Unix(path) => {
                 let address = SocketAddrUnix::new(path)?;
@@ -109,49 +109,49 @@ impl Upstreams {
             }
         };
         let (target, owner) = (target.number, Some(owner));
-        let token = self.slots.insert_with(|_| Upstream { wire: Wire::new(stream), owner, target, idle_since: now });
-        let upstream = self.slots.get_mut(token).expect("it was put there just now");
-        if let Err(error) = poller.add(upstream.wire.stream(), token.0) {
-            self.slots.remove(token);
+        let handle = self.slots.insert_with(|_| Upstream { wire: Wire::new(stream), owner, target, idle_since: now });
+        let upstream = self.slots.get_mut(handle).expect("it was put there just now");
+        if let Err(error) = poller.add(upstream.wire.stream(), handle.0) {
+            self.slots.remove(handle);
             return Err(error);
         }
-        Ok(token)
+        Ok(handle)
     }
 
     /// Its request has been answered, and another may follow.
-    pub(super) fn give_back(&mut self, token: Token, now: Instant) {
-        let Some(upstream) = self.slots.get_mut(token) else { return };
+    pub(super) fn give_back(&mut self, handle: Handle, now: Instant) {
+        let Some(upstream) = self.slots.get_mut(handle) else { return };
         let is_clean = upstream.wire.input.is_empty() && upstream.wire.output.is_empty() && !upstream.wire.has_ended();
         let idle = self.idle.entry(upstream.target).or_default();
         if !is_clean || idle.len() >= MOST_IDLE {
-            self.slots.remove(token);
+            self.slots.remove(handle);
             return;
         }
         upstream.owner = None;
         upstream.idle_since = now;
         upstream.wire.release();
-        idle.push(token);
+        idle.push(handle);
     }
 
-    pub(super) fn close(&mut self, token: Token) {
-        if let Some(upstream) = self.slots.remove(token)
+    pub(super) fn close(&mut self, handle: Handle) {
+        if let Some(upstream) = self.slots.remove(handle)
             && upstream.owner.is_none()
             && let Some(idle) = self.idle.get_mut(&upstream.target)
         {
-            idle.retain(|other| *other != token);
+            idle.retain(|other| *other != handle);
         }
     }
 
     /// Closes those that have waited too long.
     pub(in crate::gateway) fn tidy(&mut self, now: Instant) {
         for idle in self.idle.values_mut() {
-            idle.retain(|token| {
+            idle.retain(|handle| {
                 let is_kept = self
                     .slots
-                    .get_mut(*token)
+                    .get_mut(*handle)
                     .is_some_and(|upstream| now.saturating_duration_since(upstream.idle_since) < LONGEST_IDLE);
                 if !is_kept {
-                    self.slots.remove(*token);
+                    self.slots.remove(*handle);
                 }
                 is_kept
             });

@@ -15,7 +15,7 @@ use super::stale::{self, Good, MOST_BODY};
 use super::target::Flight;
 use crate::gateway::client::World;
 use crate::gateway::response::{Body, Response};
-use crate::gateway::slots::Token;
+use crate::gateway::slots::Handle;
 use crate::gateway::stream::Wire;
 use crate::gateway::wire::{End, Framing, Length, RequestHead, ResponseHead, find_end};
 
@@ -64,7 +64,7 @@ pub(in crate::gateway) struct Exchange {
     sends_chunks: bool,
     sent: u64,
     flight: Option<Flight>,
-    upstream: Option<Token>,
+    upstream: Option<Handle>,
     is_reused: bool,
     is_written: bool,
     answer: Answer,
@@ -163,21 +163,21 @@ impl Exchange {
     /// The connection to the upstream goes, if there is one.
     pub(in crate::gateway) fn cancel(&mut self, upstreams: &mut Upstreams) {
         self.flight = None;
-        if let Some(token) = self.upstream.take() {
-            upstreams.close(token);
+        if let Some(handle) = self.upstream.take() {
+            upstreams.close(handle);
         }
     }
 
     /// Goes on as far as it can, between `client` and the upstream.
-    pub(in crate::gateway) fn drive(&mut self, client: &mut Wire, owner: Token, world: &mut World<'_>) -> Progress {
-        let token = match self.upstream {
-            Some(token) => token,
+    pub(in crate::gateway) fn drive(&mut self, client: &mut Wire, owner: Handle, world: &mut World<'_>) -> Progress {
+        let handle = match self.upstream {
+            Some(handle) => handle,
             None => match self.connect(owner, world) {
-                Ok(token) => token,
+                Ok(handle) => handle,
                 Err(progress) => return progress,
             },
         };
-        let Some(upstream) = world.upstreams.get_mut(token) else {
+        let Some(upstream) = world.upstreams.get_mut(handle) else {
             self.upstream = None;
             return self.fail(&Fault::Closed, world);
         };
@@ -192,12 +192,12 @@ impl Exchange {
             self.write_head(upstream, client);
             self.since = world.now;
         }
-        match self.move_both(client, token, world) {
+        match self.move_both(client, handle, world) {
             Ok(true) => {
                 self.since = world.now;
                 Progress::Again
             }
-            Ok(false) => self.rest(client, token, world),
+            Ok(false) => self.rest(client, handle, world),
             Err(Stop::Fault(fault)) => self.fail(&fault, world),
             Err(Stop::Client(response)) => {
                 self.cancel(world.upstreams);
@@ -212,7 +212,7 @@ impl Exchange {
             self.cancel(world.upstreams);
             return Progress::Broken;
         }
-        let upstream = self.upstream.and_then(|token| world.upstreams.get_mut(token));
+        let upstream = self.upstream.and_then(|handle| world.upstreams.get_mut(handle));
         let is_connected = upstream.as_ref().is_some_and(|upstream| upstream.wire.is_connected());
         let waits_for_client =
             self.request.is_some() && upstream.is_some_and(|upstream| upstream.wire.output.is_empty());
@@ -234,7 +234,7 @@ impl Exchange {
         !matches!(self.answer, Answer::Head { .. })
     }
 
-    fn connect(&mut self, owner: Token, world: &mut World<'_>) -> Result<Token, Progress> {
+    fn connect(&mut self, owner: Handle, world: &mut World<'_>) -> Result<Handle, Progress> {
         let target = match balance::choose(&self.site, &self.tried, world.now) {
             Ok(target) => target,
             Err(wait) => return Err(self.fall_back(wait, world)),
@@ -246,13 +246,13 @@ impl Exchange {
         let idle = if first { world.upstreams.take_idle(&target, owner) } else { None };
         self.is_reused = idle.is_some();
         let opened = match idle {
-            Some(token) => Ok(token),
+            Some(handle) => Ok(handle),
             None => world.upstreams.open(&target, self.attempts as usize - 1, owner, world.poller, world.now),
         };
         match opened {
-            Ok(token) => {
-                self.upstream = Some(token);
-                Ok(token)
+            Ok(handle) => {
+                self.upstream = Some(handle);
+                Ok(handle)
             }
             Err(error) => Err(self.fail(&Fault::Connect(error.to_string()), world)),
         }
@@ -277,8 +277,8 @@ impl Exchange {
     }
 
     /// Moves what can be moved; tells whether anything did.
-    fn move_both(&mut self, client: &mut Wire, token: Token, world: &mut World<'_>) -> Result<bool, Stop> {
-        let Some(upstream) = world.upstreams.get_mut(token) else { return Err(Stop::Fault(Fault::Closed)) };
+    fn move_both(&mut self, client: &mut Wire, handle: Handle, world: &mut World<'_>) -> Result<bool, Stop> {
+        let Some(upstream) = world.upstreams.get_mut(handle) else { return Err(Stop::Fault(Fault::Closed)) };
         let wire = &mut upstream.wire;
         if let Answer::Tunnel { is_shut } = &mut self.answer {
             return Ok(move_tunnel(client, wire, is_shut));
@@ -414,7 +414,7 @@ impl Exchange {
     }
 
     /// Nothing moves: it is over, or it waits for somebody.
-    fn rest(&mut self, client: &mut Wire, token: Token, world: &mut World<'_>) -> Progress {
+    fn rest(&mut self, client: &mut Wire, handle: Handle, world: &mut World<'_>) -> Progress {
         let terms = &self.site.terms;
         match &self.answer {
             Answer::Done { keeps_upstream, keeps_alive } => {
@@ -423,9 +423,9 @@ impl Exchange {
                 self.flight = None;
                 self.upstream = None;
                 if keeps_upstream && is_whole {
-                    world.upstreams.give_back(token, world.now);
+                    world.upstreams.give_back(handle, world.now);
                 } else {
-                    world.upstreams.close(token);
+                    world.upstreams.close(handle);
                 }
                 if let Some((key, kind, body)) = self.copy.take() {
                     self.site.stale.keep(key, Good { kind, body: body.into(), at: world.now });
@@ -449,7 +449,7 @@ impl Exchange {
             return Progress::Broken;
         }
         let limits = &world.api.settings().limits;
-        let upstream = world.upstreams.get_mut(token);
+        let upstream = world.upstreams.get_mut(handle);
         let is_sent = upstream.is_none_or(|upstream| upstream.wire.output.is_empty());
         let patience = match &self.answer {
             _ if !client.output.is_empty() => limits.write_timeout,
@@ -477,8 +477,8 @@ impl Exchange {
     /// The target has failed: the request goes to another, or it was in vain.
     fn fail(&mut self, fault: &Fault, world: &mut World<'_>) -> Progress {
         let Some(mut flight) = self.flight.take() else { return Progress::Broken };
-        if let Some(token) = self.upstream.take() {
-            world.upstreams.close(token);
+        if let Some(handle) = self.upstream.take() {
+            world.upstreams.close(handle);
         }
         // A connection that waited too long says nothing about the target.
         let was_stale = self.is_reused && matches!(fault, Fault::Closed) && !self.has_answered();
