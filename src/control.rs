@@ -5,15 +5,16 @@ use std::time::Duration;
 use crate::broker::{Broker, Message};
 use crate::dispatch::Dispatcher;
 use crate::outage::Retry;
-use crate::thread::Stop;
+use crate::thread::{Pulse, Stop};
 
 /// How long one wait for messages may take, and so how late a dead connection may be noticed.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The loop; it ends when `stop` is asked for.
-pub(crate) fn run(broker: &dyn Broker, dispatcher: &Dispatcher, stop: &Stop) {
+pub(crate) fn run(broker: &dyn Broker, dispatcher: &Dispatcher, pulse: &Pulse, stop: &Stop) {
     let mut retry = Retry::default();
     while !stop.is_asked() {
+        pulse.beat();
         match broker.listen(PATIENCE) {
             Ok(messages) => {
                 retry.succeeded();

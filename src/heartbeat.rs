@@ -7,15 +7,16 @@ use std::time::Duration;
 use crate::broker::Broker;
 use crate::outage::Retry;
 use crate::protocol::NodeStatus;
-use crate::thread::Stop;
+use crate::thread::{Pulse, Stop};
 
 /// A lease is renewed this often while it lasts: one heartbeat may fail.
 const BEATS: u32 = 3;
 
 /// The loop; it ends when `stop` is asked for. `about` tells what the daemon does, for its record.
-pub(crate) fn run(broker: &dyn Broker, lease: Duration, about: impl Fn() -> NodeStatus, stop: &Stop) {
+pub(crate) fn run(broker: &dyn Broker, lease: Duration, about: impl Fn() -> NodeStatus, pulse: &Pulse, stop: &Stop) {
     let mut retry = Retry::default();
     loop {
+        pulse.beat();
         broker.tell(about());
         match broker.heartbeat() {
             Ok(()) => {

@@ -23,7 +23,7 @@ use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request};
 use crate::protocol::{CRON_ID, CallError, DeadLetter, EVERYWHERE, OnDuplicate, Request, RequestId};
-use crate::thread::Stop;
+use crate::thread::{Pulse, Stop};
 
 /// How long one claim may wait, and so how late a dead connection may be noticed.
 pub const PATIENCE: Duration = Duration::from_secs(1);
@@ -59,9 +59,10 @@ pub struct Intake {
 
 impl Intake {
     /// The loop; it ends when `stop` is asked for.
-    pub fn run(&self, stop: &Stop) {
+    pub fn run(&self, pulse: &Pulse, stop: &Stop) {
         let mut retry = Retry::default();
         while !stop.is_asked() {
+            pulse.beat();
             if !self.mailing.has_room() {
                 stop.wait(Duration::from_millis(10));
                 continue;

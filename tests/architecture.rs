@@ -56,6 +56,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         ],
     ),
     ("cli", CLI),
+    // For fuzzers only.
+    ("fuzzing", &["cron", "gateway", "protocol"]),
 ];
 
 const CLI: &[&str] = &[
@@ -81,6 +83,9 @@ const CRATES: &[(&str, &[&str])] = &[
     ("toml", &["config"]),
     ("ureq", &["config", "functions"]),
     ("rmp_serde", &["cli", "protocol"]),
+    ("httparse", &["gateway"]),
+    ("prometheus_client", &["gateway"]),
+    ("ring", &["gateway"]),
 ];
 
 /// Where the one `unsafe` block is.

@@ -10,26 +10,25 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-
-use jiff::Timestamp;
-use jiff::fmt::rfc2822::DateTimePrinter;
 
 use super::api::{Api, LONGEST_WAIT};
 use super::client::{Client, Next, World};
 use super::crowd::Seat;
+use super::date::Date;
 use super::listen::Listener;
 use super::mailbox::{Mail, Mailbox, Rerun};
+use super::orders::Orders;
 use super::poller::{Events, Poller, Ready};
-use super::proxy::{Sites, Upstreams};
+use super::proxy::Upstreams;
 use super::response::Response;
-use super::settings::Settings;
 use super::slots::{Handle, Slots};
 use super::stream::Stream;
 use super::timers::Timers;
 use crate::clock;
 use crate::protocol::CallError;
+use crate::thread::Pulse;
 
 /// So many connections are taken at once, before those that are there have their turn.
 const MOST_ACCEPTED: usize = 64;
@@ -40,39 +39,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So many connections beyond the limit are told that there are too many; more are closed without a word.
 const MOST_TURNED_AWAY: usize = 64;
 
+/// So many timers of connections that are gone do no harm.
+const MOST_LEFT_TIMERS: usize = 1024;
+
 /// The handles of listeners count down from here.
 const LISTENERS: u64 = u64::MAX - 1;
-
-/// What others tell the thread.
-#[derive(Default)]
-pub(super) struct Orders(Mutex<Pending>);
-
-#[derive(Default)]
-struct Pending {
-    settings: Option<(Arc<Settings>, Arc<Sites>)>,
-    /// No more connections; each answer is the last one.
-    is_closing: bool,
-    /// All that is left by then goes.
-    ends_at: Option<Instant>,
-}
-
-impl Orders {
-    pub(super) fn reconfigure(&self, settings: Arc<Settings>, sites: Arc<Sites>) {
-        self.pending().settings = Some((settings, sites));
-    }
-
-    pub(super) fn close(&self) {
-        self.pending().is_closing = true;
-    }
-
-    pub(super) fn end(&self, at: Instant) {
-        self.pending().ends_at = Some(at);
-    }
-
-    fn pending(&self) -> std::sync::MutexGuard<'_, Pending> {
-        self.0.lock().expect("nothing panics under this lock")
-    }
-}
 
 /// What the thread has.
 pub(super) struct Front {
@@ -132,7 +103,7 @@ impl Front {
     }
 
     /// The loop; it ends when it is told to.
-    pub(super) fn run(mut self) {
+    pub(super) fn run(mut self, pulse: &Pulse) {
         let mut events = Events::new();
         let mut told: Vec<(u64, Ready)> = Vec::new();
         let mut mails: Vec<Mail> = Vec::new();
@@ -151,7 +122,7 @@ impl Front {
             }
             let now = Instant::now();
             self.date.update();
-            self.api.services().progress.note(now);
+            pulse.beat();
             if self.obey(now) {
                 break;
             }
@@ -349,6 +320,7 @@ impl Front {
         if self.tidied.is_none_or(|at| now.saturating_duration_since(at) >= LONGEST_WAIT) {
             self.tidied = Some(now);
             self.upstreams.tidy(now);
+            self.forget_timers();
         }
         if self.accepts_at.is_some_and(|at| at <= now) {
             self.accept_again();
@@ -362,6 +334,14 @@ impl Front {
                 // It has moved on.
                 _ => self.with(handle, now, |_, _| Next::Wait),
             }
+        }
+    }
+
+    /// Connections that are gone leave their timers behind; of many short ones those are many.
+    fn forget_timers(&mut self) {
+        if self.timers.len() > 2 * self.clients.len() + MOST_LEFT_TIMERS {
+            let timers = self.clients.iter().filter_map(|(handle, client)| Some((client.timer()?, handle.0)));
+            self.timers.replace(timers);
         }
     }
 
@@ -400,22 +380,4 @@ impl Front {
 fn is_of_the_client(error: &io::Error) -> bool {
     use ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, PermissionDenied, TimedOut};
     matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | PermissionDenied | TimedOut)
-}
-
-/// Now, as HTTP writes it (RFC 9110, 5.6.7), made once a second.
-#[derive(Default)]
-struct Date {
-    second: u64,
-    text: String,
-}
-
-impl Date {
-    fn update(&mut self) {
-        let second = clock::now() / 1000;
-        if second != self.second {
-            self.second = second;
-            let time = Timestamp::from_second(i64::try_from(second).unwrap_or(0)).unwrap_or_default();
-            self.text = DateTimePrinter::new().timestamp_to_rfc9110_string(&time).unwrap_or_default();
-        }
-    }
 }

@@ -9,6 +9,7 @@ mod args;
 mod buffer;
 mod client;
 mod crowd;
+mod date;
 mod desk;
 mod door;
 mod front;
@@ -19,6 +20,7 @@ mod listen;
 mod log;
 mod mailbox;
 mod metrics;
+mod orders;
 mod poller;
 mod proxy;
 mod response;
@@ -36,22 +38,23 @@ use std::time::Instant;
 
 pub use self::access::{Token, TokenHash};
 pub use self::api::RESERVED;
-use self::api::{Api, Ids, Progress, Services};
+use self::api::{Api, Ids, Services};
 use self::crowd::Crowd;
 use self::desk::Desk;
 pub use self::desk::OpenPost;
-use self::front::{Front, Orders};
+use self::front::Front;
 use self::idempotency::Kept;
 pub use self::listen::Place;
 use self::mailbox::Mailbox;
 pub use self::metrics::{House, Process};
+use self::orders::Orders;
 use self::poller::Poller;
 pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
 use self::proxy::{Sites, Watch};
 pub use self::settings::{AccessLog, Limits, Network, Settings};
 use self::traffic::Traffic;
 use crate::dispatch::Dispatcher;
-use crate::thread::Joined;
+use crate::thread::{Joined, Pulses};
 
 /// What a [`Gateway`] needs.
 pub struct GatewayOptions {
@@ -69,6 +72,8 @@ pub struct GatewayOptions {
     pub house: Arc<dyn Fn() -> House + Send + Sync>,
     /// How many threads share the connections.
     pub threads: usize,
+    /// When the loops of the daemon last went round; those of the gateway are noted there, too.
+    pub pulses: Pulses,
 }
 
 /// Tells why a daemon cannot do its work.
@@ -85,7 +90,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { places, settings, dispatcher, open, faults, house, threads } = options;
+        let GatewayOptions { places, settings, dispatcher, open, faults, house, threads, pulses } = options;
         let mut listeners = Vec::new();
         for place in &places {
             let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
@@ -106,7 +111,6 @@ impl Gateway {
         let pollers: Vec<Poller> = (0..count).map(|_| Poller::new()).collect::<io::Result<_>>()?;
         let mailboxes: Vec<Arc<Mailbox>> =
             pollers.iter().map(|poller| Arc::new(Mailbox::new(poller.waker()))).collect();
-        let all_progress: Arc<[Arc<Progress>]> = (0..count).map(|_| Arc::new(Progress::new(now))).collect();
         let (settings, desk) = (Arc::new(settings), Arc::new(Desk::start(&open)?));
         let (kept, waiting, ids) = (Arc::new(Kept::default()), Arc::default(), Arc::new(Ids::new()));
         let (traffic, crowd) = (Arc::new(Traffic::default()), Arc::new(Crowd::new(count)));
@@ -129,14 +133,15 @@ impl Gateway {
                 house: Arc::clone(&house),
                 traffic: Arc::clone(&traffic),
                 crowd: Arc::clone(&crowd),
-                progress: Arc::clone(&all_progress[number]),
-                all_progress: Arc::clone(&all_progress),
+                pulses: pulses.clone(),
             });
             let api = Api::new(Arc::clone(&settings), services, Arc::clone(&sites));
             let front =
                 Front::new(poller, std::mem::take(&mut listeners), mailboxes.clone(), api, Arc::clone(&orders))?;
+            let (name, pulses) = (format!("http-{number}"), pulses.clone());
+            let pulse = pulses.of(&name);
             gateway.fronts.push((orders, mailbox));
-            gateway.threads.push(Joined::spawn(format!("http-{number}"), move || front.run())?);
+            gateway.threads.push(Joined::spawn(name, move || front.run(&pulse))?);
         }
         ::log::info!("http: listens at {}", shown.join(", "));
         Ok(gateway)

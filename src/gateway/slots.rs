@@ -46,10 +46,14 @@ impl<T> Slots<T> {
         is_of(*generation, handle).then(|| self.slab.remove(key(handle)).1)
     }
 
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Handle, &T)> {
+        self.slab
+            .iter()
+            .map(|(key, (generation, thing))| (Handle(self.mark | u64::from(*generation) << 32 | key as u64), thing))
+    }
+
     pub(super) fn handles(&self) -> Vec<Handle> {
-        let handle =
-            |(key, (generation, _)): (usize, &(u32, T))| Handle(self.mark | u64::from(*generation) << 32 | key as u64);
-        self.slab.iter().map(handle).collect()
+        self.iter().map(|(handle, _)| handle).collect()
     }
 }
 

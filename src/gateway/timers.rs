@@ -26,6 +26,16 @@ impl Timers {
         self.0.pop().map(|Reverse((_, token))| token)
     }
 
+    /// How many there are, those included whose things are gone.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Keeps only these.
+    pub(super) fn replace(&mut self, all: impl Iterator<Item = (Instant, u64)>) {
+        self.0 = all.map(Reverse).collect();
+    }
+
     /// When the next one is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.0.peek().map(|Reverse((at, _))| *at)

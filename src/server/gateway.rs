@@ -12,6 +12,7 @@ use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
 use crate::gateway::{Gateway, GatewayOptions, House, OpenPost};
+use crate::thread::Pulses;
 
 /// Besides those of connections, so many descriptors are needed.
 const DESCRIPTORS: u64 = 512;
@@ -68,6 +69,7 @@ pub(super) fn start(
     link: &Connection,
     dispatcher: &Arc<Dispatcher>,
     about: &About,
+    pulses: &Pulses,
 ) -> Result<Option<Gateway>, StartError> {
     let Some(http) = &config.http else { return Ok(None) };
     raise_descriptor_limit(http.settings.limits.max_connections);
@@ -87,6 +89,7 @@ pub(super) fn start(
         },
         house: house(config, link, about),
         threads: http.threads,
+        pulses: pulses.clone(),
     };
     Gateway::start(options).map(Some).map_err(StartError::Gateway)
 }

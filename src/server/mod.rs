@@ -40,6 +40,7 @@ use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
 use crate::scheduler::{Alarm, OpenStandby, Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
+use crate::thread::Pulses;
 use crate::thread::Stop;
 
 /// A daemon that is not started yet.
@@ -175,9 +176,11 @@ impl Server {
         dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
         let outbox = Outbox::start(Arc::clone(&link.broker))?;
         let stop = Stop::new();
+        let pulses = Pulses::default();
         let control = Loop::start("control", {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
-            move |stop| control::run(&*broker, &dispatcher, stop)
+            let pulse = pulses.of("control");
+            move |stop| control::run(&*broker, &dispatcher, &pulse, stop)
         })?;
         let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
         let standby = Standby::default();
@@ -196,9 +199,9 @@ impl Server {
                         Box::new(move |entries| functions.schedule(entries, &dispatcher))
                     },
                     standby: may_be_away.then(|| -> OpenStandby {
-                        let (standby, dispatcher) = (standby.clone(), Arc::clone(&dispatcher));
+                        let (standby, dispatcher, pulses) = (standby.clone(), Arc::clone(&dispatcher), pulses.clone());
                         let (server, node) = (self.config.server.clone(), link.broker.node().to_owned());
-                        Box::new(move || standby.open(&server, &node, &dispatcher))
+                        Box::new(move || standby.open(&server, &node, &dispatcher, &pulses))
                     }),
                     has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
                 },
@@ -210,7 +213,7 @@ impl Server {
         let about = About::new(&self.config.server, served, &dispatcher, cron);
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
-        let gateway = gateway::start(&self.config, &link, &dispatcher, &about)?;
+        let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &pulses)?;
         let mut running = Running {
             gateway,
             scheduler,
@@ -222,13 +225,15 @@ impl Server {
             control,
             heartbeat: Loop::start("heartbeat", {
                 let (broker, lease) = (Arc::clone(&link.broker), self.config.server.lease);
-                move |stop| heartbeat::run(&*broker, lease, || about.look(), stop)
+                let pulse = pulses.of("heartbeat");
+                move |stop| heartbeat::run(&*broker, lease, || about.look(), &pulse, stop)
             })?,
             link,
             halted,
             functions,
             address,
             config: self.config,
+            pulses,
         };
         running.open_intakes()?;
         Ok(running)

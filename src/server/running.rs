@@ -20,7 +20,7 @@ use crate::ledger::Balance;
 use crate::outbox::Outbox;
 use crate::protocol::Node;
 use crate::scheduler::Scheduler;
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Pulses, Stop};
 
 /// Settlements that are left at the end get at least this long.
 const FLUSH: Duration = Duration::from_secs(2);
@@ -42,6 +42,7 @@ pub struct Running {
     pub(super) functions: Arc<FunctionShelf>,
     pub(super) address: String,
     pub(super) config: Config,
+    pub(super) pulses: Pulses,
 }
 
 /// A thread that runs until it is ended.
@@ -117,7 +118,8 @@ impl Running {
                 max_request: self.config.server.max_request,
             };
             let stop = self.stop.clone();
-            self.intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
+            let pulse = self.pulses.of(&name);
+            self.intakes.push(Joined::spawn(name, move || intake.run(&pulse, &stop))?);
         }
         Ok(())
     }

@@ -10,7 +10,7 @@ use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::intake::{Intake, Shares};
 use crate::outbox::Outbox;
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Pulses, Stop};
 
 /// It is opened when it is first needed: most daemons never do.
 #[derive(Clone, Default)]
@@ -26,7 +26,13 @@ struct Open {
 
 impl Standby {
     /// Opens it: what cannot be brought to Redis is kept in the state folder.
-    pub(super) fn open(&self, config: &ServerConfig, node: &str, dispatcher: &Arc<Dispatcher>) -> io::Result<Memory> {
+    pub(super) fn open(
+        &self,
+        config: &ServerConfig,
+        node: &str,
+        dispatcher: &Arc<Dispatcher>,
+        pulses: &Pulses,
+    ) -> io::Result<Memory> {
         let memory = Memory::new(Duration::from_secs(1));
         if let Err(error) = memory.keep_runs_in(&config.state_dir) {
             log::warn!("cron: what runs without redis is kept in memory only: {}: {error}", config.state_dir.display());
@@ -47,7 +53,8 @@ impl Standby {
                 max_request: config.max_request,
             };
             let stop = stop.clone();
-            intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
+            let pulse = pulses.of(name);
+            intakes.push(Joined::spawn(name, move || intake.run(&pulse, &stop))?);
         }
         *self.state() = Some(Open { memory: memory.clone(), intakes, stop, outbox });
         Ok(memory)

@@ -204,7 +204,9 @@ impl Parts {
                 max_request: 1 << 20,
             };
             let stop = parts.stop.clone();
-            let thread = Joined::spawn("intake", move || intake.run(&stop)).expect("there are threads");
+            let thread =
+                Joined::spawn("intake", move || intake.run(&cerbas::thread::Pulses::default().of("intake"), &stop))
+                    .expect("there are threads");
             parts.intakes.push(thread);
         }
         parts

@@ -195,6 +195,16 @@ fn a_call_with_a_unique_key_goes_by_the_queue_where_keys_are_known() {
 }
 
 #[test]
+fn the_loops_of_the_daemon_are_seen_to_turn() {
+    let running = serve("");
+    let at = address(&running);
+    let turned = || get(at, "/livez").json()["turned_ms"].clone();
+    for name in ["http-0", "intake-default", "intake-inbox", "control", "heartbeat"] {
+        eventually(name, || turned()[name].as_u64().is_some_and(|turned| turned < 5000));
+    }
+}
+
+#[test]
 fn what_is_running_is_answered_before_the_daemon_ends() {
     let (started, starts) = std::sync::mpsc::channel();
     let (go, gone) = std::sync::mpsc::channel::<()>();

@@ -39,12 +39,14 @@ fn work_is_accepted_and_its_value_can_be_asked_for() {
         assert_eq!((done.status, done.json()), (200, json!({"status": "done", "value": "HELLO"})));
         assert_eq!(get(at, &format!("/api/v1/status/{id}")).json()["value"], "HELLO");
     }
+    // The answers to other requests are not for those who guess their ids.
+    assert_eq!(get(at, "/api/status/0000000001").status, 404);
     for target in ["/api/status/nobody", "/api/status/a%20b"] {
         assert_eq!(get(at, target).status, 404);
     }
     assert_eq!(ask(at, "POST", "/api/work", "", "").status, 400);
     assert_eq!(get(at, "/api/work").status, 405);
-    assert_eq!(get(at, "/api/status/x?wait=soon").status, 400);
+    assert_eq!(get(at, "/api/status/w-x?wait=soon").status, 400);
 }
 
 #[test]

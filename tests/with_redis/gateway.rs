@@ -99,7 +99,7 @@ fn work_that_waits_is_accepted_and_can_be_cancelled_and_is_forgotten_after_its_t
     let accepted = ask(&running, "/api/work", Some(json!({"func": "held", "delay": 3_600_000})));
     let location = accepted.1.expect("it says where its state is");
     assert_eq!(ask(&running, &location, None).json(), json!({"status": "accepted"}));
-    let id = location.rsplit('/').next().and_then(cerbas::protocol::RequestId::parse).expect("it has an id");
+    let id = location.rsplit('/').next().and_then(cerbas::protocol::RequestId::from_text).expect("it has an id");
     eventually("it can be found", || running.client().expect("Redis is there").cancel(&id).expect("it answers"));
     assert_eq!(ask(&running, &location, None).json(), json!({"status": "cancelled", "data": "cancelled"}));
     let done = ask(&running, "/api/work", Some(json!({"func": "hello"}))).1.expect("it was accepted");

@@ -1,7 +1,8 @@
 //! Whether the daemon lives, and whether it can do its work.
 
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
@@ -10,31 +11,15 @@ use crate::gateway::desk::Asked;
 use crate::gateway::metrics;
 use crate::gateway::response::{Body, Response};
 
-/// When the thread of the gateway last went round.
-pub(in crate::gateway) struct Progress(Mutex<Instant>);
-
-/// It goes round at least so often, also when nothing happens.
+/// A thread of the gateway goes round at least so often, also when nothing happens.
 pub(in crate::gateway) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
-impl Progress {
-    pub(in crate::gateway) fn new(now: Instant) -> Self {
-        Progress(Mutex::new(now))
-    }
-
-    pub(in crate::gateway) fn note(&self, now: Instant) {
-        *self.0.lock().expect("nothing panics under this lock") = now;
-    }
-
-    fn age(&self) -> Duration {
-        self.0.lock().expect("nothing panics under this lock").elapsed()
-    }
-}
-
 impl Api {
-    /// Who can answer this lives; the rest is for [`Api::ready`].
+    /// Who can answer this lives; how long ago each loop of the daemon last went round, in milliseconds, is for people and alarms: one that
+    /// waits for Redis or for a free worker is no reason to end the process. The rest is for [`Api::ready`].
     pub(super) fn live(&self) -> Response {
-        let turned = self.services.all_progress.iter().map(|progress| progress.age()).max().unwrap_or_default();
-        let turned = turned.as_millis() as u64;
+        let ages = self.services.pulses.ages().into_iter();
+        let turned: BTreeMap<String, u64> = ages.map(|(name, age)| (name, age.as_millis() as u64)).collect();
         Response::value(200, json!({"status": "ok", "turned_ms": turned}))
     }
 

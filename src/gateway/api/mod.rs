@@ -25,8 +25,9 @@ use super::traffic::Traffic;
 use super::wire::{Length, RequestHead};
 use crate::dispatch::Dispatcher;
 use crate::protocol::RequestId;
+use crate::thread::Pulses;
 
-pub(super) use self::health::{LONGEST_WAIT, Progress};
+pub(super) use self::health::LONGEST_WAIT;
 pub use self::route::RESERVED;
 
 /// What one thread of the gateway needs, the same over all reloads.
@@ -40,9 +41,8 @@ pub(super) struct Services {
     pub(super) ids: Arc<Ids>,
     /// Why the daemon cannot do its work at this moment.
     pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// Of this thread, and of all.
-    pub(super) progress: Arc<Progress>,
-    pub(super) all_progress: Arc<[Arc<Progress>]>,
+    /// When loops last went round.
+    pub(super) pulses: Pulses,
     /// What the house knows of itself; this may take long.
     pub(super) house: Arc<dyn Fn() -> House + Send + Sync>,
     pub(super) traffic: Arc<Traffic>,

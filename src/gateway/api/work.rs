@@ -13,6 +13,9 @@ use crate::gateway::response::Response;
 use crate::protocol::codec::encode_request;
 use crate::protocol::{Answer, Request, RequestId, Status, Verdict};
 
+/// What the ids of work begin with. The answers to other requests are not for those who ask here: their ids can be guessed.
+const PREFIX: &str = "w-";
+
 /// How long it is known that work was accepted, at the most, after it may start.
 const KEPT: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -51,20 +54,22 @@ impl Asking<'_> {
 
     /// With an `Idempotency-Key` the same work has the same id, whichever daemon is asked.
     fn work_id(&self, request: &Request) -> Result<RequestId, Response> {
-        let Some(key) = self.head.header("idempotency-key") else { return Ok(RequestId::random()) };
+        let Some(key) = self.head.header("idempotency-key") else {
+            return Ok(work_id(&RequestId::random().to_string()));
+        };
         if key.is_empty() || key.len() > 255 {
             return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
         }
         let args = serde_json::to_string(&request.args).expect("arguments are JSON");
         let all = json!([self.identity.token, request.user, request.func, args, key]).to_string();
         let hash = TokenHash::of(&all).to_string();
-        Ok(RequestId::from_text(&hash[hash.len() - 40..]).expect("digits are an id"))
+        Ok(work_id(&hash[hash.len() - 40..]))
     }
 
     /// `GET /api/status/ID`.
     pub(super) fn status(self, id: &str) -> Result<Served, Response> {
         let unknown = || Response::error(404, "no work has this id, or its time is over");
-        let id = RequestId::parse(id).ok_or_else(unknown)?;
+        let id = RequestId::from_text(id).filter(|_| id.starts_with(PREFIX)).ok_or_else(unknown)?;
         let wait = self.wait()?;
         self.ask(Box::new(move |post| {
             let stages = post?.stages(std::slice::from_ref(&id)).map_err(|error| error.to_string())?;
@@ -95,6 +100,10 @@ impl Asking<'_> {
             Ok(Asked::Done(Response::value(200, serde_json::to_value(nodes).unwrap_or_default())))
         }))
     }
+}
+
+fn work_id(text: &str) -> RequestId {
+    RequestId::from_text(&format!("{PREFIX}{text}")).expect("letters, digits and - are an id")
 }
 
 /// What is known of work, as a client reads it.

@@ -2,15 +2,17 @@
 //!
 //! Requests on one connection are answered one after the other, in their order; what a client sends ahead waits in the socket.
 
-use std::net::IpAddr;
+mod proxied;
+mod respond;
+
 use std::time::{Duration, Instant};
 
-use super::api::{Api, From, Plan, Served};
+use self::respond::{Current, too_large};
+use super::api::{Api, Plan, Served};
 use super::crowd::Seat;
-use super::log::Logged;
 use super::poller::{Poller, Ready};
-use super::proxy::{Begun, Exchange, Progress, Upstreams};
-use super::response::{Envelope, Format, Response};
+use super::proxy::{Begun, Exchange, Upstreams};
+use super::response::Response;
 use super::slots::Handle;
 use super::stream::{Stream, Wire};
 use super::wire::{Broken, End, Framing, Length, MAX_HEAD, RequestHead, find_end};
@@ -93,18 +95,6 @@ struct Incoming {
     framing: Framing,
     data: Vec<u8>,
     limit: usize,
-}
-
-/// What has to be known of a request when it is answered.
-#[derive(Default)]
-struct Current {
-    format: Format,
-    is_to_head: bool,
-    keeps_alive: bool,
-    is_old: bool,
-    request_id: Option<Box<str>>,
-    allow_origin: Option<Box<str>>,
-    logged: Option<Box<Logged>>,
 }
 
 /// How one step ended.
@@ -369,49 +359,6 @@ impl Client {
         }
     }
 
-    fn proxy(&mut self, world: &mut World<'_>) -> Step {
-        let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
-        let progress = exchange.drive(&mut self.wire, self.handle, world);
-        self.follow(progress, world)
-    }
-
-    fn follow(&mut self, progress: Progress, world: &mut World<'_>) -> Step {
-        let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
-        match progress {
-            Progress::Again => Step::Again,
-            Progress::Wait(until) => {
-                self.deadline = until;
-                Step::Wait
-            }
-            Progress::Done { status, keeps_alive } => {
-                self.log(status, None, world);
-                self.since = world.now;
-                if keeps_alive && !world.is_closing {
-                    (self.phase, self.seen) = (Phase::Head, 0);
-                    Step::Again
-                } else {
-                    self.be_last()
-                }
-            }
-            Progress::Answer(response) => {
-                self.current.keeps_alive &= exchange.is_read();
-                self.respond(&response, world);
-                Step::Again
-            }
-            Progress::Function(name) => {
-                let from = self.current.from(self.handle, self.serial);
-                let served = world.api.stand_in(&name, exchange.head(), from);
-                self.settle(served, world)
-            }
-            Progress::Broken => {
-                // As much as there is, before it breaks off.
-                self.wire.flush();
-                self.log(0, None, world);
-                Step::Gone
-            }
-        }
-    }
-
     /// It is over: what it holds elsewhere is given up.
     pub(super) fn leave(&mut self, upstreams: &mut Upstreams) {
         if let Phase::Proxying(exchange) = &mut self.phase {
@@ -419,47 +366,10 @@ impl Client {
         }
     }
 
-    fn log(&mut self, status: u16, bytes: Option<usize>, world: &World<'_>) {
-        world.api.services().traffic.count(status);
-        if let Some(logged) = self.current.logged.take() {
-            logged.write(status, bytes, self.current.request_id.as_deref(), world);
-        }
-    }
-
     fn wait_for_answer(&mut self, world: &mut World<'_>) -> Step {
         let is_taken = self.wire.output.is_empty();
         self.deadline = (!is_taken).then(|| self.since + world.api.settings().limits.write_timeout);
         Step::Wait
-    }
-
-    /// Refuses what cannot be read, and closes: where the next request begins is not known.
-    fn refuse(&mut self, broken: Broken, world: &mut World<'_>) -> Step {
-        if matches!(self.phase, Phase::Head) {
-            self.serial = self.serial.wrapping_add(1);
-            self.current = Current { logged: Logged::unreadable(self.seat.peer(), world), ..Current::default() };
-        }
-        self.current.keeps_alive = false;
-        self.respond(&Response::error(broken.status, broken.reason), world);
-        Step::Again
-    }
-
-    fn respond(&mut self, response: &Response, world: &mut World<'_>) {
-        let Current { format, is_to_head, keeps_alive, is_old, ref request_id, ref allow_origin, .. } = self.current;
-        let keeps_alive = keeps_alive && !world.is_closing;
-        let (request_id, allow_origin) = (request_id.as_deref(), allow_origin.as_deref());
-        let envelope = Envelope { format, is_to_head, keeps_alive, is_old, allow_origin, request_id, date: world.date };
-        if self.wire.output.is_empty() {
-            self.since = world.now;
-        }
-        let before = self.wire.output.len();
-        response.write(&envelope, &mut self.wire.output);
-        let bytes = self.wire.output.len() - before;
-        self.log(response.status, Some(bytes), world);
-        if keeps_alive {
-            (self.phase, self.seen) = (Phase::Head, 0);
-        } else {
-            self.be_last();
-        }
     }
 
     fn be_last(&mut self) -> Step {
@@ -488,32 +398,4 @@ impl Client {
             Step::Wait
         }
     }
-}
-
-impl Current {
-    fn of(head: &RequestHead<'_>, peer: Option<IpAddr>, world: &World<'_>) -> Self {
-        let accept = head.header("accept").unwrap_or_default();
-        let is_packed = ["application/msgpack", "application/x-msgpack", "application/vnd.msgpack"]
-            .into_iter()
-            .any(|kind| accept.contains(kind));
-        Current {
-            format: if is_packed { Format::MessagePack } else { Format::Json },
-            is_to_head: head.method == "HEAD",
-            keeps_alive: head.keeps_alive,
-            is_old: head.is_old,
-            request_id: Some(world.api.request_id(head)),
-            allow_origin: world.api.allowed_origin(head).map(Into::into),
-            logged: Logged::of(head, peer, world),
-        }
-    }
-}
-
-impl Current {
-    fn from(&self, to: Handle, serial: u32) -> From<'_> {
-        From { to, serial, id: self.request_id.as_deref().unwrap_or_default() }
-    }
-}
-
-fn too_large(limit: usize) -> Response {
-    Response::error(413, format!("the body has more than {limit} bytes"))
 }
