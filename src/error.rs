@@ -32,6 +32,9 @@ impl fmt::Display for StartError {
             }
             StartError::Redis(error) => error.fmt(f),
             StartError::ManagedRedis(reason) => f.write_str(reason),
+            StartError::Gateway(error) if error.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "http: cannot listen at {error}; listen in [http] can name another place")
+            }
             StartError::Gateway(error) => write!(f, "http: cannot listen at {error}"),
             StartError::System(error) => write!(f, "cannot start: {error}"),
         }

@@ -404,6 +404,23 @@ fn a_connection_that_is_upgraded_becomes_a_tunnel_that_a_reload_does_not_cut() {
 }
 
 #[test]
+fn a_tunnel_does_not_hold_up_the_end_of_the_daemon() {
+    let upstream = Upstream::start(|mut stream| {
+        let _ = Seen::read(&mut stream);
+        let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
+        let _until_it_is_closed = stream.read(&mut [0]);
+    });
+    let running = serve(&format!("[proxy.app]\ntarget = \"http://{}\"\n", upstream.address));
+    let mut connection = Connection::open(address(&running));
+    connection.send("GET /app HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
+    assert_eq!(connection.answer().status, 101);
+    // Its time for that is longer than this test would wait.
+    let stopping = std::thread::spawn(move || running.stop());
+    assert!(connection.rest().is_empty());
+    assert!(stopping.join().expect("it stops").is_clean());
+}
+
+#[test]
 fn a_site_that_is_not_public_asks_for_a_token_and_keeps_it() {
     let (upstream, seen) = Upstream::recording(OK);
     let hash = cerbas::gateway::TokenHash::of("secret-token-of-the-web");

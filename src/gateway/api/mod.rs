@@ -297,7 +297,7 @@ impl Asking<'_> {
 
 fn unknown() -> Response {
     let reason = "a token is needed: Authorization: Bearer TOKEN";
-    Response::error(401, reason).with("WWW-Authenticate", "Bearer realm=\"cerbas\", Basic realm=\"cerbas\"")
+    Response::error(401, reason).with("WWW-Authenticate", "Basic realm=\"cerbas\", Bearer realm=\"cerbas\"")
 }
 
 fn busy(reason: &str) -> Response {

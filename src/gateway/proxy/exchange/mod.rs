@@ -278,7 +278,8 @@ impl Exchange {
                 self.cancel(world.upstreams);
                 return Progress::Broken;
             }
-            Answer::Tunnel { .. } if client.broken().is_some() => {
+            // One that is never silent would hold up every end of the daemon for as long as that may take.
+            Answer::Tunnel { .. } if client.broken().is_some() || world.is_closing => {
                 self.cancel(world.upstreams);
                 return Progress::Broken;
             }
