@@ -125,6 +125,15 @@ impl Wire {
         self.is_ending
     }
 
+    /// Whether the other side has closed it or sent something since the poller last told. Asks the system.
+    pub(super) fn is_closed_meanwhile(&self) -> bool {
+        match &self.stream {
+            Stream::Tcp(stream) => !stream.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock),
+            // There is no way to look without reading; the poller tells soon enough.
+            Stream::Unix(_) => false,
+        }
+    }
+
     /// Why it cannot be used any more.
     pub(super) fn broken(&self) -> Option<&io::Error> {
         self.broken.as_ref()

@@ -251,6 +251,20 @@ fn a_request_that_must_not_be_repeated_is_sent_once() {
 }
 
 #[test]
+fn a_body_without_data_ends_at_the_second_target_as_well() {
+    let (upstream, seen) = Upstream::recording(OK);
+    let closing = Upstream::start(|mut stream| drop(Seen::read(&mut stream)));
+    let running =
+        serve(&format!("[proxy.app]\ntargets = [\"http://{}\", \"http://{}\"]\n", closing.address, upstream.address));
+    for _ in 0..2 {
+        let mut connection = Connection::open(address(&running));
+        connection.send("PUT /app HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n");
+        assert_eq!(connection.answer().status, 200);
+    }
+    assert_eq!(seen.lock().expect("nothing panics here").len(), 2);
+}
+
+#[test]
 fn what_nobody_has_seen_goes_to_another_target() {
     let (upstream, seen) = Upstream::recording(OK);
     let running =

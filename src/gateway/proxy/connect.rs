@@ -67,13 +67,18 @@ impl Upstreams {
         self.slots.get_mut(handle)
     }
 
-    /// A connection to `target` that was used before and is free.
-    pub(super) fn take_idle(&mut self, target: &Target, owner: Handle) -> Option<Handle> {
+    /// A connection to `target` that was used before and is free; one that is surely still open, where the request `must_arrive`, as it
+    /// cannot be sent again.
+    pub(super) fn take_idle(&mut self, target: &Target, owner: Handle, must_arrive: bool) -> Option<Handle> {
         let idle = self.idle.get_mut(&target.number)?;
         while let Some(handle) = idle.pop() {
-            if let Some(upstream) = self.slots.get_mut(handle) {
-                upstream.owner = Some(owner);
-                return Some(handle);
+            match self.slots.get_mut(handle) {
+                Some(upstream) if must_arrive && upstream.wire.is_closed_meanwhile() => drop(self.slots.remove(handle)),
+                Some(upstream) => {
+                    upstream.owner = Some(owner);
+                    return Some(handle);
+                }
+                None => {}
             }
         }
         None

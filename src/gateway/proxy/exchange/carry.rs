@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::fault::Fault;
 use super::tunnel::move_tunnel;
-use super::{Answer, Exchange};
+use super::{Answer, Exchange, LAST_CHUNK};
 use crate::gateway::client::World;
 use crate::gateway::proxy::HELD;
 use crate::gateway::proxy::connect::keep_alive;
@@ -62,7 +62,7 @@ impl Exchange {
         client.input.consume(step.framing + step.data);
         if step.is_last {
             if self.sends_chunks {
-                wire.output.push(b"0\r\n\r\n");
+                wire.output.push(LAST_CHUNK);
             }
             self.request = None;
         } else if client.has_ended() && client.input.is_empty() {
@@ -102,7 +102,7 @@ impl Exchange {
         let is_at_end = *framing == Framing::ToTheEnd && wire.has_ended() && wire.input.is_empty();
         if step.is_last || (is_at_end && wire.broken().is_none()) {
             if *coding == Coding::Chunked {
-                client.output.push(b"0\r\n\r\n");
+                client.output.push(LAST_CHUNK);
             }
             self.answer = Answer::Done { keeps_upstream: *keeps_upstream, keeps_alive: *keeps_alive };
         } else if wire.has_ended() && wire.input.is_empty() {

@@ -82,6 +82,9 @@ pub(in crate::gateway) struct Exchange {
     copy: Option<(String, Option<Box<str>>, Vec<u8>)>,
 }
 
+/// What ends a body in chunks.
+const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
 enum Answer {
     /// Its head comes; so many bytes of it have been looked at.
     Head { seen: usize },
@@ -161,7 +164,7 @@ impl Exchange {
             return self.fail(&Fault::Closed, world);
         };
         if !upstream.wire.is_connected() {
-            return self.wait(client, self.since + self.site.terms.connect_timeout, world.now);
+            return self.wait(client, self.since + self.site.terms.connect_timeout);
         }
         if !self.is_written {
             if let Some(error) = upstream.wire.broken() {
@@ -222,7 +225,7 @@ impl Exchange {
         self.attempts += 1;
         self.flight = Some(Flight::new(Arc::clone(&target)));
         (self.is_written, self.since) = (false, world.now);
-        let idle = if first { world.upstreams.take_idle(&target, owner) } else { None };
+        let idle = if first { world.upstreams.take_idle(&target, owner, !self.is_repeatable) } else { None };
         self.is_reused = idle.is_some();
         let opened = match idle {
             Some(handle) => Ok(handle),
@@ -250,6 +253,10 @@ impl Exchange {
         };
         upstream.wire.output.push(&forward::request(&head, &self.site.terms, &flight.target.authority, &from));
         self.is_written = true;
+        if self.sends_chunks && self.request.is_none() {
+            // All of a body without data was read for another target.
+            upstream.wire.output.push(LAST_CHUNK);
+        }
         if std::mem::take(&mut self.is_asked) && client.input.is_empty() {
             client.output.push(b"HTTP/1.1 100 Continue\r\n\r\n");
         }
@@ -300,7 +307,7 @@ impl Exchange {
             Answer::Head { .. } => terms.first_byte_timeout,
             _ => terms.idle_timeout,
         };
-        self.wait(client, self.since + patience, world.now)
+        self.wait(client, self.since + patience)
     }
 
     /// Whether the client has gone while it waits.
@@ -311,7 +318,7 @@ impl Exchange {
         client.broken().is_some() || (self.request.is_none() && client.has_ended() && client.input.is_empty())
     }
 
-    fn wait(&self, client: &mut Wire, until: Instant, _now: Instant) -> Progress {
+    fn wait(&self, client: &mut Wire, until: Instant) -> Progress {
         client.release();
         let total = self.site.terms.total_timeout.map(|total| self.started + total);
         Progress::Wait([Some(until), total].into_iter().flatten().min())
