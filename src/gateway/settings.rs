@@ -107,7 +107,7 @@ impl Default for Settings {
             tokens: Vec::new(),
             origins: HashSet::new(),
             hosts: HashSet::new(),
-            source: "http".to_owned(),
+            source: "web".to_owned(),
             work: "permutation".to_owned(),
             access_log: AccessLog::Errors,
             trusted: Vec::new(),

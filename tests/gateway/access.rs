@@ -35,7 +35,7 @@ fn who_has_a_token_is_let_in_as_whom_it_stands_for() {
     assert_eq!(web.json()["data"], json!(["tom", "web"]));
     // ops:secret-token-of-ops
     let ops = ask(at, "GET", "/api/who", "Authorization: Basic b3BzOnNlY3JldC10b2tlbi1vZi1vcHM=\r\n", "");
-    assert_eq!(ops.json()["data"], json!([null, "http"]));
+    assert_eq!(ops.json()["data"], json!([null, "web"]));
     let body = "{\"request\": {\"func\": \"who\", \"user\": \"eve\"}}";
     let other = ask(at, "POST", "/api/general", "Authorization: Bearer secret-token-of-the-web\r\n", body);
     assert_eq!((other.status, &other.json()["data"]), (403, &json!("cerbas authorization - invalid user")));
@@ -49,8 +49,7 @@ fn who_has_a_token_is_let_in_as_whom_it_stands_for() {
 
 #[test]
 fn the_lists_of_who_may_call_hold_over_http_as_well() {
-    let running =
-        serve("[functions.private]\nbuiltin = \"hello\"\nusers = [\"tom\"]\n[auth]\nsources = [\"http\", \"web\"]\n");
+    let running = serve("[functions.private]\nbuiltin = \"hello\"\nusers = [\"tom\"]\n[auth]\nsources = [\"web\"]\n");
     let at = address(&running);
     assert_eq!(get(at, "/api/hello").status, 200);
     let refused = get(at, "/api/private");

@@ -134,10 +134,15 @@ fn a_second_daemon_on_the_same_private_redis_does_not_stop_it() {
     let other = Folder::new();
     let mut config = managed(folder.path());
     let first = Server::new(config.clone()).start().expect("it starts");
-    config.server.state_dir = other.path().join("state");
-    let second = Server::new(config.clone()).start().expect("it starts");
-    assert!(second.stop().is_clean());
-    Foreign::connect(&config.redis.url).check_served(RETURN);
+    let process = pid(&mut Foreign::connect(&config.redis.url));
+    // With the same folder, and with one of its own.
+    for state_dir in [config.server.state_dir.clone(), other.path().join("state")] {
+        config.server.state_dir = state_dir;
+        let second = Server::new(config.clone()).start().expect("it starts");
+        assert!(second.stop().is_clean());
+        Foreign::connect(&config.redis.url).check_served(RETURN);
+        assert_eq!(pid(&mut Foreign::connect(&config.redis.url)), process);
+    }
     assert!(first.stop().is_clean());
 }
 

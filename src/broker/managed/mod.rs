@@ -7,13 +7,16 @@
 mod process;
 mod scratch;
 
-use std::fs;
+use std::fs::{self, File};
+use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use self::process::{Running, Settings, has_ended, launch, log_file, quote};
@@ -33,6 +36,8 @@ pub struct ManagedRedis {
     shared: Arc<Shared>,
     // Joined on drop, after `Drop` has told it to end.
     _watcher: Joined,
+    /// Held as long as the server is ours.
+    _owner: File,
 }
 
 struct Shared {
@@ -51,6 +56,10 @@ impl ManagedRedis {
         let folder = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
         let folder = folder.map_err(|error| format!("the folder of the managed Redis: {error}"))?;
         let settings = settings(target, password, &folder)?;
+        let Some(owner) = own(&folder).map_err(|error| format!("the folder of the managed Redis: {error}"))? else {
+            // Another daemon has it, and stops it when that ends.
+            return wait_for_other(target, &folder);
+        };
         let running = match find_answering(target, &folder) {
             Answering::Nobody => None,
             Answering::Ours(running) => Some(running),
@@ -73,7 +82,7 @@ impl ManagedRedis {
             move || shared.watch(running)
         });
         let watcher = watcher.map_err(|error| format!("the managed Redis: {error}"))?;
-        Ok(Some(ManagedRedis { shared, _watcher: watcher }))
+        Ok(Some(ManagedRedis { shared, _watcher: watcher, _owner: owner }))
     }
 
     /// Where its data is.
@@ -132,6 +141,28 @@ impl Shared {
             }
         }
     }
+}
+
+/// Makes the server of `folder` ours; `None` where it is another daemon's.
+fn own(folder: &Path) -> io::Result<Option<File>> {
+    let owner = File::create(folder.join("owner.lock"))?;
+    match flock(&owner, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(Some(owner)),
+        Err(Errno::WOULDBLOCK) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until the server of another daemon answers.
+fn wait_for_other(target: &Target, folder: &Path) -> Result<Option<ManagedRedis>, String> {
+    let until = Instant::now() + END;
+    while matches!(find_answering(target, folder), Answering::Nobody) {
+        if Instant::now() > until {
+            return Err(format!("another daemon has {}, and its Redis does not answer", folder.display()));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(None)
 }
 
 enum Answering {
