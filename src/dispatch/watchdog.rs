@@ -5,7 +5,7 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::deadlines::{Deadlines, Key};
 use crate::protocol::RequestId;
@@ -40,6 +40,8 @@ pub(super) struct Watchdog {
 struct Shared {
     state: Mutex<State>,
     changed: Condvar,
+    /// An alarm has been raised.
+    raised: Condvar,
 }
 
 #[derive(Default)]
@@ -47,8 +49,13 @@ struct State {
     alarms: Deadlines<Alarm>,
     /// When the thread wakes up by itself; `None` while it is awake or sleeps until it is told.
     wakes_at: Option<Instant>,
+    /// The thread raises an alarm at this moment.
+    is_raising: bool,
     is_closed: bool,
 }
+
+/// An alarm is short; who waits for one does not wait longer than this.
+const LONGEST_ALARM: Duration = Duration::from_secs(1);
 
 impl Watchdog {
     /// Starts the thread.
@@ -78,13 +85,15 @@ impl Watchdog {
         Watch { shared: Arc::clone(&self.shared), key }
     }
 
-    /// Raises all alarms now.
+    /// Raises all alarms now, and waits for one that is being raised: whoever it answers has been told then.
     pub(super) fn give_up(&self) {
         let alarms = self.shared.state().alarms.take_all();
         // The last one first: each call goes to the head of its queue.
         for alarm in alarms.into_iter().rev() {
             (alarm.raise)(Why::GivenUp);
         }
+        let is_raising = |state: &mut State| state.is_raising;
+        drop(self.shared.raised.wait_timeout_while(self.shared.state(), LONGEST_ALARM, is_raising));
     }
 
     /// Raises the alarm of the call `tag` now; tells whether there is one.
@@ -116,9 +125,12 @@ impl Shared {
             let now = Instant::now();
             if let Some(alarm) = state.alarms.take_due(now) {
                 // No alarm under the lock: it answers callers and kills processes.
+                state.is_raising = true;
                 drop(state);
                 (alarm.raise)(Why::Deadline);
                 state = self.state();
+                state.is_raising = false;
+                self.raised.notify_all();
                 continue;
             }
             state.wakes_at = state.alarms.next();
@@ -144,5 +156,37 @@ impl Drop for Watch {
         let alarm = self.shared.state().alarms.remove(self.key);
         // Outside the lock: an alarm holds replies, and a dropped reply answers.
         drop(alarm);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+
+    use super::*;
+
+    #[test]
+    fn who_gives_up_waits_for_an_alarm_that_is_being_raised() {
+        let watchdog = Arc::new(Watchdog::start().expect("there are threads"));
+        let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
+        let is_told = Arc::new(Mutex::new(false));
+        let _watch = watchdog.watch(Instant::now(), None, {
+            let is_told = Arc::clone(&is_told);
+            move |_| {
+                begun.send(()).expect("the test waits");
+                ends.recv().expect("the test says when");
+                *is_told.lock().expect("nobody panics") = true;
+            }
+        });
+        begins.recv().expect("the alarm is raised");
+        let giving_up = std::thread::spawn({
+            let (watchdog, is_told) = (Arc::clone(&watchdog), Arc::clone(&is_told));
+            move || {
+                watchdog.give_up();
+                *is_told.lock().expect("nobody panics")
+            }
+        });
+        end.send(()).expect("the alarm waits");
+        assert!(giving_up.join().expect("it gives up"), "it did not wait");
     }
 }
