@@ -1,7 +1,7 @@
 //! How programs are started: as which user, where, with what environment and under which limits.
 //!
-//! Every program leads a process group of its own, and gets only what is named here of our environment. A [`Process`]
-//! that was started never outlives its value: dropping it kills what it started, and reaps it.
+//! Every program leads a process group of its own, cannot reach our terminal, and gets only what is named here of our
+//! environment. A [`Process`] that was started never outlives its value: dropping it kills what it started, and reaps it.
 
 mod running;
 mod tree;
@@ -17,6 +17,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit, Uid};
 
 use super::output::plain;
@@ -78,10 +80,13 @@ pub(super) fn start(
     if let Some(directory) = directory(options, &environment) {
         command.current_dir(directory);
     }
-    command.args(arguments).env_clear().envs(environment).envs(extra).process_group(0);
+    command.args(arguments).env_clear().envs(environment).envs(extra);
     let steps = Steps::new(options, user.as_ref());
-    if !steps.are_none() {
-        // Only where there is something to do: without it a child starts without a copy of our page tables.
+    if steps.are_none() && !has_terminal() {
+        // Nobody in our session has a terminal, or can get one without leading it: a group is as good as a session. And
+        // without steps a child starts without a copy of our page tables.
+        command.process_group(0);
+    } else {
         before_exec(&mut command, steps);
     }
     Process::spawn(&mut command, options.is_job).map_err(|error| {
@@ -89,6 +94,12 @@ pub(super) fn start(
         let fault = check_program(argv, options).into_iter().next();
         fault.unwrap_or_else(|| format!("cannot run {program:?}: {}{}", plain(&error), hint(&error)))
     })
+}
+
+/// Whether our session has a terminal, into which a child could type, or at which it could be stopped when it asks.
+fn has_terminal() -> bool {
+    let terminal = rustix::fs::open("/dev/tty", OFlags::RDWR | OFlags::NOCTTY | OFlags::CLOEXEC, Mode::empty());
+    !matches!(terminal, Err(Errno::NXIO))
 }
 
 /// As whom it runs, where that matters.
@@ -183,7 +194,7 @@ fn environment(options: &ProcessOptions, user: Option<&User>) -> BTreeMap<String
     environment
 }
 
-/// What is left to do between fork and exec, with everything looked up already.
+/// What is left to do between fork and exec besides the session of its own, with everything looked up already.
 struct Steps {
     nice: Option<i32>,
     limits: Vec<(Resource, Rlimit)>,
@@ -219,6 +230,7 @@ impl Steps {
     }
 
     fn take(&self) -> io::Result<()> {
+        rustix::process::setsid()?;
         if let Some(nice) = self.nice {
             rustix::process::setpriority_process(None, nice)?;
         }

@@ -12,5 +12,6 @@ mod gateway;
 mod lease;
 mod processes;
 mod program;
+mod terminal;
 mod torture;
 mod watching;

@@ -46,7 +46,7 @@ pub(crate) struct Pipes {
 }
 
 impl Process {
-    /// Starts `command`, which must have a process group of its own; its two outputs are one if it `has_one_output`, so that
+    /// Starts `command`, which must have a process group or a session of its own; its two outputs are one if it `has_one_output`, so that
     /// what it writes to either stays in order.
     pub(super) fn spawn(command: &mut Command, has_one_output: bool) -> io::Result<(Process, Pipes)> {
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
