@@ -43,6 +43,7 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod outage;
+mod private;
 mod signals;
 pub mod thread;
 

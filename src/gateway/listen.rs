@@ -10,8 +10,17 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use listenfd::ListenFd;
+use rustix::fs::{Mode, fchmod};
+use rustix::io::Errno;
+use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with};
 
 use super::stream::Stream;
+
+/// Who may use a socket: its owner, and the group.
+const FOR_GROUP: u32 = 0o660;
+
+/// So many connections may wait to be taken, as with the sockets of the standard library.
+const BACKLOG: i32 = 4096;
 
 /// A place to listen at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -150,15 +159,20 @@ impl Drop for Listener {
 
 /// Listens at `path`, in the place of a daemon that is gone; others than its group cannot reach it.
 fn bind(path: &Path) -> io::Result<UnixListener> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == ErrorKind::AddrInUse && is_left_behind(path) => {
+    let address = SocketAddrUnix::new(path)?;
+    let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    // Linux makes the file with what the socket has, less the umask: so it is never wider.
+    fchmod(&socket, Mode::from_raw_mode(FOR_GROUP))?;
+    match net::bind(&socket, &address) {
+        Err(Errno::ADDRINUSE) if is_left_behind(path) => {
             fs::remove_file(path)?;
-            UnixListener::bind(path)?
+            net::bind(&socket, &address)?;
         }
         bound => bound?,
-    };
-    fs::set_permissions(path, Permissions::from_mode(0o660))?;
-    Ok(listener)
+    }
+    fs::set_permissions(path, Permissions::from_mode(FOR_GROUP))?;
+    net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener::from(socket))
 }
 
 fn is_left_behind(path: &Path) -> bool {

@@ -9,6 +9,7 @@ mod process;
 mod running;
 mod shelf;
 mod standby;
+mod state;
 
 use std::io;
 use std::path::Path;
@@ -163,6 +164,7 @@ impl Server {
         let (halt, halted) = bounded(1);
         let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &entries));
         let rules = functions.rules();
+        state::close(&self.config.server.state_dir);
         let link = Connection::open(&self.config)?;
         let cron = self.config.cron.as_ref().zip(alarm);
         if let (Some(_), Kind::Memory(memory)) = (&cron, &link.kind) {

@@ -4,6 +4,7 @@
 
 mod calls;
 mod checks;
+mod closed;
 mod cron;
 mod crontab;
 mod daemon;

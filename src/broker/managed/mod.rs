@@ -7,7 +7,7 @@
 mod process;
 mod scratch;
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::net::{IpAddr, ToSocketAddrs};
 use std::os::fd::{AsFd, OwnedFd};
@@ -23,6 +23,7 @@ use self::process::{Running, Settings, has_ended, launch, log_file, quote};
 pub use self::scratch::ScratchRedis;
 use super::redis::Target;
 use crate::outage::Retry;
+use crate::private;
 use crate::thread::{Joined, Stop};
 
 /// How long a server may take to write its data and end.
@@ -53,7 +54,7 @@ impl ManagedRedis {
     /// Starts a server at `target` with its data in `folder`, and waits until it answers. `None` if something answers
     /// there already that is not ours. The error is one line for the operator.
     pub fn start(target: &Target, password: Option<&str>, folder: &Path) -> Result<Option<Self>, String> {
-        let folder = fs::create_dir_all(folder).and_then(|()| folder.canonicalize());
+        let folder = private::make_folder(folder).and_then(|()| folder.canonicalize());
         let folder = folder.map_err(|error| format!("the folder of the managed Redis: {error}"))?;
         let settings = settings(target, password, &folder)?;
         let Some(owner) = own(&folder).map_err(|error| format!("the folder of the managed Redis: {error}"))? else {
@@ -145,7 +146,7 @@ impl Shared {
 
 /// Makes the server of `folder` ours; `None` where it is another daemon's.
 fn own(folder: &Path) -> io::Result<Option<File>> {
-    let owner = File::create(folder.join("owner.lock"))?;
+    let owner = private::create(&folder.join("owner.lock"))?;
     match flock(&owner, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(Some(owner)),
         Err(Errno::WOULDBLOCK) => Ok(None),

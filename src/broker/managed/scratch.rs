@@ -8,6 +8,7 @@ use std::process::Child;
 
 use super::process::{Running, Settings, launch, log_file, quote};
 use crate::broker::redis::Target;
+use crate::private;
 
 /// A server without persistence on a free port in a temporary folder, for tests and measurements. Its process and folder go when it is dropped.
 pub struct ScratchRedis {
@@ -31,7 +32,7 @@ impl ScratchRedis {
     /// Starts a server with lines of configuration.
     pub fn start_with(lines: &[&str]) -> Result<Self, String> {
         let folder = std::env::temp_dir().join(format!("cerbas-{}", uuid::Uuid::new_v4()));
-        fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        private::make_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let mut settings = vec!["bind 127.0.0.1".to_owned(), format!("port {port}")];
         settings.push(format!("dir {}", quote(&folder.display().to_string())));

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::broker::{Begun, EntryMark, NewRun};
 use crate::clock;
+use crate::private;
 use crate::protocol::{Occurrence, Run, RunOutcome, Verdict};
 
 /// What is known of cron entries and their runs.
@@ -64,8 +65,8 @@ impl Runs {
     /// From now on all is written to a file in `folder`, too; what is there is read first. What a daemon had begun that ended
     /// without a word is lost.
     pub(super) fn open(&mut self, folder: &Path) -> io::Result<()> {
-        fs::create_dir_all(folder)?;
-        let lock = File::create(folder.join(LOCK))?;
+        private::make_folder(folder)?;
+        let lock = private::create(&folder.join(LOCK))?;
         flock(&lock, FlockOperation::NonBlockingLockExclusive).map_err(|errno| match errno {
             Errno::WOULDBLOCK => io::Error::new(io::ErrorKind::AlreadyExists, IS_TAKEN),
             errno => errno.into(),
@@ -82,7 +83,7 @@ impl Runs {
                 *record = run.to_json();
             }
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path)?;
+        let file = private::append(&path)?;
         self.journal = Some(Journal { file, path, paused: folder.join(PAUSED), lines: 0, _lock: lock });
         self.rewrite()
     }
@@ -236,7 +237,7 @@ impl Runs {
         for record in self.runs.values().flat_map(BTreeMap::values) {
             text += &format!("{{\"run\":{record}}}\n");
         }
-        let mut file = File::create(&fresh)?;
+        let mut file = private::create(&fresh)?;
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, &journal.path)?;
@@ -276,8 +277,8 @@ pub fn read_runs(folder: &Path) -> io::Result<BTreeMap<String, Vec<Run>>> {
 
 /// Puts `run`, which was not a daemon's, on record in `folder`.
 pub fn append_run(folder: &Path, run: &Run) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
-    let mut file = OpenOptions::new().create(true).append(true).open(folder.join(JOURNAL))?;
+    private::make_folder(folder)?;
+    let mut file = private::append(&folder.join(JOURNAL))?;
     file.write_all(format!("{{\"run\":{}}}\n", run.to_json()).as_bytes())
 }
 
@@ -292,8 +293,9 @@ pub fn read_paused(folder: &Path) -> io::Result<Vec<String>> {
 
 /// Sets which entries are paused in `folder`, in one step.
 pub fn write_paused(folder: &Path, names: &[String]) -> io::Result<()> {
-    fs::create_dir_all(folder)?;
+    private::make_folder(folder)?;
     let fresh = folder.join(format!("{PAUSED}.new.{}", clock::now()));
-    fs::write(&fresh, names.iter().map(|name| format!("{name}\n")).collect::<String>())?;
+    let text: String = names.iter().map(|name| format!("{name}\n")).collect();
+    private::create(&fresh)?.write_all(text.as_bytes())?;
     fs::rename(&fresh, folder.join(PAUSED))
 }
