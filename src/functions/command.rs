@@ -299,7 +299,7 @@ mod tests {
         let start = Instant::now();
         let outcome = command(shell("sleep $1 & echo started", &[&marker])).run(&call(), nothing());
         assert_eq!(outcome, Ok(json!("started")));
-        assert!(start.elapsed() < Duration::from_secs(2));
+        assert!(start.elapsed() < Duration::from_secs(20));
         eventually("it is gone", || running(&marker).is_empty());
     }
 

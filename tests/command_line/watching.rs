@@ -212,6 +212,8 @@ fn top_leaves_the_terminal_as_it_was_however_it_ends() {
         quit(&mut terminal, way);
         eventually("it has ended", || read("after").ends_with('\n'));
         assert_eq!((read("status").trim(), read("before")), ("0", read("after")), "{way}");
+        // What the terminal showed is written down by somebody else, who may be later than the shell.
+        eventually("it goes back", || read("shown").contains("\x1b[?25h\x1b[?1049l"));
         let shown = read("shown");
         let (_, live) = shown.split_once("\x1b[?1049h\x1b[?25l").expect("it takes another page");
         let (live, after) = live.split_once("\x1b[?25h\x1b[?1049l").expect("it goes back");

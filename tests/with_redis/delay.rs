@@ -31,7 +31,8 @@ fn a_delayed_request_runs_when_it_is_due_and_not_before() {
     foreign.send("first", json!({"func": "hello", "delay": 300}));
     assert!(foreign.answer("first").is_object());
     assert!(start.elapsed() >= Duration::from_millis(299), "it came after {:?}", start.elapsed());
-    assert_eq!(foreign.stored("second"), None);
+    let is_early = foreign.stored("second").is_some() && start.elapsed() < Duration::from_millis(1999);
+    assert!(!is_early, "it came after {:?}", start.elapsed());
     assert!(foreign.answer("second").is_object());
     assert!(start.elapsed() >= Duration::from_millis(1999), "it came after {:?}", start.elapsed());
     assert!(start.elapsed() < Duration::from_secs(10), "it came after {:?}", start.elapsed());
