@@ -68,7 +68,7 @@ impl Intake {
                 continue;
             }
             // Also while there is no room: those who are refused should know at once.
-            let refused = self.refuse_excess();
+            let refused = self.refuse_excess(stop);
             let room = self.dispatcher.wait_for_room(ROOM_PATIENCE);
             if room == 0 || stop.is_asked() {
                 continue;
@@ -101,20 +101,26 @@ impl Intake {
     }
 
     /// Refuses what stands behind too many others, the newest of this queue.
-    fn refuse_excess(&self) -> broker::Result<()> {
+    fn refuse_excess(&self, stop: &Stop) -> broker::Result<()> {
         let Some(longest) = self.max_length else { return Ok(()) };
         loop {
             let excess = self.broker.claim_excess(self.source, longest, BATCH)?;
             let (found, now) = (excess.len(), clock::now());
+            let refuse = |Incoming { request, door, .. }: Incoming| {
+                self.dispatcher.refuse(request.id, CallError::Overload, door);
+            };
+            let mut of_cron = Vec::new();
             for Claimed { claim, content, .. } in excess {
                 match self.read(&claim, &content, now) {
                     Ok(request) => {
                         let door = self.door(claim, body_of(content), &request);
-                        self.dispatcher.refuse(request.id, CallError::Overload, door);
+                        let incoming = Incoming { request, door, is_lost: false };
+                        if incoming.request.claims_to_be_of_cron() { of_cron.push(incoming) } else { refuse(incoming) }
                     }
                     Err(unreadable) => self.refuse(claim, unreadable, now),
                 }
             }
+            self.only_by_cron(of_cron, stop).into_iter().for_each(refuse);
             if found < BATCH || !self.mailing.has_room() {
                 return Ok(());
             }
@@ -122,8 +128,9 @@ impl Intake {
     }
 
     fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
-        let (now, rules) = (clock::now(), self.dispatcher.rules());
-        let mut to_arrange = Vec::new();
+        let now = clock::now();
+        let mut lot = Lot { rules: self.dispatcher.rules(), now, to_arrange: Vec::new() };
+        let mut of_cron = Vec::new();
         for Claimed { claim, content, is_lost } in claimed {
             let read = self.read(&claim, &content, now);
             let body = body_of(content);
@@ -135,17 +142,57 @@ impl Intake {
                 }
             };
             let door = self.door(claim, body, &request);
-            if is_lost {
-                self.give_up(request, door);
-            } else if let Some(needs) = self.needs(&rules, &request, now) {
-                to_arrange.push((request, door, needs));
+            let incoming = Incoming { request, door, is_lost };
+            if incoming.request.claims_to_be_of_cron() {
+                of_cron.push(incoming);
             } else {
-                self.send_on(request, door, stop);
+                self.take_in(incoming, &mut lot, stop);
             }
         }
-        if !to_arrange.is_empty() {
-            self.arrange(to_arrange, stop);
+        for incoming in self.only_by_cron(of_cron, stop) {
+            self.take_in(incoming, &mut lot, stop);
         }
+        if !lot.to_arrange.is_empty() {
+            self.arrange(lot.to_arrange, stop);
+        }
+    }
+
+    fn take_in(&self, incoming: Incoming, lot: &mut Lot, stop: &Stop) {
+        let Incoming { request, door, is_lost } = incoming;
+        if is_lost {
+            self.give_up(request, door);
+        } else if let Some(needs) = self.needs(&lot.rules, &request, lot.now) {
+            lot.to_arrange.push((request, door, needs));
+        } else {
+            self.send_on(request, door, stop);
+        }
+    }
+
+    /// Those of `incoming`, which all say that cron has sent them, of which that is true. The others are refused, and nothing that
+    /// they say of cron counts.
+    fn only_by_cron(&self, incoming: Vec<Incoming>, stop: &Stop) -> Vec<Incoming> {
+        if incoming.is_empty() {
+            return incoming;
+        }
+        let elements: Vec<_> = incoming.iter().map(|one| (&one.request.id, &*one.door.claim.element)).collect();
+        let Some(sent) = self.patiently(stop, || self.broker.are_sent_by_cron(&elements)) else {
+            // The last one first: each goes to the head of its queue.
+            incoming.into_iter().rev().for_each(|one| one.door.hand_back());
+            return Vec::new();
+        };
+        let mut by_cron = Vec::new();
+        for (mut one, is_sent) in incoming.into_iter().zip(sent) {
+            if is_sent {
+                one.request.is_sent_by_cron = true;
+                one.door.claim.sent_by_cron = Some(one.request.id.clone());
+                by_cron.push(one);
+            } else {
+                log::debug!("{}: says that cron has sent it, which is not so: refused", one.request.id);
+                one.door.cron = None;
+                self.dispatcher.refuse(one.request.id, CallError::NotByCron, one.door);
+            }
+        }
+        by_cron
     }
 
     fn read(&self, claim: &Claim, content: &Content, now: u64) -> Result<Request, Unreadable> {
@@ -319,6 +366,22 @@ impl Intake {
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
     }
+}
+
+/// A request that was claimed and read.
+struct Incoming {
+    request: Request,
+    door: Box<BrokerDoor>,
+    /// It was in flight so often when its daemon died that it must not run again.
+    is_lost: bool,
+}
+
+/// What was claimed together.
+struct Lot {
+    rules: Arc<Rules>,
+    /// When it was claimed, in milliseconds since 1970.
+    now: u64,
+    to_arrange: Vec<(Request, Box<BrokerDoor>, Needs)>,
 }
 
 /// What has to be arranged with other daemons before a request goes on.

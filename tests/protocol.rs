@@ -215,6 +215,7 @@ fn every_error_has_its_text_and_its_verdict() {
     check_error(CallError::InvalidArguments, "invalid arguments", "rejected");
     check_error(CallError::InvalidSource, "cerbas authorization - invalid source", "rejected");
     check_error(CallError::InvalidUser, "cerbas authorization - invalid user", "rejected");
+    check_error(CallError::NotByCron, "cerbas authorization - only cron may send this", "rejected");
     check_error(CallError::Overload, "overload", "rejected");
     check_error(CallError::Lost, "lost", "lost");
 }

@@ -108,6 +108,7 @@ impl Memory {
         let mut state = self.present()?;
         let found = match state.withdraw(id) {
             Some(_) => {
+                state.sent_by_cron.remove(id);
                 let answer = encode_outcome(Err(CallError::Cancelled));
                 let until = Instant::now() + self.0.result_ttl;
                 state.verdicts[Verdict::Cancelled as usize] += 1;
@@ -228,13 +229,16 @@ impl Broker for Memory {
                 state.bodies.remove(&number);
             }
             state.release(settlement);
+            state.note_sent(settlement);
             match settlement {
                 Settlement::Forwarded { claim, .. } => state.inbox.push_back(Arc::clone(&claim.element)),
                 Settlement::Answered { dead, verdict, run, .. } => {
                     state.verdicts[*verdict as usize] += 1;
                     if let Some(run) = run {
                         state.runs.end(&run.name, &run.instant, &run.record);
-                        state.inbox.extend(run.follow.iter().map(|request| Arc::from(&**request)));
+                        for (id, request) in &run.follow {
+                            state.send_by_cron(id.clone(), request);
+                        }
                     }
                     state.dead.extend(dead.clone());
                     let excess = state.dead.len().saturating_sub(MOST_DEAD);
@@ -306,8 +310,8 @@ impl Broker for Memory {
         let mut state = self.present()?;
         let begun = runs.iter().map(|run| {
             let begun = state.runs.begin(run, keep);
-            if begun == Begun::Sent {
-                state.inbox.extend(run.request.as_deref().map(Arc::from));
+            if let (Begun::Sent, Some(request)) = (begun, &run.request) {
+                state.send_by_cron(run.id(), request);
             }
             begun
         });
@@ -315,6 +319,13 @@ impl Broker for Memory {
         drop(state);
         self.0.changed.notify_all();
         Ok(begun)
+    }
+
+    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        let state = self.present()?;
+        let is_sent =
+            |(id, element): &(&RequestId, &[u8])| state.sent_by_cron.get(*id).is_some_and(|sent| **sent == **element);
+        Ok(elements.iter().map(is_sent).collect())
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

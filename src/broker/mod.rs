@@ -25,7 +25,7 @@ pub use redis::{
 };
 
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Node, NodeStatus, RequestId, Verdict};
+use crate::protocol::{Node, NodeStatus, Occurrence, RequestId, Verdict};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -78,6 +78,8 @@ pub struct Claim {
     pub is_once: bool,
     /// What it holds while it waits or runs.
     pub locks: Option<Arc<Locks>>,
+    /// The id of the request, where it was found to be one that cron has sent: it is noted as such until it ends.
+    pub sent_by_cron: Option<RequestId>,
 }
 
 /// What a request holds over all daemons.
@@ -196,6 +198,13 @@ pub struct NewRun {
     pub request: Option<Box<[u8]>>,
 }
 
+impl NewRun {
+    /// The id of its request.
+    pub fn id(&self) -> RequestId {
+        Occurrence::id_of(&self.name, &self.instant)
+    }
+}
+
 /// What became of a [`NewRun`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Begun {
@@ -216,8 +225,8 @@ pub struct EndedRun {
     pub instant: Box<str>,
     /// What is kept of it, as JSON.
     pub record: Box<str>,
-    /// The requests that follow, for this daemon.
-    pub follow: Vec<Box<[u8]>>,
+    /// The requests that follow, for this daemon, with their ids.
+    pub follow: Vec<(RequestId, Box<[u8]>)>,
 }
 
 /// What is known of a cron entry besides its runs.
@@ -386,6 +395,11 @@ pub trait Broker: Send + Sync {
     /// Begins `runs`, each in one step, and gives back what became of them, in their order. Of each entry `keep` are kept. After an
     /// error the same can be begun again: what had been begun by it is found so.
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
+
+    /// Whether each of `elements`, under its id, is exactly what cron has sent under that id, and has not ended: begun with
+    /// [`Broker::begin`], following on such a run, or waiting to run again. Clients can copy all texts that they see, but none
+    /// of them can make this true of one.
+    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
 
     /// What is known of cron entries, by their names.
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>>;

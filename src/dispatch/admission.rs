@@ -17,15 +17,20 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Refuses `request` where its source or user may not call `function`, an argument is missing, or
+    /// Refuses what only cron may send, unless cron has sent it.
+    pub(super) fn admit_origin(request: &Request) -> Result<(), CallError> {
+        if request.claims_to_be_of_cron() && !request.is_sent_by_cron { Err(CallError::NotByCron) } else { Ok(()) }
+    }
+
+    /// Refuses `request`, whose origin is admitted, where its source or user may not call `function`, an argument is missing, or
     /// the function itself waits for the answer.
     pub(super) fn admit(&self, request: &Request, function: &Function) -> Result<(), CallError> {
+        // What the operator has put into a crontab needs no further leave.
+        if request.func.starts_with(CRON_FUNCTION) {
+            return Ok(());
+        }
         let terms = &function.terms;
         let source = request.source.as_deref();
-        // What the operator has put into a crontab needs no further leave; who may call it else is in its terms.
-        if request.func.starts_with(CRON_FUNCTION) {
-            return if is_listed(source, &terms.sources, true) { Ok(()) } else { Err(CallError::InvalidSource) };
-        }
         if !is_listed(source, &self.sources, true) || !is_listed(source, &terms.sources, true) {
             return Err(CallError::InvalidSource);
         }
@@ -128,13 +133,22 @@ mod tests {
     #[test]
     fn the_lines_of_a_crontab_are_called_by_cron_whatever_the_general_lists_say() {
         let admission = Admission { sources: list(&["web"]), require_user: true, ..Admission::default() };
-        let terms = Terms { sources: list(&["cron"]), ..Terms::default() };
-        let function = Function { name: "cron/a".to_owned(), terms, body: Box::new(Nothing) };
-        let mut request = Request::new(RequestId::Number(1), "cron/a", Arguments::new());
-        request.source = Some("cron".to_owned());
+        let function = Function { name: "cron/a".to_owned(), terms: Terms::default(), body: Box::new(Nothing) };
+        let request = Request::new(RequestId::Number(1), "cron/a", Arguments::new());
+        let request = Request { is_sent_by_cron: true, ..request };
+        assert_eq!(Admission::admit_origin(&request), Ok(()));
         assert_eq!(admission.admit(&request, &function), Ok(()));
-        request.source = Some("web".to_owned());
-        assert_eq!(admission.admit(&request, &function), Err(CallError::InvalidSource));
+    }
+
+    #[test]
+    fn what_only_says_that_cron_has_sent_it_is_refused() {
+        let request = |func: &str| Request::new(RequestId::Number(1), func, Arguments::new());
+        let by_function = Request { source: Some("cron".to_owned()), ..request("cron/a") };
+        let by_field = Request { cron: Some(Box::default()), ..request("f") };
+        for request in [by_function, by_field] {
+            assert_eq!(Admission::admit_origin(&request), Err(CallError::NotByCron), "{request:?}");
+        }
+        assert_eq!(Admission::admit_origin(&Request { source: Some("cron".to_owned()), ..request("f") }), Ok(()));
     }
 
     #[test]

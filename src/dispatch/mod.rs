@@ -131,6 +131,7 @@ impl Dispatcher {
 
     /// The function that `request` asks for, if it may be called so.
     pub fn admit(&self, request: &Request) -> Result<Arc<Function>, CallError> {
+        Admission::admit_origin(request)?;
         let rules = self.rules();
         let function = rules.functions.get(&request.func).ok_or(CallError::UndefinedFunction)?;
         rules.admission.admit(request, function)?;

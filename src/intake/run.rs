@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use crate::broker::EndedRun;
-use crate::protocol::{CallError, MAIL_FUNCTION, Mail, Run, RunOutcome, Scheduled, Verdict, tail};
+use crate::protocol::{CallError, MAIL_FUNCTION, Mail, RequestId, Run, RunOutcome, Scheduled, Verdict, tail};
 
 /// How a run went, as its door knows it.
 pub(super) struct Ending<'a> {
@@ -43,18 +43,27 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
         output: tail(ending.message, has_failed),
     };
     log_end(&record);
-    let mut follow = Vec::new();
+    let mut follow: Vec<(RequestId, Box<[u8]>)> = Vec::new();
+    let mut send = |suffix: &str, mut request: Value| {
+        let id = format!("{}-{suffix}", occurrence.id());
+        (request["id"], request["reply"]) = (Value::from(&*id), Value::from(false));
+        follow.push((RequestId::Text(id.into()), request.to_string().into_bytes().into()));
+    };
     // That a run was skipped is what the operator has asked for.
     if outcome != RunOutcome::SkippedOverlap {
-        follow.extend(scheduled.on_failure.as_ref().filter(|_| has_failed).map(|then| on_failure(then, &record)));
+        if let Some(then) = scheduled.on_failure.as_ref().filter(|_| has_failed) {
+            send("failure", on_failure(then, &record));
+        }
         let is_said = has_failed || !ending.message.is_empty();
-        follow.extend(scheduled.mail.as_ref().filter(|_| is_said).map(|to| mail(to, &record, ending.message)));
+        if let Some(to) = scheduled.mail.as_ref().filter(|_| is_said) {
+            send("mail", mail(to, &record, ending.message));
+        }
     }
     EndedRun {
         name: occurrence.name.as_str().into(),
         instant: occurrence.instant.as_str().into(),
         record: record.to_json(),
-        follow: follow.into_iter().map(|request| request.to_string().into_bytes().into()).collect(),
+        follow,
     }
 }
 
@@ -91,8 +100,6 @@ fn on_failure(then: &Map<String, Value>, run: &Run) -> Value {
     });
     args.insert("failure".to_owned(), failure);
     request.insert("args".to_owned(), Value::Object(args));
-    request.insert("id".to_owned(), Value::from(format!("{}-failure", run.occurrence.id())));
-    request.insert("reply".to_owned(), Value::from(false));
     Value::Object(request)
 }
 
@@ -100,10 +107,8 @@ fn mail(to: &Mail, run: &Run, message: &str) -> Value {
     let verdict = run.verdict.map_or("", Verdict::as_str);
     let subject = if verdict == Verdict::Ok.as_str() { String::new() } else { format!(" ({verdict})") };
     json!({
-        "id": format!("{}-mail", run.occurrence.id()),
         "func": MAIL_FUNCTION,
         "source": "cron",
-        "reply": false,
         "retries": 3,
         "args": {
             "to": to.to,
@@ -134,7 +139,7 @@ mod tests {
     fn end(verdict: Verdict, message: &str) -> (Run, Vec<Value>) {
         let ending = Ending { verdict, message, node: "web-1.7", started: Some(5), ended: 9, attempts: 1 };
         let EndedRun { record, follow, .. } = ended(&scheduled(), &ending);
-        let follow = follow.iter().map(|request| serde_json::from_slice(request).expect("it is JSON")).collect();
+        let follow = follow.iter().map(|(_, request)| serde_json::from_slice(request).expect("it is JSON")).collect();
         (serde_json::from_str(&record).expect("it is a run"), follow)
     }
 

@@ -27,6 +27,8 @@ pub enum CallError {
     InvalidSource,
     /// The user may not call.
     InvalidUser,
+    /// Only cron may send it, and has not.
+    NotByCron,
     /// Too much is waiting already.
     Overload,
     /// Another request with the same `unique` key waits or runs.
@@ -52,6 +54,7 @@ impl CallError {
             | CallError::InvalidArguments
             | CallError::InvalidSource
             | CallError::InvalidUser
+            | CallError::NotByCron
             | CallError::Overload
             | CallError::Duplicate
             | CallError::NoSuchNode
@@ -68,6 +71,7 @@ impl CallError {
             CallError::InvalidArguments,
             CallError::InvalidSource,
             CallError::InvalidUser,
+            CallError::NotByCron,
             CallError::Overload,
             CallError::Duplicate,
             CallError::NoSuchNode,
@@ -80,7 +84,7 @@ impl CallError {
     pub fn status(&self) -> u16 {
         match self {
             CallError::BadCall | CallError::InvalidArguments => 400,
-            CallError::InvalidSource | CallError::InvalidUser => 403,
+            CallError::InvalidSource | CallError::InvalidUser | CallError::NotByCron => 403,
             CallError::UndefinedFunction => 404,
             CallError::Duplicate => 409,
             CallError::Overload => 429,
@@ -104,6 +108,7 @@ impl fmt::Display for CallError {
             CallError::InvalidArguments => "invalid arguments",
             CallError::InvalidSource => "cerbas authorization - invalid source",
             CallError::InvalidUser => "cerbas authorization - invalid user",
+            CallError::NotByCron => "cerbas authorization - only cron may send this",
             CallError::Overload => "overload",
             CallError::Duplicate => "duplicate",
             CallError::NoSuchNode => "no such node",

@@ -192,6 +192,11 @@ impl Keys {
         format!("{}-CRON-PAUSED", self.prefix)
     }
 
+    /// What cron has sent and has not ended, by the ids of the requests.
+    pub fn sent_by_cron(&self) -> String {
+        format!("{}-CRON-SENT", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)
@@ -230,7 +235,7 @@ impl Keys {
 
     /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
     pub fn is_bounded(&self, key: &str) -> bool {
-        const WHOLE: [&str; 13] = [
+        const WHOLE: [&str; 14] = [
             "COUNTER",
             "VERDICTS",
             "SCHEMA",
@@ -244,6 +249,7 @@ impl Keys {
             "CRON-ENTRIES",
             "CRON-LAST",
             "CRON-PAUSED",
+            "CRON-SENT",
         ];
         const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
         let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };

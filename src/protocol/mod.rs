@@ -67,6 +67,8 @@ pub struct Request {
     pub chain: Vec<String>,
     /// What it is for, where cron has sent it.
     pub cron: Option<Box<Scheduled>>,
+    /// Whether cron has sent it. No text can say that of itself: who reads one sets it, where its broker knows.
+    pub is_sent_by_cron: bool,
     /// Whether its client asks how far it has come.
     pub is_tracked: bool,
 }
@@ -106,8 +108,14 @@ impl Request {
             deadline: None,
             chain: Vec::new(),
             cron: None,
+            is_sent_by_cron: false,
             is_tracked: false,
         }
+    }
+
+    /// Whether it says that cron has sent it, by its function or by what it is for.
+    pub fn claims_to_be_of_cron(&self) -> bool {
+        self.cron.is_some() || self.func.starts_with(CRON_FUNCTION)
     }
 
     /// Whether it is too late to start it; `now` gives milliseconds since 1970, and is asked only where that matters.

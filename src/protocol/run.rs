@@ -40,7 +40,12 @@ impl Occurrence {
 
     /// The id of its request.
     pub fn id(&self) -> RequestId {
-        RequestId::Text(format!("{CRON_ID}{}:{}", self.name, self.instant).into())
+        Self::id_of(&self.name, &self.instant)
+    }
+
+    /// The id of the request for `instant` of the entry `name`.
+    pub fn id_of(name: &str, instant: &str) -> RequestId {
+        RequestId::Text(format!("{CRON_ID}{name}:{instant}").into())
     }
 }
 

@@ -1,6 +1,5 @@
 //! The functions that crontab entries call.
 
-use std::collections::HashSet;
 use std::time::Duration;
 
 use crate::config::CronConfig;
@@ -35,12 +34,12 @@ pub(super) fn functions_of(entry: &Entry) -> Vec<Function> {
         let timeout = entry.policies.timeout.unwrap_or(usual);
         let retries = Retries { count: entry.policies.retries.unwrap_or(0), ..Retries::default() };
         let style = CommandStyle::Job(command.stdin.clone());
-        let terms = Terms { timeout, retries, ..terms() };
+        let terms = Terms { timeout, retries, ..Terms::default() };
         function(format!("{CRON_FUNCTION}{}", entry.name), terms, shell(&command.line, Some(command), style))
     });
     let on_failure = match &entry.policies.on_failure {
         Some(OnFailure::Command(line)) => {
-            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..terms() };
+            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..Terms::default() };
             let options = shell(line, command, CommandStyle::Call);
             Some(function(format!("{CRON_FUNCTION}{}{FAILURE}", entry.name), terms, options))
         }
@@ -51,13 +50,8 @@ pub(super) fn functions_of(entry: &Entry) -> Vec<Function> {
 
 /// The function that sends mail.
 pub(super) fn mail(config: &CronConfig) -> Function {
-    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..terms() };
+    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..Terms::default() };
     Function { name: MAIL_FUNCTION.to_owned(), terms, body: Box::new(SendMail { program: config.sendmail.clone() }) }
-}
-
-/// Only cron calls them.
-fn terms() -> Terms {
-    Terms { sources: Some(HashSet::from(["cron".to_owned()])), ..Terms::default() }
 }
 
 fn function(name: String, terms: Terms, options: CommandOptions) -> Function {

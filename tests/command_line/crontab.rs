@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
+use redis::Commands;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -124,6 +125,72 @@ fn a_run_that_is_replaced_is_cancelled() {
     let is_cancelled = |run: &Value| run["verdict"] == "cancelled";
     eventually("two were replaced", || history(&place, "a").iter().filter(|run| is_cancelled(run)).count() >= 2);
     assert!(lines(&place, "out").len() >= 2);
+}
+
+#[test]
+fn what_follows_on_a_run_is_as_much_of_cron_as_the_run_with_redis_and_without() {
+    let crontab = "\
+MAILTO=ops@example.org
+#: name=flaky retries=1 on_failure='touch HERE/followed'
+0 0 1 1 * echo run >> HERE/out; exit 3
+#: name=told retries=1 on_failure='{\"func\": \"note\", \"source\": \"crontab\"}'
+0 0 1 1 * | {\"func\": \"witherror\", \"source\": \"crontab\"}
+";
+    let functions = "\
+[auth]
+sources = [\"crontab\"]
+[functions.witherror]
+builtin = \"witherror\"
+backoff = \"10ms\"
+[functions.note]
+command = [\"touch\", \"other\"]
+[cron]
+sendmail = \"sendmail\"
+";
+    for (place, is_shared) in [(Place::empty(), false), (Place::with(""), true)] {
+        match is_shared {
+            true => place.configure("", functions),
+            false => place.write("cerbas.toml", &format!("[redis]\nserver = \"none\"\n{functions}")),
+        }
+        let here = place.path("").display().to_string();
+        place.write("sendmail", &format!("#!/bin/sh\ncat > {here}/mailed\nmv {here}/mailed {here}/mail\n"));
+        fs::set_permissions(place.path("sendmail"), fs::Permissions::from_mode(0o755)).expect("it is ours");
+        place.write("CRONTAB", &crontab.replace("HERE", &here));
+        let daemon = is_shared.then(|| place.daemon());
+        eventually("a daemon can be told to", || daemon.is_none() || place.run(&["nodes"]).status == Some(0));
+        for name in ["flaky", "told"] {
+            let output = place.run(&["cron", "run", name]);
+            assert_ne!(output.status, Some(0), "{output:?}");
+        }
+        assert_eq!(lines(&place, "out"), ["run", "run"], "it was tried again");
+        for name in ["followed", "mail", "other"] {
+            eventually(name, || place.path(name).exists());
+        }
+        let attempts = |name: &str| history(&place, name)[0]["attempts"].clone();
+        assert_eq!((attempts("flaky"), attempts("told")), (2.into(), 2.into()));
+    }
+}
+
+#[test]
+fn an_operator_can_try_again_what_cron_has_sent_and_not_what_only_said_so() {
+    let place = shared("lease = \"1s\"", "");
+    let here = place.path("").display().to_string();
+    place.write(
+        "CRONTAB",
+        &["genuine", "forged"].map(|name| format!("#: name={name}\n0 0 1 1 * touch {here}/{name}\n")).concat(),
+    );
+    let _daemon = place.daemon();
+    for (id, verdict) in [("genuine", "lost"), ("forged", "rejected")] {
+        let request = serde_json::json!({"id": id, "func": format!("cron/{id}")});
+        let letter = serde_json::json!({"at": 1, "id": id, "verdict": verdict, "message": "", "request": request});
+        let _: i64 = place.connect().zadd("CERBAS-DEAD", letter.to_string(), u32::MAX).expect("Redis is there");
+        place.check(&["dead", "retry", id], 0, &format!("{id}: sent again\n"), "");
+    }
+    let answer =
+        |id: &str| -> Option<String> { place.connect().get(format!("CERBAS-RESULT-{id}")).expect("Redis is there") };
+    eventually("both have ended", || ["genuine", "forged"].iter().all(|id| answer(id).is_some()));
+    assert!(place.path("genuine").exists() && !place.path("forged").exists());
+    assert!(answer("forged").expect("it has one").contains("only cron may send this"));
 }
 
 #[test]

@@ -148,6 +148,10 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
+    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        self.memory.are_sent_by_cron(elements)
+    }
+
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
         self.memory.arrange(arrangements)
     }

@@ -12,6 +12,7 @@ mod crash;
 mod dead_list;
 mod delay;
 mod addressed;
+mod forged;
 mod forms;
 mod gateway;
 mod late_subscriber;

@@ -206,6 +206,7 @@ def test_a_verdict_that_comes_just_after_the_time_limit_is_still_heard(lonely, f
         ("rejected", "invalid arguments", cerbas.InvalidArguments),
         ("rejected", "cerbas authorization - invalid source", cerbas.NotAuthorized),
         ("rejected", "cerbas authorization - invalid user", cerbas.NotAuthorized),
+        ("rejected", "cerbas authorization - only cron may send this", cerbas.NotAuthorized),
         ("rejected", "bad call", cerbas.BadCall),
         ("rejected", "overload", cerbas.Overload),
         ("rejected", "a reason of tomorrow", cerbas.Rejected),

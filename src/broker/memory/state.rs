@@ -34,6 +34,8 @@ pub(super) struct State {
     pub(super) slots: HashMap<Box<str>, HashSet<RequestId>>,
     /// Which wait for a place among those.
     pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
+    /// What cron has sent and has not ended.
+    pub(super) sent_by_cron: HashMap<RequestId, Arc<[u8]>>,
     /// What is known of cron.
     pub(super) runs: Runs,
     /// What the daemon last said of itself, and when.
@@ -95,6 +97,23 @@ impl State {
         }
     }
 
+    /// Puts what cron sends under `id` into the inbox.
+    pub(super) fn send_by_cron(&mut self, id: RequestId, request: &[u8]) {
+        let element: Arc<[u8]> = Arc::from(request);
+        self.sent_by_cron.insert(id, Arc::clone(&element));
+        self.inbox.push_back(element);
+    }
+
+    /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
+    pub(super) fn note_sent(&mut self, settlement: &Settlement) {
+        let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
+        match settlement {
+            Settlement::Answered { .. } => drop(self.sent_by_cron.remove(id)),
+            Settlement::Deferred { waiting, .. } => drop(self.sent_by_cron.insert(id.clone(), Arc::clone(waiting))),
+            _ => {}
+        }
+    }
+
     /// Takes out what waits as `id`.
     pub(super) fn withdraw(&mut self, id: &RequestId) -> Option<Arc<[u8]>> {
         let is_it = |element: &Arc<[u8]>| id_of(element).as_ref() == Some(id);
@@ -141,7 +160,7 @@ impl State {
             let content = self.content(&element);
             let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
             Claimed {
-                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None },
+                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None, sent_by_cron: None },
                 content,
                 is_lost: false,
             }

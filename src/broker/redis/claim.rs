@@ -188,6 +188,7 @@ impl RedisBroker {
                 epoch: identity.epoch,
                 is_once: false,
                 locks: None,
+                sent_by_cron: None,
             };
             Claimed { claim, content, is_lost: false }
         });

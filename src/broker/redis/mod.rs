@@ -245,6 +245,10 @@ impl Broker for RedisBroker {
         self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
     }
 
+    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        self.compare_with_sent(elements)
+    }
+
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
         self.noted(Role::Begin, self.read_entry_marks())
     }

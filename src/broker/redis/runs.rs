@@ -4,14 +4,14 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Connection, ErrorKind, RedisResult, Script, ServerErrorKind, pipe};
+use redis::{Connection, ErrorKind, RedisResult, Script, ServerErrorKind, cmd, pipe};
 
 use super::link::exchange;
 use super::settle::Transaction;
 use super::{RedisBroker, lock};
-use crate::broker::{Begun, EndedRun, EntryMark, NewRun, Result};
+use crate::broker::{Begun, EndedRun, EntryMark, NewRun, Result, Settlement};
 use crate::clock;
-use crate::protocol::Occurrence;
+use crate::protocol::{Occurrence, RequestId};
 
 static BEGIN_RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/begin_run.lua")));
 const END_RUN: &str = include_str!("scripts/end_run.lua");
@@ -41,14 +41,15 @@ impl RedisBroker {
 
     fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<String>> {
         let (keys, identity) = (&self.options.keys, self.identity());
-        let (last, paused) = (keys.last_runs(), keys.paused());
+        let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by_cron());
         let tomorrow = Occurrence::instant_of(clock::now() + TOMORROW.as_millis() as u64);
         let mut pipeline = pipe();
         for run in runs {
-            pipeline.cmd("EVALSHA").arg(BEGIN_RUN.get_hash()).arg(4);
-            pipeline.arg(keys.runs(&run.name)).arg(&last).arg(&paused).arg(&identity.inbox);
+            pipeline.cmd("EVALSHA").arg(BEGIN_RUN.get_hash()).arg(5);
+            pipeline.arg(keys.runs(&run.name)).arg(&last).arg(&paused).arg(&identity.inbox).arg(&sent);
             pipeline.arg(&*run.name).arg(&*run.instant).arg(run.at).arg(&*run.record).arg(&*run.if_paused);
             pipeline.arg(run.request.as_deref().unwrap_or_default()).arg(keep).arg(&tomorrow).arg(RUNS_TTL);
+            pipeline.arg(run.id().to_string());
         }
         let replies = match exchange(connection, &pipeline) {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
@@ -95,8 +96,35 @@ impl RedisBroker {
     pub(super) fn end_run(&self, transaction: &mut Transaction<'_>, inbox: &str, run: &EndedRun) {
         let end = transaction.add("EVAL").arg(END_RUN).arg(1);
         end.arg(self.options.keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
-        for request in &run.follow {
+        for (id, request) in &run.follow {
+            transaction.add("HSET").arg(self.options.keys.sent_by_cron()).arg(id.to_string()).arg(&**request);
             transaction.add("RPUSH").arg(inbox).arg(&**request);
+        }
+    }
+
+    pub(super) fn compare_with_sent(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        if elements.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut look = cmd("HMGET");
+        look.arg(self.options.keys.sent_by_cron());
+        for (id, _) in elements {
+            look.arg(id.to_string());
+        }
+        let sent: Vec<Option<Vec<u8>>> = lock(&self.arranging).with(|connection| look.query(connection))?;
+        Ok(elements.iter().zip(sent).map(|((_, element), sent)| sent.as_deref() == Some(*element)).collect())
+    }
+
+    /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
+    pub(super) fn note_sent(&self, transaction: &mut Transaction<'_>, settlement: &Settlement) {
+        let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
+        let key = || self.options.keys.sent_by_cron();
+        match settlement {
+            Settlement::Answered { .. } => drop(transaction.add("HDEL").arg(key()).arg(id.to_string())),
+            Settlement::Deferred { claim, waiting, .. } if *waiting != claim.element => {
+                transaction.add("HSET").arg(key()).arg(id.to_string()).arg(&**waiting);
+            }
+            _ => {}
         }
     }
 }

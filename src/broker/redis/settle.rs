@@ -114,6 +114,7 @@ impl RedisBroker {
             }
             bodies.extend(settlement.body());
             self.release(&mut transaction, identity, settlement);
+            self.note_sent(&mut transaction, settlement);
             match settlement {
                 Settlement::Answered { verdict, dead, run, .. } => {
                     verdicts[*verdict as usize] += 1;

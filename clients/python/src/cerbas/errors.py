@@ -123,6 +123,7 @@ _REJECTIONS: dict[str, type[Rejected]] = {
     "invalid arguments": InvalidArguments,
     "cerbas authorization - invalid source": NotAuthorized,
     "cerbas authorization - invalid user": NotAuthorized,
+    "cerbas authorization - only cron may send this": NotAuthorized,
     "bad call": BadCall,
     "overload": Overload,
     "duplicate": Duplicate,

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::Operator;
 use crate::broker::Result;
-use crate::protocol::DeadLetter;
+use crate::protocol::{CRON_FUNCTION, DeadLetter, Verdict};
 
 static RETRY_DEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../scripts/retry_dead.lua")));
 
@@ -35,6 +35,13 @@ impl DeadEntry {
     }
 }
 
+/// Whether cron has sent what is in `letter`. One that only says so was rejected.
+fn is_sent_by_cron(letter: &DeadLetter) -> bool {
+    let Some(request) = letter.request.as_ref().filter(|_| letter.verdict != Verdict::Rejected) else { return false };
+    let func = request.get("func").and_then(Value::as_str).unwrap_or_default();
+    func.starts_with(CRON_FUNCTION) || request.get("cron").is_some_and(|cron| !cron.is_null())
+}
+
 impl Operator {
     /// The entries of the dead list, the oldest first. What is no entry is left out.
     pub fn dead(&mut self) -> Result<Vec<DeadEntry>> {
@@ -53,9 +60,11 @@ impl Operator {
             request.insert("id".to_owned(), Value::from(id.clone()));
         }
         let element = serde_json::to_vec(&request).expect("a request is JSON");
+        let sent_by_cron = entry.letter.id.as_deref().filter(|_| is_sent_by_cron(&entry.letter)).unwrap_or_default();
         self.ask(|connection, keys| {
             let mut script = RETRY_DEAD.key(keys.dead());
-            script.key(keys.queue()).arg(&entry.member).arg(&element).invoke(connection)
+            script.key(keys.queue()).key(keys.sent_by_cron());
+            script.arg(&entry.member).arg(&element).arg(sent_by_cron).invoke(connection)
         })
     }
 

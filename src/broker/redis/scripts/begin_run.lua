@@ -1,7 +1,7 @@
 -- Begins one instant of a cron entry, unless it is on record.
--- KEYS: runs of the entry, last moments of all entries, paused entries, inbox of the daemon. ARGV: name, instant, its moment in
--- milliseconds, record, record if paused, request (or ''), how many records are kept, a name that is later than all instants until
--- tomorrow, how long records are kept in seconds.
+-- KEYS: runs of the entry, last moments of all entries, paused entries, inbox of the daemon, what cron has sent. ARGV: name,
+-- instant, its moment in milliseconds, record, record if paused, request (or ''), how many records are kept, a name that is later
+-- than all instants until tomorrow, how long records are kept in seconds, id of the request.
 if redis.call('HSETNX', KEYS[1], ARGV[2], ARGV[4]) == 0 then
   -- An attempt that ended without a word is ours.
   return redis.call('HGET', KEYS[1], ARGV[2]) == ARGV[4] and 'sent' or 'taken'
@@ -14,6 +14,7 @@ if ARGV[6] ~= '' then
     redis.call('HSET', KEYS[1], ARGV[2], ARGV[5])
     became = 'paused'
   else
+    redis.call('HSET', KEYS[5], ARGV[10], ARGV[6])
     redis.call('RPUSH', KEYS[4], ARGV[6])
   end
 end
