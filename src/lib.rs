@@ -45,6 +45,7 @@ pub mod fuzzing;
 mod outage;
 mod private;
 mod signals;
+mod trust;
 pub mod thread;
 
 pub use client::{Client, ClientError};

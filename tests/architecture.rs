@@ -15,6 +15,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("protocol", &[]),
     ("signals", &["children"]),
     ("thread", &[]),
+    ("trust", &[]),
     ("outage", &["thread"]),
     // The road, from its end to its beginning.
     ("ledger", &["clock", "protocol"]),
@@ -26,12 +27,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("control", &["broker", "dispatch", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
     // Rooms beside it.
-    ("cron", &[]),
+    ("cron", &["trust"]),
     ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
     ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
-    ("config", &["cron", "functions", "gateway", "protocol"]),
+    ("config", &["cron", "functions", "gateway", "protocol", "trust"]),
     ("error", &["broker", "config", "cron"]),
     (
         "server",

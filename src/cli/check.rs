@@ -55,7 +55,7 @@ pub(super) struct List {
 
 impl List {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let config = Config::load(&self.config.config, std::env::vars_os())?;
+        let config = Config::look(&self.config.config, std::env::vars_os())?;
         let functions = config.functions.iter().map(|(name, function)| {
             // Nothing is started: a worker starts its processes with its first call.
             config::build(name, function, House::empty())

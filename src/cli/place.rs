@@ -50,7 +50,7 @@ impl Place {
 
     /// The configuration.
     pub(super) fn load(&self) -> Result<Config, Failure> {
-        let config = Config::load(&self.config.config, std::env::vars_os());
+        let config = Config::look(&self.config.config, std::env::vars_os());
         config.map_err(|faults| Failure::new(Exit::CannotStart, format!("{faults}; or give --redis URL")))
     }
 

@@ -27,13 +27,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::cron::Crontabs;
+use crate::trust::{Role, Trust, Unread};
 use environment::Environment;
 use section::{Origin, Section, quoted};
 
@@ -184,22 +184,51 @@ pub struct CronConfig {
 }
 
 impl Config {
-    /// Reads the file at `path`, with the variables of `environment` over it.
+    /// Reads the file at `path`, with the variables of `environment` over it. As root, what somebody else could have written is
+    /// a fault.
     pub fn load(
         path: &Path,
         environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
     ) -> Result<Self, Faults> {
+        Self::load_as(Trust::ours(), path, environment)
+    }
+
+    /// The same for who only asks a daemon, and runs nothing of what stands there.
+    pub(crate) fn look(
+        path: &Path,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Self, Faults> {
+        Self::load_as(Trust::All, path, environment)
+    }
+
+    fn load_as(
+        trust: Trust,
+        path: &Path,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Self, Faults> {
         let fault = |position, message| Fault { place: Place::File(path.to_owned()), position, message };
-        let bytes = fs::read(path).map_err(|error| fault(None, format!("cannot read the configuration: {error}")))?;
+        let bytes = trust.read(path, Role::File).map_err(|error| match error {
+            Unread::System(error) => fault(None, format!("cannot read the configuration: {error}")),
+            Unread::Distrusted(distrust) => fault(None, format!("{distrust}, or run cerbas as another user than root")),
+        })?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let valid = String::from_utf8_lossy(&error.as_bytes()[..error.utf8_error().valid_up_to()]);
             fault(Some(Position::of(valid.len(), &valid)), "expected text in UTF-8".to_owned())
         })?;
-        Self::from_text(&text, path, environment)
+        Self::read_text(trust, &text, path, environment)
     }
 
     /// Reads `text` as if it were the file `file_name`, with the variables of `environment` over it.
     pub fn from_text(
+        text: &str,
+        file_name: impl AsRef<Path>,
+        environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
+    ) -> Result<Self, Faults> {
+        Self::read_text(Trust::ours(), text, file_name, environment)
+    }
+
+    fn read_text(
+        trust: Trust,
         text: &str,
         file_name: impl AsRef<Path>,
         environment: impl IntoIterator<Item = (impl Into<OsString>, impl Into<OsString>)>,
@@ -209,7 +238,8 @@ impl Config {
         let text = text.strip_prefix('\u{feff}').unwrap_or(text);
         let folder = Path::new(".").join(file.parent().unwrap_or(Path::new("")));
         let folder = std::path::absolute(&folder).unwrap_or(folder);
-        let origin = Origin { file, text, folder: &folder, environment: &environment, faults: RefCell::default() };
+        let origin =
+            Origin { file, text, folder: &folder, trust, environment: &environment, faults: RefCell::default() };
 
         let (table, mut errors) = DeTable::parse_recoverable(text);
         // Of two at one place the later one is about the value, the earlier one about what it stands in.

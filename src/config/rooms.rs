@@ -33,9 +33,9 @@ pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
     if let Some(password) = secret(section, "password", "password_file", Ok) {
         config.password = Some(password);
     }
-    section.set_some("ca_file", &mut config.ca_file, Value::path);
-    section.set_some("cert_file", &mut config.cert_file, Value::path);
-    section.set_some("key_file", &mut config.key_file, Value::path);
+    section.set_some("ca_file", &mut config.ca_file, Value::file);
+    section.set_some("cert_file", &mut config.cert_file, Value::file);
+    section.set_some("key_file", &mut config.key_file, Value::file);
     if config.cert_file.is_some() != config.key_file.is_some() {
         let (key, other) =
             if config.cert_file.is_some() { ("cert_file", "key_file") } else { ("key_file", "cert_file") };

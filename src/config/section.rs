@@ -12,6 +12,7 @@ use toml::de::{DeTable, DeValue};
 use super::environment::Environment;
 use super::faults::{Fault, Place, Position};
 use super::value::{Fit, Mismatch, Source, Value};
+use crate::trust::Trust;
 
 /// Everything a configuration is read from, and what was found wrong with it.
 pub(super) struct Origin<'a> {
@@ -19,6 +20,8 @@ pub(super) struct Origin<'a> {
     pub(super) text: &'a str,
     /// What relative paths in the file start from.
     pub(super) folder: &'a Path,
+    /// Whose files are read, where the file names more of them.
+    pub(super) trust: Trust,
     pub(super) environment: &'a Environment,
     pub(super) faults: RefCell<Vec<Fault>>,
 }
@@ -121,7 +124,9 @@ impl<'a> Section<'a> {
     fn get_variable<T>(&self, key: &str, read: impl FnOnce(&Value<'a>) -> Fit<T>) -> Option<T> {
         let text = self.origin.environment.get(&self.path, key)?;
         let value = match text.to_str() {
-            Some(text) => read(&Value { source: Source::Variable(text), folder: self.origin.folder }),
+            Some(text) => {
+                read(&Value { source: Source::Variable(text), folder: self.origin.folder, trust: self.origin.trust })
+            }
             None => Err(Mismatch::from("expected text in UTF-8".to_owned())),
         };
         let noted = |mismatch: Mismatch| {
@@ -132,7 +137,11 @@ impl<'a> Section<'a> {
 
     fn get_written<T>(&self, key: &str, read: impl FnOnce(&Value<'a>) -> Fit<T>) -> Option<T> {
         let written = self.table?.get(key)?;
-        let value = read(&Value { source: Source::Written(written.get_ref()), folder: self.origin.folder });
+        let value = read(&Value {
+            source: Source::Written(written.get_ref()),
+            folder: self.origin.folder,
+            trust: self.origin.trust,
+        });
         let noted = |mismatch: Mismatch| {
             let offset = mismatch.offset.unwrap_or(written.span().start);
             self.origin.fault(offset, format!("{}: {}", self.path_of(key), mismatch.message));

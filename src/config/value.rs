@@ -1,7 +1,7 @@
 //! One value of the configuration, from the file or from a variable, read as what a key needs.
 
 use std::collections::{BTreeMap, HashSet};
-use std::fs;
+use std::fmt::Display;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -13,6 +13,7 @@ use toml::de::DeValue;
 use super::section::{nearest, quoted};
 use crate::functions::{self, Rate};
 use crate::protocol::MAX_DELAY;
+use crate::trust::{Role, Trust, Unread};
 
 /// A size that nothing here has; a range that ends there has no end.
 const NO_LIMIT: u64 = 1 << 50;
@@ -48,6 +49,8 @@ pub(super) struct Value<'a> {
     pub(super) source: Source<'a>,
     /// What relative paths start from.
     pub(super) folder: &'a Path,
+    /// Whose files are read.
+    pub(super) trust: Trust,
 }
 
 pub(super) enum Source<'a> {
@@ -213,6 +216,16 @@ impl Value<'_> {
         std::path::absolute(&path).map_err(|error| format!("cannot use the path {}: {error}", path.display()).into())
     }
 
+    /// The path of a file that is read later.
+    pub(super) fn file(&self) -> Fit<PathBuf> {
+        let path = self.path()?;
+        match self.trust.check(&path, Role::File) {
+            Err(Unread::Distrusted(distrust)) => Err(format!("cannot use {}: {distrust}", path.display()).into()),
+            // What else is wrong is told by who reads it.
+            Err(Unread::System(_)) | Ok(()) => Ok(path),
+        }
+    }
+
     /// A list of paths, likewise.
     pub(super) fn paths(&self) -> Fit<Vec<PathBuf>> {
         let full = |path: String| match self.source {
@@ -225,7 +238,9 @@ impl Value<'_> {
     /// What is in the file that the value names, without one line break at its end.
     pub(super) fn content(&self) -> Fit<String> {
         let path = self.path()?;
-        let content = fs::read_to_string(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let unread = |error: &dyn Display| format!("cannot read {}: {error}", path.display());
+        let content = self.trust.read(&path, Role::File).map_err(|error| unread(&error))?;
+        let content = String::from_utf8(content).map_err(|_| unread(&"stream did not contain valid UTF-8"))?;
         let content =
             content.strip_suffix('\n').map_or(content.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
         if content.is_empty() {
@@ -235,7 +250,7 @@ impl Value<'_> {
     }
 
     fn inside<'b>(&'b self, item: &'b Spanned<DeValue<'b>>) -> Value<'b> {
-        Value { source: Source::Written(item.get_ref()), folder: self.folder }
+        Value { source: Source::Written(item.get_ref()), folder: self.folder, trust: self.trust }
     }
 
     fn written_or(&self, expected: &str) -> Fit<String> {

@@ -3,13 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::policies::Policies;
 use super::table::{Entry, Reading, Table, TableFault};
+use crate::trust::{Role, Trust, Unread};
 
 /// Which files there are, and what holds for all of them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -44,12 +43,22 @@ impl fmt::Display for FileFault {
 }
 
 impl Crontabs {
-    /// Reads all files. Every fault is told, not only the first. Names are those of one table: none comes twice.
+    /// Reads all files. Every fault is told, not only the first. Names are those of one table: none comes twice. As root, what
+    /// somebody else could have written is a fault.
     pub fn read(&self) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
+        self.read_as(Trust::ours())
+    }
+
+    /// The same for files that are only looked at, whoever has written them.
+    pub(crate) fn look(&self) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
+        self.read_as(Trust::All)
+    }
+
+    fn read_as(&self, trust: Trust) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
         let (mut entries, mut faults) = (Vec::new(), Vec::new());
         let mut known: HashMap<String, (PathBuf, usize)> = HashMap::new();
-        for (path, has_users) in self.paths(&mut faults) {
-            let table = match self.read_file(&path, has_users) {
+        for (path, has_users) in self.paths(trust, &mut faults) {
+            let table = match self.read_file(&path, has_users, trust) {
                 Ok(table) => table,
                 Err(found) => {
                     faults.extend(found.into_iter().map(|fault| FileFault { path: path.clone(), fault }));
@@ -74,31 +83,24 @@ impl Crontabs {
     }
 
     /// All files that there are, and whether they have users.
-    fn paths(&self, faults: &mut Vec<FileFault>) -> Vec<(PathBuf, bool)> {
+    fn paths(&self, trust: Trust, faults: &mut Vec<FileFault>) -> Vec<(PathBuf, bool)> {
         let mut paths = Vec::new();
         let named =
             self.files.iter().map(|path| (path, false)).chain(self.system_files.iter().map(|path| (path, true)));
         for (path, has_users) in named {
             match is_folder(path) {
                 false => paths.push((path.clone(), has_users)),
-                true => match files_in(path) {
+                true => match files_in(path, trust) {
                     Ok(found) => paths.extend(found.into_iter().map(|path| (path, has_users))),
-                    Err(error) => faults.push(whole(path, &error)),
+                    Err(error) => faults.push(whole(path, error)),
                 },
             }
         }
         paths
     }
 
-    fn read_file(&self, path: &Path, has_users: bool) -> Result<Table, Vec<TableFault>> {
-        let whole = |error: io::Error| vec![whole(path, &error).fault];
-        let metadata = fs::metadata(path).map_err(whole)?;
-        // Who can write it can run anything as us.
-        if rustix::process::geteuid().is_root() && metadata.permissions().mode() & 0o022 != 0 {
-            let reason = "others than its owner can write it, and it would run as root; chmod go-w it".to_owned();
-            return Err(vec![TableFault { line: 0, column: 0, reason }]);
-        }
-        let bytes = fs::read(path).map_err(whole)?;
+    fn read_file(&self, path: &Path, has_users: bool, trust: Trust) -> Result<Table, Vec<TableFault>> {
+        let bytes = trust.read(path, Role::Crontab).map_err(|error| vec![whole(path, error).fault])?;
         let text = String::from_utf8(bytes).map_err(|error| {
             let line =
                 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
@@ -124,7 +126,8 @@ fn is_folder(path: &Path) -> bool {
 }
 
 /// The files of a folder by their names: those that Debian's cron takes, so no hidden ones and no leftovers of packages.
-fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
+fn files_in(folder: &Path, trust: Trust) -> Result<Vec<PathBuf>, Unread> {
+    trust.check(folder, Role::Folder)?;
     let mut found = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();
@@ -138,8 +141,10 @@ fn files_in(folder: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found)
 }
 
-fn whole(path: &Path, error: &io::Error) -> FileFault {
-    let text = error.to_string();
-    let reason = text.split(" (os error").next().unwrap_or_default().to_lowercase();
+fn whole(path: &Path, error: Unread) -> FileFault {
+    let reason = match error {
+        Unread::System(error) => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
+        Unread::Distrusted(distrust) => distrust.to_string(),
+    };
     FileFault { path: path.to_owned(), fault: TableFault { line: 0, column: 0, reason } }
 }

@@ -12,6 +12,30 @@ pub(super) fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
     (!rest.is_empty()).then(|| (&text[..end], rest))
 }
 
+/// How many words the schedule has that `entry` begins with.
+pub(super) fn words_of_schedule(entry: &str) -> usize {
+    match entry.split([' ', '\t']).next() {
+        Some(nickname) if nickname.eq_ignore_ascii_case("@every") => 2,
+        Some(nickname) if nickname.starts_with('@') => 1,
+        _ => 5,
+    }
+}
+
+/// The lines of one user's crontab as they stand in a system crontab: with the user behind the schedule.
+pub fn with_user(text: &str, user: &str) -> Vec<String> {
+    let line = |line: &str| {
+        let entry = line.trim_start_matches([' ', '\t']);
+        if entry.is_empty() || entry.starts_with('#') || assignment(entry).is_some() {
+            return line.to_owned();
+        }
+        match cut(entry, words_of_schedule(entry)) {
+            Some((schedule, command)) if !command.starts_with('|') => format!("{schedule} {user} {command}"),
+            _ => line.to_owned(),
+        }
+    };
+    text.lines().map(line).collect()
+}
+
 /// `NAME = value`, if it is that: with quotes taken off that belong together (cronie's `env.c`).
 pub(super) fn assignment(line: &str) -> Option<(String, String)> {
     let (name, value) = line.split_once('=')?;
@@ -64,4 +88,26 @@ pub(super) fn request(json: &str) -> Result<Map<String, Value>, (usize, String)>
         return Err((0, format!("{field}: a request of cron must not have this field")));
     }
     Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_of_a_user_get_the_user_behind_the_schedule() {
+        let text = "# backup\nMAILTO=tom\n\n#: name=a\n  */5 1 * *\tmon-fri  echo a  b % c\n@daily x\n@every 90s y\n1 2 * * * | {}\n1 2 3\n";
+        let expected = [
+            "# backup",
+            "MAILTO=tom",
+            "",
+            "#: name=a",
+            "*/5 1 * *\tmon-fri tom echo a  b % c",
+            "@daily tom x",
+            "@every 90s tom y",
+            "1 2 * * * | {}",
+            "1 2 3",
+        ];
+        assert_eq!(with_user(text, "tom"), expected);
+    }
 }

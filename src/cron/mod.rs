@@ -11,6 +11,7 @@ mod schedule;
 mod table;
 
 pub use files::{Crontabs, FileFault};
+pub use lines::with_user;
 pub use plan::{Decision, Due, Plan, missed};
 pub use policies::{Catchup, OnFailure, Overlap, Policies, Zone};
 pub use schedule::{Firing, Schedule, ScheduleFault};

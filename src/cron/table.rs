@@ -16,7 +16,7 @@ use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 use serde_json::{Map, Value};
 
-use super::lines::{assignment, cut, percent, request};
+use super::lines::{assignment, cut, percent, request, words_of_schedule};
 use super::policies::{self, Policies, Zone};
 use super::schedule::Schedule;
 
@@ -169,12 +169,7 @@ impl State<'_> {
     fn entry(&mut self, number: usize, line: &str, offset: usize) {
         let mut policies = self.above.take().map(|(_, policies)| policies).unwrap_or_default();
         let body = &line[offset..];
-        let fields = match body.split([' ', '\t']).next() {
-            Some(nickname) if nickname.eq_ignore_ascii_case("@every") => 2,
-            Some(nickname) if nickname.starts_with('@') => 1,
-            _ => 5,
-        };
-        let Some((text, rest)) = cut(body, fields) else {
+        let Some((text, rest)) = cut(body, words_of_schedule(body)) else {
             // Too short for a schedule: the schedule says what is missing.
             let fault = Schedule::read(body, 0).err();
             let (at, reason) =

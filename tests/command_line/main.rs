@@ -15,4 +15,5 @@ mod processes;
 mod program;
 mod terminal;
 mod torture;
+mod trust;
 mod watching;

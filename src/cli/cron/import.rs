@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use super::spool::{self, UserFile};
 use super::what;
 use crate::cli::columns::{Line, Tone};
 use crate::cli::exit::{Exit, Failure};
@@ -33,16 +34,24 @@ const FOR_ALL: [&str; 4] = [
 
 impl Import {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (mut faults, mut found) = (Vec::new(), Vec::new());
+        let (mut faults, mut found, mut of_users) = (Vec::new(), Vec::new(), Vec::new());
         for path in &self.paths {
             let has_users = self.has_users(path);
             for file in files(path) {
-                match crontabs(&file, has_users).read() {
+                let read = match UserFile::of(&file).filter(|_| !has_users) {
+                    Some(of_user) => {
+                        of_users.push(of_user);
+                        crontabs(&file, false).look().map(|entries| of_users[of_users.len() - 1].name_user(entries))
+                    }
+                    None => crontabs(&file, has_users).read(),
+                };
+                match read {
                     Ok(entries) => found.extend(entries),
                     Err(more) => faults.extend(more),
                 }
             }
         }
+        let passed_over: Vec<PathBuf> = self.paths.iter().flat_map(|path| passed_over(path)).collect();
         if self.json {
             let entries = found.iter().map(|entry| facts(entry));
             let broken = faults
@@ -58,8 +67,12 @@ impl Import {
                 lines.extend(different.map(|different| Line::of(format!("    {different}"), Tone::Odd)));
             }
             lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not be read"), Tone::Bad)));
+            lines.extend(passed_over.iter().map(|path| {
+                let why = "is passed over for its name, in which only letters, digits, _ and - may be";
+                Line::of(format!("{}: {why}", path.display()), Tone::Odd)
+            }));
             if !found.is_empty() {
-                lines.extend(self.advice().into_iter().map(|line| Line::of(line, Tone::Plain)));
+                lines.extend(self.advice(&of_users).into_iter().map(|line| Line::of(line, Tone::Plain)));
             }
             output::print_lines(&lines)?;
         }
@@ -71,21 +84,31 @@ impl Import {
     }
 
     /// What holds for all of them, and how to run them.
-    fn advice(&self) -> Vec<String> {
+    fn advice(&self, of_users: &[UserFile]) -> Vec<String> {
         let indented = |text: &str| format!("    {text}");
         let mut lines = vec![String::new(), "For all entries:".to_owned()];
         lines.extend(FOR_ALL.map(indented));
         let how = "To run them, put this into the configuration, and stop the other cron:";
         lines.extend([String::new(), how.to_owned(), String::new()]);
-        lines.extend(self.section().iter().map(|line| indented(line)));
+        lines.extend(self.section(of_users).iter().map(|line| indented(line)));
+        if !of_users.is_empty() {
+            lines.push(String::new());
+            lines.extend(spool::ADVICE.map(str::to_owned));
+            lines.extend(of_users.iter().flat_map(UserFile::lines));
+        }
         lines
     }
 
     /// The section of the configuration that would run them.
-    fn section(&self) -> Vec<String> {
+    fn section(&self, of_users: &[UserFile]) -> Vec<String> {
         let list = |has_users: bool| -> Vec<String> {
-            let paths = self.paths.iter().filter(|path| self.has_users(path) == has_users);
-            paths.map(|path| std::path::absolute(path).unwrap_or(path.clone()).display().to_string()).collect()
+            let paths = self.paths.iter().filter(|path| {
+                let is_of_users = of_users.iter().any(|file| file.path.starts_with(path));
+                self.has_users(path) == has_users && !is_of_users
+            });
+            let whole = |path: &PathBuf| std::path::absolute(path).unwrap_or(path.clone()).display().to_string();
+            let copies = (has_users && !of_users.is_empty()).then(|| spool::COPIES.to_owned());
+            paths.map(whole).chain(copies).collect()
         };
         let mut lines = vec!["[cron]".to_owned()];
         for (key, paths) in [("files", list(false)), ("system_files", list(true))] {
@@ -104,16 +127,27 @@ fn crontabs(file: &Path, has_users: bool) -> Crontabs {
     Crontabs { files, system_files, host, ..Crontabs::default() }
 }
 
-/// The files of a folder, also those that cron passes over: it says so of them.
+/// The files of a folder that cron reads.
 fn files(path: &Path) -> Vec<PathBuf> {
     let Ok(folder) = std::fs::read_dir(path) else { return vec![path.to_owned()] };
     let mut files: Vec<PathBuf> = folder.flatten().map(|entry| entry.path()).filter(|path| path.is_file()).collect();
-    files.retain(|path| {
-        let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
-    });
+    files.retain(|path| has_plain_name(path) || spool::is_users(path));
     files.sort();
     files
+}
+
+/// The files of a folder that neither cron nor cerbas reads, for their names.
+fn passed_over(path: &Path) -> Vec<PathBuf> {
+    let Ok(folder) = std::fs::read_dir(path) else { return Vec::new() };
+    let files = folder.flatten().map(|entry| entry.path()).filter(|path| path.is_file());
+    let mut found: Vec<PathBuf> = files.filter(|path| !has_plain_name(path) && !spool::is_users(path)).collect();
+    found.sort();
+    found
+}
+
+fn has_plain_name(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_' || byte == b'-')
 }
 
 /// What this entry does otherwise than with Debian's cron.

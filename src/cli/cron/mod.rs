@@ -8,6 +8,7 @@ mod pause;
 mod records;
 mod run;
 mod simulate;
+mod spool;
 mod times;
 mod why;
 
