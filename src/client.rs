@@ -113,8 +113,8 @@ impl Client {
         Client { retries: Some(count), ..self }
     }
 
-    /// A request is rejected while another with this key waits or runs; with `replaces` it takes the place of that one, which is
-    /// cancelled.
+    /// A request is rejected while another of its function with this key waits or runs; with `replaces` it takes the place of that one,
+    /// which is cancelled.
     pub fn unique(self, key: impl Into<String>, replaces: bool) -> Self {
         Client { unique: Some((key.into(), replaces)), ..self }
     }

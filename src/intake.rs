@@ -7,6 +7,7 @@
 //!   waited out.
 
 mod door;
+mod needs;
 mod run;
 mod shares;
 
@@ -14,15 +15,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use self::door::{BrokerDoor, Refused};
+use self::needs::Needs;
 pub use self::shares::Shares;
 use crate::broker::{self, Arranged, Arrangement, Broker, Claim, Claimed, Content, Locks, Source, Whereabouts};
 use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
-use crate::functions::Delivery;
 use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request};
-use crate::protocol::{CRON_ID, CallError, DeadLetter, EVERYWHERE, OnDuplicate, Request, RequestId};
+use crate::protocol::{CallError, DeadLetter, EVERYWHERE, Request, RequestId};
 use crate::thread::{Pulse, Stop};
 
 /// How long one claim may wait, and so how late a dead connection may be noticed.
@@ -129,7 +130,7 @@ impl Intake {
 
     fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
         let now = clock::now();
-        let mut lot = Lot { rules: self.dispatcher.rules(), now, to_arrange: Vec::new() };
+        let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new() };
         let mut of_cron = Vec::new();
         for Claimed { claim, content, is_lost } in claimed {
             let read = self.read(&claim, &content, now);
@@ -161,7 +162,7 @@ impl Intake {
         let Incoming { request, door, is_lost } = incoming;
         if is_lost {
             self.give_up(request, door);
-        } else if let Some(needs) = self.needs(&lot.rules, &request, lot.now) {
+        } else if let Some(needs) = self.needs(&lot.rules, &request) {
             lot.to_arrange.push((request, door, needs));
         } else {
             self.send_on(request, door, stop);
@@ -234,14 +235,17 @@ impl Intake {
                 Err(refusal) => self.dispatcher.refuse(request.id, refusal, door),
             };
         }
-        // What is in our inbox is ours: whoever put it there knew where we are.
-        let node = request.node.as_deref().filter(|node| *node != EVERYWHERE && self.source != Source::Inbox);
-        match node.map(|node| self.patiently(stop, || self.broker.find_node(node))) {
+        match self.node_of(&request).map(|node| self.patiently(stop, || self.broker.find_node(node))) {
             None | Some(Some(Whereabouts::Here)) => self.dispatcher.dispatch(request, door),
             Some(Some(Whereabouts::There(node))) => door.forward(&node),
             Some(Some(Whereabouts::Nowhere)) => self.dispatcher.refuse(request.id, CallError::NoSuchNode, door),
             Some(None) => door.hand_back(),
         }
+    }
+
+    /// The one daemon that is to run it. What is in our inbox is ours: whoever put it there knew where we are.
+    fn node_of<'a>(&self, request: &'a Request) -> Option<&'a str> {
+        request.node.as_deref().filter(|node| *node != EVERYWHERE && self.source != Source::Inbox)
     }
 
     /// When it may start, if it has to wait until then.
@@ -250,48 +254,27 @@ impl Intake {
     }
 
     /// What has to be arranged with other daemons before `request` goes on.
-    fn needs(&self, rules: &Rules, request: &Request, now: u64) -> Option<Needs> {
-        let waits = request.cron.as_ref().filter(|scheduled| scheduled.waits);
-        if request.unique.is_none() && waits.is_none() && !rules.functions.need_arrangement() {
+    fn needs(&self, rules: &Rules, request: &Request) -> Option<Needs> {
+        if request.unique.is_none() && request.cron.is_none() && !rules.functions.need_arrangement() {
             return None;
         }
         let terms = &rules.functions.get(&request.func)?.terms;
-        let due = self.due(request);
-        // One that is for a certain node is not the same as one that is for another.
-        let by_arguments = terms.unique.filter(|_| request.node.is_none());
-        let key = request.unique.clone().or_else(|| by_arguments.map(|_| key_of(request)));
-        let runs_here = due.is_none() && (request.node.is_none() || self.source == Source::Inbox);
-        let wait = Duration::from_millis(due.map_or(0, |due| due.saturating_sub(now)));
-        let needs = Needs {
-            // A run of cron keeps the next one away however long it takes.
-            unique: key.map(|key| (key, if request.cron.is_some() { terms.longest_hold() } else { terms.unique_for })),
-            wait,
-            replaces: request.on_duplicate.or(terms.unique) == Some(OnDuplicate::Replace),
-            // What only waits needs no place yet, and may still go back.
-            slot: terms.cluster_concurrency.map(|most| (request.func.as_str().into(), most)).filter(|_| runs_here),
-            is_once: terms.delivery == Delivery::AtMostOnce && runs_here,
-            most_parked: None,
-        };
-        let needs = match waits.filter(|_| runs_here) {
-            Some(scheduled) => Needs {
-                slot: Some((format!("{CRON_ID}{}", scheduled.occurrence.name).into(), 1)),
-                most_parked: Some(1),
-                ..needs
-            },
-            None => needs,
-        };
-        let is_something = needs.unique.is_some() || needs.slot.is_some() || needs.is_once;
-        is_something.then_some(needs)
+        let runs_here = self.due(request).is_none() && (request.node.is_none() || self.source == Source::Inbox);
+        Needs::of(request, terms, runs_here)
     }
 
     /// Arranges with other daemons what each needs, and sends on those that have it.
     fn arrange(&self, waiting: Vec<(Request, Box<BrokerDoor>, Needs)>, stop: &Stop) {
         let mut admitted = Vec::new();
-        for (request, door, needs) in waiting {
-            match self.dispatcher.admit(&request) {
-                Ok(_) => admitted.push((request, door, needs)),
-                Err(refusal) => self.dispatcher.refuse(request.id, refusal, door),
+        for (mut request, door, needs) in waiting {
+            match self.admit(&mut request, &needs, stop) {
+                Some(Ok(())) => admitted.push((request, door, needs)),
+                Some(Err(refusal)) => self.dispatcher.refuse(request.id, refusal, door),
+                None => door.hand_back(),
             }
+        }
+        if admitted.is_empty() {
+            return;
         }
         let arrangements: Vec<Arrangement> = admitted
             .iter()
@@ -303,7 +286,6 @@ impl Intake {
                     slot: needs.slot.clone(),
                     most_parked: needs.most_parked,
                 },
-                wait: needs.wait,
                 replaces: needs.replaces,
                 is_once: needs.is_once,
             })
@@ -327,6 +309,22 @@ impl Intake {
                 Arranged::Parked | Arranged::Gone => {}
             }
         }
+    }
+
+    /// Refuses what would be refused further on: what is arranged for a request, others are denied or lose. `None` when `stop` was
+    /// asked for before that can be told.
+    fn admit(&self, request: &mut Request, needs: &Needs, stop: &Stop) -> Option<Result<(), CallError>> {
+        let admitted = match needs.replaces && needs.runs_here {
+            true => self.dispatcher.admit_to_start(request),
+            false => self.dispatcher.admit(request).map(drop),
+        };
+        if admitted.is_ok()
+            && let Some(node) = self.node_of(request)
+            && self.patiently(stop, || self.broker.find_node(node))? == Whereabouts::Nowhere
+        {
+            return Some(Err(CallError::NoSuchNode));
+        }
+        Some(admitted)
     }
 
     /// Does `work` until it succeeds; `None` when `stop` was asked for before.
@@ -379,25 +377,7 @@ struct Incoming {
 /// What was claimed together.
 struct Lot {
     rules: Arc<Rules>,
-    /// When it was claimed, in milliseconds since 1970.
-    now: u64,
     to_arrange: Vec<(Request, Box<BrokerDoor>, Needs)>,
-}
-
-/// What has to be arranged with other daemons before a request goes on.
-struct Needs {
-    unique: Option<(Box<str>, Duration)>,
-    wait: Duration,
-    replaces: bool,
-    slot: Option<(Box<str>, usize)>,
-    is_once: bool,
-    most_parked: Option<usize>,
-}
-
-/// The unique key of a request whose function has one for each set of arguments.
-fn key_of(request: &Request) -> Box<str> {
-    let args = serde_json::to_string(&request.args).expect("arguments are JSON");
-    format!("{}:{args}", request.func).into()
 }
 
 fn body_of(content: Content) -> Option<Vec<u8>> {

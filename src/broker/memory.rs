@@ -228,7 +228,7 @@ impl Broker for Memory {
             {
                 state.bodies.remove(&number);
             }
-            state.release(settlement);
+            state.release(settlement, now);
             state.note_sent(settlement);
             match settlement {
                 Settlement::Forwarded { claim, .. } => state.inbox.push_back(Arc::clone(&claim.element)),
@@ -299,7 +299,8 @@ impl Broker for Memory {
 
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
         let mut state = self.present()?;
-        Ok(arrangements.iter().map(|one| state.arrange(one)).collect())
+        let now = Instant::now();
+        Ok(arrangements.iter().map(|one| state.arrange(one, now)).collect())
     }
 
     fn cancel(&self, id: &RequestId) -> Result<()> {

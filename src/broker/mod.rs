@@ -115,8 +115,6 @@ pub struct Arrangement {
     pub claim: Claim,
     /// What it needs; it holds that from then on.
     pub locks: Locks,
-    /// How much longer than its locks say it keeps others away, as it has to wait before.
-    pub wait: Duration,
     /// Whether it takes the place of another that holds its unique key.
     pub replaces: bool,
     /// Whether it must not run again.

@@ -31,7 +31,7 @@ struct Asker {
     /// Let it run so often again when it fails [default: as its function says]
     #[arg(long, value_name = "COUNT")]
     retries: Option<u32>,
-    /// Let it be rejected while another with this key waits or runs
+    /// Let it be rejected while another call of the function with this key waits or runs
     #[arg(long, value_name = "KEY")]
     unique: Option<String>,
     /// Cancel that other instead

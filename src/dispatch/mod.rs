@@ -89,7 +89,7 @@ impl Dispatcher {
         if request.is_expired(clock::now) {
             return reply.answer(Err(CallError::Expired));
         }
-        if !self.is_within_rate(&function) {
+        if !request.is_counted && !self.is_within_rate(&function) {
             return reply.answer(Err(CallError::Overload));
         }
         let function = if request.node.as_deref() == Some(EVERYWHERE) { everywhere(&function) } else { function };
@@ -136,6 +136,16 @@ impl Dispatcher {
         let function = rules.functions.get(&request.func).ok_or(CallError::UndefinedFunction)?;
         rules.admission.admit(request, function)?;
         Ok(Arc::clone(function))
+    }
+
+    /// The same for one that is about to start, of which all is asked that [`Dispatcher::dispatch`] will ask.
+    pub fn admit_to_start(&self, request: &mut Request) -> Result<(), CallError> {
+        let function = self.admit(request)?;
+        if request.is_expired(clock::now) {
+            return Err(CallError::Expired);
+        }
+        request.is_counted = self.is_within_rate(&function);
+        if request.is_counted { Ok(()) } else { Err(CallError::Overload) }
     }
 
     /// Waits until requests can be started soon, and tells how many; 0 if there is no room after `patience`.

@@ -133,7 +133,7 @@ mod tests {
         };
         let then = json!({"func": "notify", "args": {"to": "ops"}});
         let mail = Mail { to: "root".to_owned(), from: None, subject: "<root@web-1> backup".to_owned() };
-        Scheduled { occurrence, waits: false, on_failure: then.as_object().cloned(), mail: Some(mail) }
+        Scheduled { occurrence, alone: None, waits: false, on_failure: then.as_object().cloned(), mail: Some(mail) }
     }
 
     fn end(verdict: Verdict, message: &str) -> (Run, Vec<Value>) {

@@ -141,6 +141,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         chain,
         cron: wire.cron,
         is_sent_by_cron: false,
+        is_counted: false,
         is_tracked: wire.track,
     })
 }

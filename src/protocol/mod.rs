@@ -10,6 +10,7 @@ mod error;
 pub mod keys;
 mod node;
 mod run;
+mod unique;
 
 use std::fmt;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub use dead::DeadLetter;
 pub use error::CallError;
 pub use node::{CronStatus, MOST_RUNNING, Node, NodeStatus, RunningCall};
 pub use run::{CRON_FUNCTION, CRON_ID, MAIL_FUNCTION, Mail, Occurrence, Run, RunOutcome, Scheduled, tail};
+pub use unique::UniqueKey;
 
 /// The arguments of a call, by name.
 pub type Arguments = Map<String, Value>;
@@ -55,7 +57,7 @@ pub struct Request {
     pub attempt: u32,
     /// When it was taken for its first run, in milliseconds since 1970; `None` before that.
     pub first_at: Option<u64>,
-    /// While one with this key waits or runs, no other does.
+    /// While one of its function with this key waits or runs, no other does.
     pub unique: Option<Box<str>>,
     /// What happens to the second one; `None`: as its function says.
     pub on_duplicate: Option<OnDuplicate>,
@@ -69,6 +71,8 @@ pub struct Request {
     pub cron: Option<Box<Scheduled>>,
     /// Whether cron has sent it. No text can say that of itself: who reads one sets it, where its broker knows.
     pub is_sent_by_cron: bool,
+    /// Whether it was counted for the rate of its function before it was sent on.
+    pub is_counted: bool,
     /// Whether its client asks how far it has come.
     pub is_tracked: bool,
 }
@@ -109,13 +113,15 @@ impl Request {
             chain: Vec::new(),
             cron: None,
             is_sent_by_cron: false,
+            is_counted: false,
             is_tracked: false,
         }
     }
 
-    /// Whether it says that cron has sent it, by its function or by what it is for.
+    /// Whether it says that cron has sent it, by its function, by its id or by what it is for.
     pub fn claims_to_be_of_cron(&self) -> bool {
-        self.cron.is_some() || self.func.starts_with(CRON_FUNCTION)
+        let has_its_id = matches!(&self.id, RequestId::Text(id) if id.starts_with(CRON_ID));
+        self.cron.is_some() || has_its_id || self.func.starts_with(CRON_FUNCTION)
     }
 
     /// Whether it is too late to start it; `now` gives milliseconds since 1970, and is asked only where that matters.

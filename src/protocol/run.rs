@@ -6,7 +6,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{RequestId, Verdict};
+use super::{OnDuplicate, RequestId, Verdict};
 
 /// One instant at which an entry was due, or was started by hand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -64,6 +64,9 @@ pub struct Scheduled {
     /// What it is for.
     #[serde(flatten)]
     pub occurrence: Occurrence,
+    /// What happens to it while another run of the entry goes on that says so, too; `None`: nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alone: Option<OnDuplicate>,
     /// Whether it waits while another run of the entry goes on; then no other may wait.
     #[serde(default, skip_serializing_if = "is_false")]
     pub waits: bool,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 
 use crate::broker::NewRun;
 use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
-use crate::protocol::{CRON_FUNCTION, CRON_ID, Mail, Occurrence, Run, RunOutcome, Scheduled};
+use crate::protocol::{CRON_FUNCTION, Mail, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
 
 /// What becomes of `due` on the daemon with the id `node`, on this host.
 pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
@@ -117,18 +117,11 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &
         usually("sent_at", Some(sent_at.into()));
     }
     let overlap = policies.overlap.unwrap_or_default();
-    let unique = || Some(Value::from(format!("{CRON_ID}{}", entry.name)));
-    match overlap {
-        Overlap::Skip => {
-            usually("unique", unique());
-            usually("on_duplicate", Some("reject".into()));
-        }
-        Overlap::Replace => {
-            usually("unique", unique());
-            usually("on_duplicate", Some("replace".into()));
-        }
-        Overlap::Queue | Overlap::Parallel => {}
-    }
+    let alone = match overlap {
+        Overlap::Skip => Some(OnDuplicate::Reject),
+        Overlap::Replace => Some(OnDuplicate::Replace),
+        Overlap::Queue | Overlap::Parallel => None,
+    };
     let on_failure = policies.on_failure.as_ref().map(|then| match then {
         OnFailure::Request(request) => request.clone(),
         OnFailure::Command(_) => {
@@ -136,7 +129,8 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &
             Map::from_iter([("func".to_owned(), Value::from(func)), ("source".to_owned(), Value::from("cron"))])
         }
     });
-    let scheduled = Scheduled { occurrence: occurrence.clone(), waits: overlap == Overlap::Queue, on_failure, mail };
+    let waits = overlap == Overlap::Queue;
+    let scheduled = Scheduled { occurrence: occurrence.clone(), alone, waits, on_failure, mail };
     request.insert("id".to_owned(), Value::from(occurrence.id().to_string()));
     request.insert("reply".to_owned(), Value::from(false));
     request.insert("cron".to_owned(), json!(scheduled));
@@ -174,8 +168,8 @@ mod tests {
 
     use super::*;
     use crate::cron::{Plan, Reading, Table};
+    use crate::protocol::RequestId;
     use crate::protocol::codec::decode_request;
-    use crate::protocol::{OnDuplicate, RequestId};
 
     fn due(text: &str, now: &str) -> Vec<Due> {
         let table = Table::read(text, &Reading { host: "web-1", ..Reading::default() }).expect("it is a crontab");
@@ -203,11 +197,9 @@ mod tests {
         assert_eq!(request.id, RequestId::Text("cron:refresh:20261120T010000Z".into()));
         assert_eq!((&*request.func, request.source.as_deref(), request.reply), ("fresh", Some("cron"), false));
         assert_eq!((request.timeout, request.retries), (Some(Duration::from_secs(9)), Some(2)));
-        assert_eq!(
-            (request.unique.as_deref(), request.on_duplicate),
-            (Some("cron:refresh"), Some(OnDuplicate::Reject))
-        );
+        assert_eq!((request.unique.as_deref(), request.on_duplicate), (None, None));
         let scheduled = request.cron.expect("cron has sent it");
+        assert_eq!(scheduled.alone, Some(OnDuplicate::Reject));
         assert_eq!((&*scheduled.occurrence.local, &*scheduled.occurrence.zone), ("2026-11-20T02:00", "Europe/Rome"));
         let record: Run = serde_json::from_str(&run.record).expect("it is a run");
         assert_eq!((record.outcome, record.occurrence), (RunOutcome::Waiting, scheduled.occurrence));
@@ -218,8 +210,9 @@ mod tests {
         let text =
             "MAILTO=ops@example.org\n#: name=backup overlap=replace on_failure='logger it failed'\n@daily backup --all";
         let request = sent(&run(text, "2026-11-20T00:00:00Z"));
-        assert_eq!((&*request.func, request.on_duplicate), ("cron/backup", Some(OnDuplicate::Replace)));
+        assert_eq!(request.func, "cron/backup");
         let scheduled = request.cron.expect("cron has sent it");
+        assert_eq!(scheduled.alone, Some(OnDuplicate::Replace));
         let mail = scheduled.mail.expect("somebody gets it");
         assert_eq!(mail.to, "ops@example.org");
         assert!(mail.subject.ends_with("@web-1> backup --all"), "{}", mail.subject);
@@ -229,9 +222,9 @@ mod tests {
     #[test]
     fn overlap_decides_what_a_request_waits_for() {
         let parallel = sent(&run("#: name=a overlap=parallel\n@daily a", "2026-11-20T00:00:00Z"));
-        assert_eq!((parallel.unique, parallel.cron.map(|cron| cron.waits)), (None, Some(false)));
+        assert_eq!(parallel.cron.map(|cron| (cron.alone, cron.waits)), Some((None, false)));
         let queued = sent(&run("#: name=a overlap=queue\n@daily a", "2026-11-20T00:00:00Z"));
-        assert_eq!((queued.unique, queued.cron.map(|cron| cron.waits)), (None, Some(true)));
+        assert_eq!(queued.cron.map(|cron| (cron.alone, cron.waits)), Some((None, true)));
     }
 
     #[test]

@@ -56,8 +56,7 @@ fn after_100_000_requests_every_key_has_an_end_or_a_bound() {
                     lease if lease.starts_with("CERBAS-NODE-") => 10,
                     fence if fence.starts_with("CERBAS-FENCE-") => 2 * 24 * 60 * 60,
                     settled if settled.starts_with("CERBAS-SETTLED-") => 7 * 24 * 60 * 60,
-                    // As long as it waits, and an hour.
-                    "CERBAS-UNIQUE-waits" | "CERBAS-HOLDS-waits" => 2 * 3600,
+                    "CERBAS-UNIQUE-request:hello:waits" | "CERBAS-HOLDS-waits" => 3600,
                     other => panic!("{other} is left: a {}", foreign.ask::<String>(&["TYPE", other])),
                 };
                 let left: i64 = foreign.ask(&["TTL", &key]);

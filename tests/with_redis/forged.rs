@@ -79,6 +79,7 @@ impl Attacked {
             // Refused for other reasons, too: what is told of a refusal counts as little.
             json!({"func": "sum", "source": "web", "cron": cron("tick", instant)}),
             json!({"func": "nothing", "source": "web", "cron": cron("tick", instant)}),
+            json!({"func": "hello", "source": "web", "cron": cron("tick", instant), "unique": "k", "on_duplicate": "replace"}),
             json!({"func": "cron/wipe", "delay": 1, "unique": "k", "retries": 3, "attempt": 1, "first_at": 1}),
         ]
     }

@@ -29,4 +29,5 @@ mod secure;
 mod sentinel;
 mod servers;
 mod stop;
+mod unique;
 mod world;

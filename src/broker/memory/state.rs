@@ -29,7 +29,7 @@ pub(super) struct State {
     pub(super) interruptions: u64,
     pub(super) is_away: bool,
     /// Who holds which unique key.
-    pub(super) unique: HashMap<Box<str>, RequestId>,
+    pub(super) unique: HashMap<Box<str>, Hold>,
     /// Which calls of limited functions run.
     pub(super) slots: HashMap<Box<str>, HashSet<RequestId>>,
     /// Which wait for a place among those.
@@ -47,20 +47,27 @@ pub(super) struct Stored {
     pub(super) until: Instant,
 }
 
+/// Who holds a unique key, and until when at the most.
+pub(super) struct Hold {
+    id: RequestId,
+    until: Instant,
+}
+
 /// The dead list holds no more than this.
 pub(super) const MOST_DEAD: usize = 1000;
 
 impl State {
-    pub(super) fn arrange(&mut self, one: &Arrangement) -> Arranged {
-        let Arrangement { claim, locks, replaces, is_once, .. } = one;
+    pub(super) fn arrange(&mut self, one: &Arrangement, now: Instant) -> Arranged {
+        let Arrangement { claim, locks, replaces, is_once } = one;
         let mut replaced = None;
-        if let Some((key, _)) = &locks.unique {
-            match self.unique.get(key) {
-                Some(holder) if *holder != locks.id && !replaces => return Arranged::Duplicate,
-                Some(holder) if *holder != locks.id => replaced = Some(holder.clone()),
-                _ => {}
+        if let Some((key, longest)) = &locks.unique {
+            let other = self.unique.get(key).filter(|hold| hold.until > now && hold.id != locks.id);
+            match other {
+                Some(_) if !replaces => return Arranged::Duplicate,
+                other => replaced = other.map(|hold| hold.id.clone()),
             }
-            self.unique.insert(key.clone(), locks.id.clone());
+            self.unique.retain(|_, hold| hold.until > now);
+            self.unique.insert(key.clone(), Hold { id: locks.id.clone(), until: now + *longest });
         }
         if let Some((func, most)) = &locks.slot {
             let slots = self.slots.entry(func.clone()).or_default();
@@ -80,13 +87,17 @@ impl State {
     }
 
     /// Frees what an element holds that leaves.
-    pub(super) fn release(&mut self, settlement: &Settlement) {
+    pub(super) fn release(&mut self, settlement: &Settlement, now: Instant) {
         let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
-        if let Some((key, _)) = &locks.unique
-            && matches!(settlement, Settlement::Answered { .. })
-            && self.unique.get(key) == Some(&locks.id)
+        if let Some((key, longest)) = &locks.unique
+            && let Some(hold) = self.unique.get_mut(key).filter(|hold| hold.id == locks.id)
         {
-            self.unique.remove(key);
+            if matches!(settlement, Settlement::Answered { .. }) {
+                self.unique.remove(key);
+            } else {
+                // While it waits for its next run it keeps others away as before.
+                hold.until = now + *longest;
+            }
         }
         if let Some((func, _)) = &locks.slot {
             if let Some(slots) = self.slots.get_mut(func) {

@@ -66,7 +66,7 @@ impl RedisBroker {
         let Arrangement { claim, locks, .. } = one;
         // A key that is not needed is one that is there anyway: in a cluster all must be of one slot.
         let (unique, ttl) = match &locks.unique {
-            Some((key, ttl)) => (keys.unique(key), (*ttl + one.wait).as_millis().max(1).to_string()),
+            Some((key, ttl)) => (keys.unique(key), ttl.as_millis().max(1).to_string()),
             None => (identity.fence.clone(), String::new()),
         };
         let (func, most) = locks.slot.as_ref().map_or(("", String::new()), |(func, most)| (func, most.to_string()));
@@ -86,8 +86,9 @@ impl RedisBroker {
         if let Some((key, ttl)) = &locks.unique {
             // While it waits for its next run it keeps others away as before.
             let stays = match settlement {
-                Settlement::Deferred { due, .. } => due.saturating_sub(clock::now()) + ttl.as_millis() as u64,
-                Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => ttl.as_millis() as u64,
+                Settlement::Deferred { .. } | Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => {
+                    ttl.as_millis() as u64
+                }
                 Settlement::Answered { .. } | Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => 0,
             };
             let release = transaction.add("EVAL").arg(RELEASE_UNIQUE).arg(2).arg(keys.unique(key));

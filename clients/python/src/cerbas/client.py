@@ -131,8 +131,8 @@ class Client:
         `node`: the name of the daemon that runs it; ``"*"``: all of them, and the value has the answer of each under its
         name.
         `retries`: how often a call that fails runs again, whatever its function says.
-        `unique`: a key. While another request with this key waits or runs, the call is a :class:`~cerbas.Duplicate`; with
-        `replace` it takes the place of that one, which is cancelled.
+        `unique`: a key. While another call of the same function with this key waits or runs, the call is a
+        :class:`~cerbas.Duplicate`; with `replace` it takes the place of that one, which is cancelled.
 
         What is not given stays as it is. Both clients share their connections: closing one closes both.
         """

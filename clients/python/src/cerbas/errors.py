@@ -79,7 +79,7 @@ class Overload(Rejected):
 
 
 class Duplicate(Rejected):
-    """Another request with the same unique key waits or runs."""
+    """Another call of the function with the same unique key waits or runs."""
 
 
 class NoSuchNode(Rejected):
