@@ -17,7 +17,7 @@ use std::time::Duration;
 use self::door::{BrokerDoor, Refused};
 use self::needs::Needs;
 pub use self::shares::Shares;
-use crate::broker::{self, Arranged, Arrangement, Broker, Claim, Claimed, Content, Locks, Source, Whereabouts};
+use crate::broker::{self, Arranged, Arrangement, Broker, Cause, Claim, Claimed, Content, Locks, Source, Whereabouts};
 use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
 use crate::outage::Retry;
@@ -56,14 +56,16 @@ pub struct Intake {
     pub max_length: Option<usize>,
     /// Requests with more bytes are refused.
     pub max_request: usize,
+    /// Beats when the loop goes round.
+    pub pulse: Pulse,
 }
 
 impl Intake {
     /// The loop; it ends when `stop` is asked for.
-    pub fn run(&self, pulse: &Pulse, stop: &Stop) {
+    pub fn run(&self, stop: &Stop) {
         let mut retry = Retry::default();
         while !stop.is_asked() {
-            pulse.beat();
+            self.pulse.beat();
             if !self.mailing.has_room() {
                 stop.wait(Duration::from_millis(10));
                 continue;
@@ -176,10 +178,19 @@ impl Intake {
             return incoming;
         }
         let elements: Vec<_> = incoming.iter().map(|one| (&one.request.id, &*one.door.claim.element)).collect();
-        let Some(sent) = self.patiently(stop, || self.broker.are_sent_by_cron(&elements)) else {
-            // The last one first: each goes to the head of its queue.
-            incoming.into_iter().rev().for_each(|one| one.door.hand_back());
-            return Vec::new();
+        let sent = match self.patiently(stop, || self.broker.are_sent_by_cron(&elements)) {
+            Ok(sent) => sent,
+            Err(Hindrance::Stopped) => {
+                // The last one first: each goes to the head of its queue.
+                incoming.into_iter().rev().for_each(|one| one.door.hand_back());
+                return Vec::new();
+            }
+            Err(Hindrance::Refused(reason)) => {
+                for one in incoming {
+                    self.dispatcher.refuse(one.request.id, refused(&reason), one.door);
+                }
+                return Vec::new();
+            }
         };
         let mut by_cron = Vec::new();
         for (mut one, is_sent) in incoming.into_iter().zip(sent) {
@@ -236,10 +247,11 @@ impl Intake {
             };
         }
         match self.node_of(&request).map(|node| self.patiently(stop, || self.broker.find_node(node))) {
-            None | Some(Some(Whereabouts::Here)) => self.dispatcher.dispatch(request, door),
-            Some(Some(Whereabouts::There(node))) => door.forward(&node),
-            Some(Some(Whereabouts::Nowhere)) => self.dispatcher.refuse(request.id, CallError::NoSuchNode, door),
-            Some(None) => door.hand_back(),
+            None | Some(Ok(Whereabouts::Here)) => self.dispatcher.dispatch(request, door),
+            Some(Ok(Whereabouts::There(node))) => door.forward(&node),
+            Some(Ok(Whereabouts::Nowhere)) => self.dispatcher.refuse(request.id, CallError::NoSuchNode, door),
+            Some(Err(Hindrance::Stopped)) => door.hand_back(),
+            Some(Err(Hindrance::Refused(reason))) => self.dispatcher.refuse(request.id, refused(&reason), door),
         }
     }
 
@@ -290,9 +302,16 @@ impl Intake {
                 is_once: needs.is_once,
             })
             .collect();
-        let Some(arranged) = self.patiently(stop, || self.broker.arrange(&arrangements)) else {
+        let arranged = match self.patiently(stop, || self.broker.arrange(&arrangements)) {
+            Ok(arranged) => arranged,
             // The last one first: each goes to the head of its queue.
-            return admitted.into_iter().rev().for_each(|(_, door, _)| door.hand_back());
+            Err(Hindrance::Stopped) => return admitted.into_iter().rev().for_each(|(_, door, _)| door.hand_back()),
+            Err(Hindrance::Refused(reason)) => {
+                for (request, door, _) in admitted {
+                    self.dispatcher.refuse(request.id, refused(&reason), door);
+                }
+                return;
+            }
         };
         for ((request, mut door, _), arranged) in admitted.into_iter().zip(arranged) {
             match arranged {
@@ -300,11 +319,16 @@ impl Intake {
                     door.claim = claim;
                     if let Some(replaced) = replaced {
                         log::info!("{replaced}: {} takes its place", request.id);
-                        let _given_up_at_the_end = self.patiently(stop, || self.broker.cancel(&replaced));
+                        // At the end it is given up; what Redis refuses it has said.
+                        let _is_told = self.patiently(stop, || self.broker.cancel(&replaced));
                     }
                     self.send_on(request, door, stop);
                 }
                 Arranged::Duplicate => self.dispatcher.refuse(request.id, CallError::Duplicate, door),
+                Arranged::Refused { claim, reason } => {
+                    door.claim = claim;
+                    self.dispatcher.refuse(request.id, refused(&reason), door);
+                }
                 // Not ours any more.
                 Arranged::Parked | Arranged::Gone => {}
             }
@@ -320,21 +344,26 @@ impl Intake {
         };
         if admitted.is_ok()
             && let Some(node) = self.node_of(request)
-            && self.patiently(stop, || self.broker.find_node(node))? == Whereabouts::Nowhere
         {
-            return Some(Err(CallError::NoSuchNode));
+            return match self.patiently(stop, || self.broker.find_node(node)) {
+                Ok(Whereabouts::Nowhere) => Some(Err(CallError::NoSuchNode)),
+                Ok(_) => Some(admitted),
+                Err(Hindrance::Refused(reason)) => Some(Err(refused(&reason))),
+                Err(Hindrance::Stopped) => None,
+            };
         }
         Some(admitted)
     }
 
-    /// Does `work` until it succeeds; `None` when `stop` was asked for before.
-    fn patiently<T>(&self, stop: &Stop, work: impl Fn() -> broker::Result<T>) -> Option<T> {
+    /// Does `work` until it succeeds; the broker's absence is waited out, a refusal is not.
+    fn patiently<T>(&self, stop: &Stop, work: impl Fn() -> broker::Result<T>) -> Result<T, Hindrance> {
         let mut retry = Retry::default();
         loop {
             match work() {
-                Ok(done) => return Some(done),
-                Err(_) if retry.pause(stop) => {}
-                Err(_) => return None,
+                Ok(done) => return Ok(done),
+                Err(error) if error.cause != Cause::Away => return Err(Hindrance::Refused(error.reason)),
+                Err(_) if retry.pause(stop) => self.pulse.beat(),
+                Err(_) => return Err(Hindrance::Stopped),
             }
         }
     }
@@ -364,6 +393,18 @@ impl Intake {
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
     }
+}
+
+/// Why the broker has not done what a request needs.
+enum Hindrance {
+    /// The daemon ends; the request goes back.
+    Stopped,
+    /// The broker refuses it, for this reason; that costs this request.
+    Refused(String),
+}
+
+fn refused(reason: &str) -> CallError {
+    CallError::Failed(format!("redis refuses what this call needs: {reason}"))
 }
 
 /// A request that was claimed and read.

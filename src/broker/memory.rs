@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, Content, EntryMark, Found, Message, NewRun, Post,
-    Result, Settlement, Source, Stage, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claimed, Content, EntryMark, Found, Message, NewRun,
+    Post, Result, Settlement, Source, Stage, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -167,11 +167,11 @@ impl Memory {
     /// Nobody would ever take what is put there.
     fn no_queue(&self, name: Option<&str>) -> BrokerError {
         let reason = format!("has no queue {:?}", name.unwrap_or_default());
-        BrokerError { address: self.address(), reason, is_permanent: true }
+        BrokerError { address: self.address(), reason, cause: Cause::Permanent }
     }
 
     fn away(&self) -> BrokerError {
-        BrokerError { address: self.address(), reason: "is told to be away".to_owned(), is_permanent: false }
+        BrokerError { address: self.address(), reason: "is told to be away".to_owned(), cause: Cause::Away }
     }
 }
 
@@ -340,6 +340,10 @@ impl Broker for Memory {
 
     fn is_away(&self) -> bool {
         self.state().is_away
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.present().err().map(|error| error.to_string())
     }
 
     fn interrupt(&self) {

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use error::BrokerError;
+pub use error::{BrokerError, Cause};
 pub use managed::{ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{
@@ -137,6 +137,14 @@ pub enum Arranged {
     Parked,
     /// Others have taken it over.
     Gone,
+    /// The broker refuses it, for this reason; the others of the same batch are not concerned. It may hold a part of what it needs:
+    /// settling `claim` gives that back.
+    Refused {
+        /// Names it from now on.
+        claim: Claim,
+        /// Why.
+        reason: String,
+    },
 }
 
 /// Where a node is.
@@ -212,6 +220,8 @@ pub enum Begun {
     Taken,
     /// It is on record, and its request was not sent, as the entry is paused.
     Paused,
+    /// The broker refuses to put it on record, and has said why; so it does not run. The others are not concerned.
+    Refused,
 }
 
 /// An instant of a cron entry that has its verdict.
@@ -351,8 +361,8 @@ pub enum Stage {
     Done(Vec<u8>),
 }
 
-/// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an
-/// error means: not now, try again.
+/// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an error whose cause
+/// is [`Cause::Away`] means: not now, try again. An empty batch is done at once.
 pub trait Broker: Send + Sync {
     /// All that can be claimed from; each has its own intake.
     fn sources(&self) -> Vec<Source>;
@@ -407,6 +417,9 @@ pub trait Broker: Send + Sync {
 
     /// Whether it is known that it cannot be reached at this moment, by other verbs than [`Broker::begin`].
     fn is_away(&self) -> bool;
+
+    /// Why it does not do all that it is asked at this moment, for people; `None`: it does.
+    fn trouble(&self) -> Option<String>;
 
     /// Wakes all claims that wait. Claims that start later wait as usual.
     fn interrupt(&self);

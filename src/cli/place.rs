@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
-use crate::broker::{BrokerError, Operator, RedisPost, Target};
+use crate::broker::{BrokerError, Cause, Operator, RedisPost, Target};
 use crate::client::Client;
 use crate::config::{Config, RedisServer};
 use crate::protocol::keys::Keys;
@@ -71,7 +71,7 @@ impl Place {
         }
         let target = target(&redis)?;
         open(&target, Keys::new(&redis.prefix, target.database())).map_err(|error| {
-            if !error.is_permanent && redis.server == RedisServer::Managed {
+            if error.cause != Cause::Permanent && redis.server == RedisServer::Managed {
                 return Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"));
             }
             error.into()

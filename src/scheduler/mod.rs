@@ -270,6 +270,7 @@ impl Timekeeper {
                             Begun::Sent => "does not run",
                             Begun::Taken => "is on record already",
                             Begun::Paused => "is paused",
+                            Begun::Refused => "was refused",
                         };
                         log::debug!("cron: {}@{} {what}", run.name, run.instant);
                     }

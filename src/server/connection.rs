@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::broker::{
-    Broker, BrokerError, ManagedRedis, Memory, Operator, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost,
+    Broker, BrokerError, Cause, ManagedRedis, Memory, Operator, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost,
     Target, TargetOptions,
 };
 use crate::client::ClientError;
@@ -57,7 +57,7 @@ impl Connection {
         };
         let broker = RedisBroker::new(options);
         match broker.ping() {
-            Err(error) if error.is_permanent => return Err(error.into()),
+            Err(error) if error.cause == Cause::Permanent => return Err(error.into()),
             // It may come later; the intakes say so, once, and wait for it.
             Ok(()) | Err(_) => {}
         }
@@ -97,7 +97,7 @@ pub(crate) fn target(config: &RedisConfig) -> Result<Target, BrokerError> {
         Some(path) => fs::read(path).map(Some).map_err(|error| BrokerError {
             address: config.shown_url(),
             reason: format!("{name} {}: {error}", path.display()),
-            is_permanent: true,
+            cause: Cause::Permanent,
         }),
     };
     let options = TargetOptions {

@@ -82,10 +82,7 @@ pub(super) fn start(
         open,
         faults: {
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-            Arc::new(move || {
-                let away = broker.is_away().then(|| format!("{}: cannot be reached", broker.address()));
-                away.into_iter().chain(about.faults()).collect()
-            })
+            Arc::new(move || broker.trouble().into_iter().chain(about.faults()).collect())
         },
         house: house(config, link, about),
         threads: http.threads,

@@ -116,10 +116,10 @@ impl Running {
                 dispatcher: Arc::clone(&self.dispatcher),
                 mailing: outbox.mailing(),
                 max_request: self.config.server.max_request,
+                pulse: self.pulses.of(&name),
             };
             let stop = self.stop.clone();
-            let pulse = self.pulses.of(&name);
-            self.intakes.push(Joined::spawn(name, move || intake.run(&pulse, &stop))?);
+            self.intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
         }
         Ok(())
     }

@@ -51,10 +51,10 @@ impl Standby {
                 dispatcher: Arc::clone(dispatcher),
                 mailing: outbox.mailing(),
                 max_request: config.max_request,
+                pulse: pulses.of(name),
             };
             let stop = stop.clone();
-            let pulse = pulses.of(name);
-            intakes.push(Joined::spawn(name, move || intake.run(&pulse, &stop))?);
+            intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
         }
         *self.state() = Some(Open { memory: memory.clone(), intakes, stop, outbox });
         Ok(memory)

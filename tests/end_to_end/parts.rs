@@ -15,7 +15,7 @@ use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
 use cerbas::protocol::{NodeStatus, RequestId, Verdict};
-use cerbas::thread::{Joined, Stop};
+use cerbas::thread::{Joined, Pulses, Stop};
 
 use crate::support::PATIENCE;
 
@@ -144,6 +144,10 @@ impl Broker for Recorder {
         self.memory.is_away()
     }
 
+    fn trouble(&self) -> Option<String> {
+        self.memory.trouble()
+    }
+
     fn interrupt(&self) {
         self.memory.interrupt();
     }
@@ -206,11 +210,10 @@ impl Parts {
                 dispatcher: Arc::clone(&parts.dispatcher),
                 mailing: parts.outbox.as_ref().expect("it is open").mailing(),
                 max_request: 1 << 20,
+                pulse: Pulses::default().of("intake"),
             };
             let stop = parts.stop.clone();
-            let thread =
-                Joined::spawn("intake", move || intake.run(&cerbas::thread::Pulses::default().of("intake"), &stop))
-                    .expect("there are threads");
+            let thread = Joined::spawn("intake", move || intake.run(&stop)).expect("there are threads");
             parts.intakes.push(thread);
         }
         parts

@@ -23,6 +23,7 @@ mod onward;
 mod outage;
 mod queues;
 mod refusal;
+mod refused;
 mod retries;
 mod schema;
 mod secure;

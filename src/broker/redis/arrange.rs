@@ -3,10 +3,10 @@
 
 use std::sync::{Arc, LazyLock};
 
-use redis::{Connection, ErrorKind, Pipeline, RedisResult, Script, ServerErrorKind, pipe};
+use redis::{Connection, Pipeline, RedisError, RedisResult, Script, pipe};
 
 use super::lease::Identity;
-use super::link::exchange;
+use super::link::exchange_each;
 use super::settle::Transaction;
 use super::{RedisBroker, lock};
 use crate::broker::{Arranged, Arrangement, Claim, Result, Settlement};
@@ -28,7 +28,10 @@ impl RedisBroker {
         let replies = replies.inspect_err(|_| self.held_once.remove(once()))?;
         let mut arranged = Vec::with_capacity(replies.len());
         for (one, reply) in arrangements.iter().zip(replies) {
-            let became = understand(one, reply);
+            let became = match reply {
+                Ok(reply) => understand(one, reply),
+                Err(error) => self.refused(one, &error),
+            };
             let element = || std::iter::once(&one.claim.element);
             if one.is_once && !matches!(became, Arranged::Ready { .. }) {
                 self.held_once.remove(element());
@@ -46,19 +49,14 @@ impl RedisBroker {
         connection: &mut Connection,
         identity: &Identity,
         arrangements: &[Arrangement],
-    ) -> RedisResult<Vec<(String, Option<String>)>> {
+    ) -> RedisResult<Vec<RedisResult<Reply>>> {
         let mut pipeline = pipe();
         for one in arrangements {
             self.add_arrangement(&mut pipeline, identity, one);
         }
-        let replies = match exchange(connection, &pipeline) {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                ARRANGE.prepare_invoke().load(connection)?;
-                exchange(connection, &pipeline)
-            }
-            replies => replies,
-        }?;
-        replies.into_iter().map(|reply| Ok(redis::from_redis_value(reply)?)).collect()
+        let replies = exchange_each(connection, &pipeline, &ARRANGE)?;
+        let understand = |reply| Ok(redis::from_redis_value(reply)?);
+        Ok(replies.into_iter().map(|reply| reply.and_then(understand)).collect())
     }
 
     fn add_arrangement(&self, pipeline: &mut Pipeline, identity: &Identity, one: &Arrangement) {
@@ -77,6 +75,13 @@ impl RedisBroker {
         pipeline.arg(&*claim.element).arg(locks.id.to_string()).arg(ttl).arg(u8::from(one.replaces));
         pipeline.arg(most).arg(member(identity, &locks.id)).arg(func).arg(u8::from(one.is_once)).arg(clock::now());
         pipeline.arg(locks.most_parked.map_or_else(String::new, |most| most.to_string()));
+    }
+
+    /// One that Redis refuses, which is said. What the script has done before it was refused is given back with the claim.
+    fn refused(&self, one: &Arrangement, error: &RedisError) -> Arranged {
+        let reason = self.options.target.describe(error).reason;
+        self.health.refused(&reason);
+        Arranged::Refused { claim: holding(one), reason }
     }
 
     /// Frees what an element holds that leaves the in-flight list.
@@ -119,15 +124,19 @@ fn member(identity: &Identity, id: &RequestId) -> String {
     format!("{}|{id}", identity.name())
 }
 
-fn understand(one: &Arrangement, (word, other): (String, Option<String>)) -> Arranged {
+/// What became of it, and whose unique key it took.
+type Reply = (String, Option<String>);
+
+/// The claim of one that holds what it needs, or a part of that.
+fn holding(one: &Arrangement) -> Claim {
     let holds_something = one.locks.unique.is_some() || one.locks.slot.is_some();
+    Claim { locks: holds_something.then(|| Arc::new(one.locks.clone())), ..one.claim.clone() }
+}
+
+fn understand(one: &Arrangement, (word, other): Reply) -> Arranged {
     match word.as_str() {
         "ready" => Arranged::Ready {
-            claim: Claim {
-                is_once: one.is_once,
-                locks: holds_something.then(|| Arc::new(one.locks.clone())),
-                ..one.claim.clone()
-            },
+            claim: Claim { is_once: one.is_once, ..holding(one) },
             replaced: other.and_then(|id| RequestId::parse(&id)),
         },
         "duplicate" => Arranged::Duplicate,

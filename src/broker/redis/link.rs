@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use redis::{Connection, Pipeline, RedisError, RedisResult, Value};
+use redis::{Connection, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
+use super::cause::cause_of;
 use super::target::Target;
-use crate::broker::Result;
+use crate::broker::{Cause, Result};
 
 /// How long an answer of Redis may take; more than a claim's patience, which Redis waits for work.
 pub(super) const RESPONSE: Duration = Duration::from_secs(3);
@@ -16,8 +17,52 @@ pub(super) fn exchange(connection: &mut Connection, pipeline: &Pipeline) -> Redi
     exchange_bytes(connection, &pipeline.get_packed_pipeline(), pipeline.len())
 }
 
+/// The same, where what one command is refused for does not concern the others: its reply is the error. What is not refused but has
+/// to wait, as a Redis that is out of memory, fails all of them; and `script` is loaded where Redis does not know it.
+pub(super) fn exchange_each(
+    connection: &mut Connection,
+    pipeline: &Pipeline,
+    script: &Script,
+) -> RedisResult<Vec<RedisResult<Value>>> {
+    for is_loaded in [false, true] {
+        let replies = exchange_raw(connection, &pipeline.get_packed_pipeline(), pipeline.len())?;
+        let mut of_each = Vec::with_capacity(replies.len());
+        let mut has_to_wait = None;
+        for reply in replies {
+            let reply = match reply {
+                Value::ServerError(error) => Err(RedisError::from(error)),
+                reply => Ok(reply),
+            };
+            if let Err(error) = &reply
+                && cause_of(error) != Cause::Refused
+            {
+                has_to_wait = has_to_wait.or_else(|| Some(error.clone()));
+            }
+            of_each.push(reply);
+        }
+        match has_to_wait {
+            None => return Ok(of_each),
+            Some(error) if is_loaded || error.kind() != ErrorKind::Server(ServerErrorKind::NoScript) => {
+                return Err(error);
+            }
+            Some(_) => drop(script.prepare_invoke().load(connection)?),
+        }
+    }
+    unreachable!("the second round returns")
+}
+
 /// The same for `count` commands that are bytes already. Messages to subscribers are passed over.
 pub(super) fn exchange_bytes(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+    // Only when all are read: what one command is refused for must not be taken for the reply to the next.
+    let replies = exchange_raw(connection, bytes, count)?;
+    let refused = replies.iter().find_map(|reply| match reply {
+        Value::ServerError(error) => Some(RedisError::from(error.clone())),
+        _ => None,
+    });
+    refused.map_or(Ok(replies), Err)
+}
+
+fn exchange_raw(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
     connection.send_packed_command(bytes)?;
     let mut replies = Vec::with_capacity(count);
     while replies.len() < count {
@@ -26,12 +71,7 @@ pub(super) fn exchange_bytes(connection: &mut Connection, bytes: &[u8], count: u
             reply => replies.push(reply),
         }
     }
-    // Only when all are read: what one command is refused for must not be taken for the reply to the next.
-    let refused = replies.iter().find_map(|reply| match reply {
-        Value::ServerError(error) => Some(RedisError::from(error.clone())),
-        _ => None,
-    });
-    refused.map_or(Ok(replies), Err)
+    Ok(replies)
 }
 
 /// A connection that is opened at its first use, and again after a failure.

@@ -6,6 +6,7 @@
 
 mod arrange;
 mod cancel;
+mod cause;
 mod claim;
 mod due;
 mod health;
@@ -44,7 +45,7 @@ use self::link::Link;
 use self::sources::Sources;
 use self::suspects::Suspects;
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Claimed, EntryMark, Message, NewRun, QueueTerms, Result,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claimed, EntryMark, Message, NewRun, QueueTerms, Result,
     Settlement, Source, Whereabouts,
 };
 use crate::clock;
@@ -163,7 +164,7 @@ impl RedisBroker {
     pub fn ping(&self) -> Result<()> {
         let mut link = lock(&self.settling);
         let info = link.link.with(|connection| redis::cmd("INFO").query::<InfoDict>(connection))?;
-        let refuse = |reason: String| Err(BrokerError { address: self.address(), reason, is_permanent: true });
+        let refuse = |reason: String| Err(BrokerError { address: self.address(), reason, cause: Cause::Permanent });
         let version = info.get::<String>("redis_version").unwrap_or_default();
         if !is_new_enough(&version) {
             return refuse(format!("redis {version} is too old: {}.{} or later is needed", OLDEST.0, OLDEST.1));
@@ -174,10 +175,12 @@ impl RedisBroker {
         link.link.with(|connection| schema::check(connection, &self.options.keys))
     }
 
-    /// Logs the first failure and the first success after it.
+    /// Logs the first failure and the first success after it. What is refused of a verb that is not repeated is said, but is no
+    /// trouble that lasts.
     fn noted<T>(&self, role: Role, result: Result<T>) -> Result<T> {
         match &result {
             Ok(_) => self.health.succeeded(role),
+            Err(error) if error.is_refusal() && !role.is_repeated() => self.health.refused(&error.reason),
             Err(error) => self.health.failed(role, error),
         }
         result
@@ -198,19 +201,28 @@ impl Broker for RedisBroker {
     }
 
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
-        self.arrange_all(arrangements)
+        if arrangements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Arrange, self.arrange_all(arrangements))
     }
 
     fn cancel(&self, id: &RequestId) -> Result<()> {
-        self.cancel_one(id)
+        self.noted(Role::Ask, self.cancel_one(id))
     }
 
     fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+        if batch.is_empty() {
+            return Ok(Vec::new());
+        }
         self.noted(Role::Settle, self.settle_all(batch))
     }
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
-        self.publish_stored(ids)
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Publish, self.publish_stored(ids))
     }
 
     fn tell(&self, about: NodeStatus) {
@@ -237,16 +249,22 @@ impl Broker for RedisBroker {
     }
 
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
-        self.listen_for(patience)
+        self.noted(Role::Listen, self.listen_for(patience))
     }
 
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
+        if runs.is_empty() {
+            return Ok(Vec::new());
+        }
         // A connection may have been closed while nobody used it; what was begun by it is found so.
         self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
     }
 
     fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        self.compare_with_sent(elements)
+        if elements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Ask, self.compare_with_sent(elements))
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
@@ -254,11 +272,18 @@ impl Broker for RedisBroker {
     }
 
     fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
+        if marks.is_empty() && gone.is_empty() {
+            return Ok(());
+        }
         self.noted(Role::Begin, self.write_entry_marks(marks, gone))
     }
 
     fn is_away(&self) -> bool {
         self.health.is_away_for_others(Role::Begin)
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.health.trouble()
     }
 
     fn interrupt(&self) {
@@ -267,7 +292,7 @@ impl Broker for RedisBroker {
     }
 
     fn find_node(&self, name: &str) -> Result<Whereabouts> {
-        self.find(name)
+        self.noted(Role::Ask, self.find(name))
     }
 
     fn node(&self) -> &str {

@@ -11,7 +11,7 @@ use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Scrip
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
 use super::{Target, cancel};
-use crate::broker::{Found, Post, QueueTerms, Result, Stage};
+use crate::broker::{Cause, Found, Post, QueueTerms, Result, Stage};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
 
@@ -177,7 +177,7 @@ impl Post for RedisPost {
             match heard {
                 Ok(Some(answer)) => return Ok(Some(answer)),
                 Ok(None) if is_over => return Ok(None),
-                Err(error) if is_over || error.is_permanent => return Err(error),
+                Err(error) if is_over || error.cause == Cause::Permanent => return Err(error),
                 Ok(None) => {}
                 Err(_) => std::thread::sleep(PAUSE.min(deadline.saturating_duration_since(Instant::now()))),
             }

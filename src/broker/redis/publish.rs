@@ -4,8 +4,9 @@ use std::collections::HashSet;
 
 use redis::{Connection, InfoDict, RedisResult, cmd};
 
+use super::cause::cause_of;
 use super::{RedisBroker, lock};
-use crate::broker::Result;
+use crate::broker::{Cause, Result};
 use crate::protocol::RequestId;
 use crate::protocol::codec::json_to_msgpack;
 use crate::protocol::keys::Keys;
@@ -37,7 +38,11 @@ enum Listeners {
 
 impl Listeners {
     fn ask(connection: &mut Connection, keys: &Keys, ids: &[RequestId]) -> RedisResult<Self> {
-        let info: InfoDict = cmd("INFO").arg("stats").query(connection)?;
+        // Where that is not to be known, somebody may listen to any.
+        let info: InfoDict = match cmd("INFO").arg("stats").query(connection) {
+            Err(error) if cause_of(&error) == Cause::Refused => return Ok(Listeners::Patterns),
+            info => info?,
+        };
         if info.get::<usize>("pubsub_patterns").is_none_or(|patterns| patterns > 0) {
             return Ok(Listeners::Patterns);
         }
@@ -45,14 +50,20 @@ impl Listeners {
         let channels = if listened == 0 {
             HashSet::new()
         } else if listened <= ids.len() {
-            cmd("PUBSUB").arg("CHANNELS").query(connection)?
+            match cmd("PUBSUB").arg("CHANNELS").query(connection) {
+                Err(error) if cause_of(&error) == Cause::Refused => return Ok(Listeners::Patterns),
+                channels => channels?,
+            }
         } else {
             let mut count = cmd("PUBSUB");
             count.arg("NUMSUB");
             for (channel, _) in ids.iter().flat_map(|id| keys.channels(id)) {
                 count.arg(channel);
             }
-            let counts: Vec<(String, u64)> = count.query(connection)?;
+            let counts: Vec<(String, u64)> = match count.query(connection) {
+                Err(error) if cause_of(&error) == Cause::Refused => return Ok(Listeners::Patterns),
+                counts => counts?,
+            };
             counts.into_iter().filter(|(_, count)| *count > 0).map(|(channel, _)| channel).collect()
         };
         Ok(Listeners::Channels(channels))

@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Connection, ErrorKind, RedisResult, Script, ServerErrorKind, cmd, pipe};
+use redis::{Connection, RedisResult, Script, cmd, pipe};
 
-use super::link::exchange;
+use super::link::{exchange, exchange_each};
 use super::settle::Transaction;
 use super::{RedisBroker, lock};
 use crate::broker::{Begun, EndedRun, EntryMark, NewRun, Result, Settlement};
@@ -29,17 +29,10 @@ impl RedisBroker {
             // So that others find what is put into our inbox if we die.
             link.with(|connection| self.renew_lease(connection))?;
         }
-        let words = link.with(|connection| self.try_beginning(connection, runs, keep))?;
-        drop(link);
-        let understand = |word: String| match word.as_str() {
-            "sent" => Begun::Sent,
-            "paused" => Begun::Paused,
-            _ => Begun::Taken,
-        };
-        Ok(words.into_iter().map(understand).collect())
+        link.with(|connection| self.try_beginning(connection, runs, keep))
     }
 
-    fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<String>> {
+    fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<Begun>> {
         let (keys, identity) = (&self.options.keys, self.identity());
         let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by_cron());
         let tomorrow = Occurrence::instant_of(clock::now() + TOMORROW.as_millis() as u64);
@@ -51,14 +44,17 @@ impl RedisBroker {
             pipeline.arg(run.request.as_deref().unwrap_or_default()).arg(keep).arg(&tomorrow).arg(RUNS_TTL);
             pipeline.arg(run.id().to_string());
         }
-        let replies = match exchange(connection, &pipeline) {
-            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                BEGIN_RUN.prepare_invoke().load(connection)?;
-                exchange(connection, &pipeline)
+        let replies = exchange_each(connection, &pipeline, &BEGIN_RUN)?;
+        let begun = runs.iter().zip(replies).map(|(run, reply)| match reply {
+            Ok(reply) => Ok(understand(&redis::from_redis_value::<String>(reply)?)),
+            Err(error) => {
+                let reason = self.options.target.describe(&error).reason;
+                log::error!("cron: {}@{} cannot be put on record and does not run: {reason}", run.name, run.instant);
+                self.health.refused(&reason);
+                Ok(Begun::Refused)
             }
-            replies => replies,
-        }?;
-        replies.into_iter().map(|reply| Ok(redis::from_redis_value(reply)?)).collect()
+        });
+        begun.collect()
     }
 
     pub(super) fn read_entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
@@ -126,5 +122,14 @@ impl RedisBroker {
             }
             _ => {}
         }
+    }
+}
+
+/// What became of a run, as the script says it.
+fn understand(word: &str) -> Begun {
+    match word {
+        "sent" => Begun::Sent,
+        "paused" => Begun::Paused,
+        _ => Begun::Taken,
     }
 }

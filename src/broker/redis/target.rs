@@ -9,8 +9,9 @@ use redis::{
     RedisResult, ServerErrorKind, TlsCertificates, cmd, pipe,
 };
 
+use super::cause::{cause_of, is_without_databases};
 use super::link::{RESPONSE, exchange};
-use crate::broker::{BrokerError, Result};
+use crate::broker::{BrokerError, Cause, Result};
 
 /// How long opening a connection may take.
 const CONNECT: Duration = Duration::from_secs(2);
@@ -71,7 +72,7 @@ impl Target {
 
     /// The target of a URL, with all that `options` say.
     pub fn with(url: &str, options: &TargetOptions) -> Result<Self> {
-        let refuse = |reason: String| BrokerError { address: hide_password(url), reason, is_permanent: true };
+        let refuse = |reason: String| BrokerError { address: hide_password(url), reason, cause: Cause::Permanent };
         let info = url.into_connection_info().map_err(|error| refuse(format!("not a Redis URL: {error}")))?;
         let mut settings = info.redis_settings().clone().set_lib_name("cerbas", env!("CARGO_PKG_VERSION"));
         if let Some(username) = &options.username {
@@ -232,21 +233,17 @@ impl Target {
     /// `error` in our words.
     pub(super) fn describe(&self, error: &RedisError) -> BrokerError {
         let text = error.to_string();
-        let (reason, is_permanent) = match error.kind() {
-            _ if error.is_timeout() => ("does not answer in time".to_owned(), false),
-            ErrorKind::AuthenticationFailed => (text, true),
-            ErrorKind::InvalidClientConfig => (error.detail().map_or(text, str::to_owned), true),
+        let reason = match error.kind() {
+            _ if error.is_timeout() => "does not answer in time".to_owned(),
+            ErrorKind::InvalidClientConfig => error.detail().map_or(text, str::to_owned),
             ErrorKind::Server(ServerErrorKind::CrossSlot) => {
-                ("prefix must be in braces, as {CERBAS}, on a Redis Cluster".to_owned(), true)
+                "prefix must be in braces, as {CERBAS}, on a Redis Cluster".to_owned()
             }
-            _ if text.contains("SELECT is not allowed in cluster mode") => {
-                ("a cluster has database 0 only: end the URL with /0".to_owned(), true)
-            }
-            // A server that nobody vouches for does not get better by waiting.
-            _ if error.is_io_error() => (strip_os_code(&text), text.contains("certificate")),
-            _ => (text, false),
+            _ if is_without_databases(&text) => "a cluster has database 0 only: end the URL with /0".to_owned(),
+            _ if error.is_io_error() => strip_os_code(&text),
+            _ => text,
         };
-        BrokerError { address: self.address.clone(), reason, is_permanent }
+        BrokerError { address: self.address.clone(), reason, cause: cause_of(error) }
     }
 }
 
