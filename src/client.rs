@@ -4,12 +4,11 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::{Value, json};
 
 use crate::broker::{BrokerError, Found, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, Node, RequestId, Status, Verdict};
+use crate::protocol::{Answer, Json, Node, Object, RequestId, Status, Verdict};
 
 /// How long a call waits for its answer where nothing else is said.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -21,7 +20,7 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 ///
 /// let mut client = cerbas::Client::connect("redis://127.0.0.1:6379/1")?.source("rust");
 /// let sum = client.call("sum", json!({"a": 1, "b": 2}))?;
-/// assert_eq!(sum, 3);
+/// assert_eq!(sum, json!(3));
 /// # Ok::<(), cerbas::ClientError>(())
 /// ```
 pub struct Client {
@@ -125,14 +124,11 @@ impl Client {
     }
 
     /// Calls `func` with `args`, which must become a JSON object, and waits for its value.
-    pub fn call(&mut self, func: &str, args: impl Serialize) -> Result<Value, ClientError> {
+    pub fn call(&mut self, func: &str, args: impl Serialize) -> Result<Json, ClientError> {
         let answer = self.ask(func, args)?;
         match answer.status {
             Status::Ok => Ok(answer.data),
-            Status::Error => Err(ClientError::Answered {
-                verdict: answer.verdict(),
-                message: answer.data.as_str().map_or_else(|| answer.data.to_string(), str::to_owned),
-            }),
+            Status::Error => Err(ClientError::Answered { verdict: answer.verdict(), message: answer.data.to_text() }),
         }
     }
 
@@ -170,44 +166,47 @@ impl Client {
     }
 
     fn request(&self, func: &str, args: impl Serialize, reply: bool) -> Result<(RequestId, Vec<u8>), ClientError> {
-        let args = serde_json::to_value(args).map_err(|error| ClientError::Arguments(error.to_string()))?;
+        let args = Json::of(&args).map_err(|error| ClientError::Arguments(error.to_string()))?;
         if !args.is_object() && !args.is_null() {
             return Err(ClientError::Arguments("must be a JSON object, by name".to_owned()));
         }
         let id = RequestId::random();
-        let mut request = json!({"id": id.to_string(), "func": func, "args": args});
-        let mut set = |name: &str, value: Option<Value>| {
+        let mut request = Object::new();
+        let mut set = |name: &str, value: Option<Json>| {
             if let Some(value) = value {
-                request[name] = value;
+                request.insert(name, value);
             }
         };
-        set("user", self.user.clone().map(Value::from));
-        set("source", self.source.clone().map(Value::from));
+        set("id", Some(Json::from(id.to_string())));
+        set("func", Some(Json::from(func)));
+        set("args", Some(args));
+        set("user", self.user.clone().map(Json::from));
+        set("source", self.source.clone().map(Json::from));
         set("timeout", self.time_limit.map(milliseconds));
         set("delay", self.delay.map(milliseconds));
-        set("sent_at", Some(Value::from(clock::now())));
-        set("node", self.node.clone().map(Value::from));
-        set("retries", self.retries.map(Value::from));
+        set("sent_at", Some(Json::from(clock::now())));
+        set("node", self.node.clone().map(Json::from));
+        set("retries", self.retries.map(Json::from));
         if let Some((key, replaces)) = &self.unique {
-            set("unique", Some(Value::from(key.clone())));
-            set("on_duplicate", Some(Value::from(if *replaces { "replace" } else { "reject" })));
+            set("unique", Some(Json::from(key.clone())));
+            set("on_duplicate", Some(Json::from(if *replaces { "replace" } else { "reject" })));
         }
         if !self.chain.is_empty() {
-            set("chain", Some(Value::from(self.chain.clone())));
-            set("deadline", Some(Value::from(clock::now().saturating_add(self.patience.as_millis() as u64))));
+            set("chain", Some(Json::from(self.chain.clone())));
+            set("deadline", Some(Json::from(clock::now().saturating_add(self.patience.as_millis() as u64))));
         }
         if reply {
             // Nobody waits longer, so it need not start later.
             set("expires", Some(milliseconds(self.patience)));
         } else {
-            set("reply", Some(Value::from(false)));
+            set("reply", Some(Json::from(false)));
         }
-        Ok((id, serde_json::to_vec(&request).expect("a request is JSON")))
+        Ok((id, request.to_json().into_bytes()))
     }
 }
 
-fn milliseconds(duration: Duration) -> Value {
-    Value::from(duration.as_millis() as u64)
+fn milliseconds(duration: Duration) -> Json {
+    Json::from(duration.as_millis() as u64)
 }
 
 /// Why a call has no value.

@@ -52,6 +52,7 @@ pub use client::{Client, ClientError};
 pub use config::Config;
 pub use error::StartError;
 pub use functions::{Call, NativeError, Terms};
+pub use protocol::Json;
 pub use server::{Ended, Running, Server};
 
 /// What starting a daemon gives.

@@ -27,7 +27,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("control", &["broker", "dispatch", "outage", "thread"]),
     ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
     // Rooms beside it.
-    ("cron", &["trust"]),
+    ("cron", &["protocol", "trust"]),
     ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
     ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
     // The house.
@@ -85,7 +85,8 @@ const CRATES: &[(&str, &[&str])] = &[
     ("signal_hook", &["signals"]),
     ("toml", &["config"]),
     ("ureq", &["config", "functions"]),
-    ("rmp_serde", &["cli", "protocol"]),
+    ("rmp", &["protocol"]),
+    ("rmp_serde", &["protocol"]),
     ("httparse", &["gateway"]),
     ("prometheus_client", &["gateway"]),
     ("ring", &["gateway"]),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use cerbas::protocol::codec::{Unreadable, decode_request, encode_outcome, json_to_msgpack};
 use cerbas::protocol::keys::Keys;
 use cerbas::protocol::{
-    Answer, CallError, MAX_DELAY, Occurrence, Outcome, Request, RequestId, Scheduled, Status, Verdict,
+    Answer, Arguments, CallError, Json, MAX_DELAY, Occurrence, Outcome, Request, RequestId, Scheduled, Status, Verdict,
 };
 use serde_json::{Value, json};
 
@@ -24,7 +24,7 @@ fn text_id(text: &str) -> RequestId {
 
 /// The request that `change` makes out of a call of `f` without anything.
 fn request(change: impl FnOnce(&mut Request)) -> Request {
-    let mut request = Request::new(RequestId::Number(NUMBER), "f", serde_json::Map::new());
+    let mut request = Request::new(RequestId::Number(NUMBER), "f", Arguments::new());
     change(&mut request);
     request
 }
@@ -222,16 +222,16 @@ fn every_error_has_its_text_and_its_verdict() {
 
 #[test]
 fn a_value_is_answered_as_it_is() {
-    check_answer(Ok(json!(3)), r#"{"status":"ok","data":3}"#, b"\x82\xa6status\xa2ok\xa4data\x03");
-    check_answer(Ok(json!(null)), r#"{"status":"ok","data":null}"#, b"\x82\xa6status\xa2ok\xa4data\xc0");
-    check_answer(Ok(json!("")), r#"{"status":"ok","data":""}"#, b"\x82\xa6status\xa2ok\xa4data\xa0");
+    check_answer(Ok(json!(3).into()), r#"{"status":"ok","data":3}"#, b"\x82\xa6status\xa2ok\xa4data\x03");
+    check_answer(Ok(json!(null).into()), r#"{"status":"ok","data":null}"#, b"\x82\xa6status\xa2ok\xa4data\xc0");
+    check_answer(Ok(json!("").into()), r#"{"status":"ok","data":""}"#, b"\x82\xa6status\xa2ok\xa4data\xa0");
     check_answer(
-        Ok(json!({"b": [true, -1, 0.5], "a": "ü"})),
+        Ok(json!({"b": [true, -1, 0.5], "a": "ü"}).into()),
         r#"{"status":"ok","data":{"a":"ü","b":[true,-1,0.5]}}"#,
         b"\x82\xa6status\xa2ok\xa4data\x82\xa1a\xa2\xc3\xbc\xa1b\x93\xc3\xff\xcb\x3f\xe0\0\0\0\0\0\0",
     );
     let largest = b"\x82\xa6status\xa2ok\xa4data\xcf\xff\xff\xff\xff\xff\xff\xff\xff";
-    check_answer(Ok(json!(u64::MAX)), r#"{"status":"ok","data":18446744073709551615}"#, largest);
+    check_answer(Ok(json!(u64::MAX).into()), r#"{"status":"ok","data":18446744073709551615}"#, largest);
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn what_is_no_answer_has_no_messagepack() {
 #[test]
 fn a_client_reads_answers_of_newer_daemons() {
     let read: Answer = serde_json::from_str(r#"{"data":1,"node":"n","status":"ok"}"#).expect("it is an answer");
-    assert_eq!(read, Answer { status: Status::Ok, data: json!(1), verdict: None });
+    assert_eq!(read, Answer { status: Status::Ok, data: Json::from(1), verdict: None });
 }
 
 // Requests.
@@ -285,7 +285,7 @@ fn every_field_is_read() {
     let json = r#"{"func": "f", "args": {"table": "users", "n": [1, {"a": null}]}, "user": "peter", "source": "ror",
                    "timeout": 250, "delay": 60000, "expires": 1000, "sent_at": 1799999999000, "reply": false}"#;
     let expected = request(|request| {
-        request.args = json!({"table": "users", "n": [1, {"a": null}]}).as_object().expect("it is one").clone();
+        request.args = json!({"table": "users", "n": [1, {"a": null}]}).as_object().expect("it is one").clone().into();
         request.user = Some("peter".to_owned());
         request.source = Some("ror".to_owned());
         request.timeout = Some(Duration::from_millis(250));
@@ -319,7 +319,7 @@ fn a_known_field_may_stand_only_once() {
 
 #[test]
 fn of_an_argument_that_stands_twice_the_last_one_counts() {
-    let expected = request(|request| drop(request.args.insert("a".to_owned(), json!(2))));
+    let expected = request(|request| request.args.insert("a", 2));
     check(r#"{"func": "f", "args": {"a": 1, "a": 2}}"#, expected);
 }
 
@@ -459,9 +459,10 @@ fn a_request_may_be_a_hundred_levels_deep() {
         format!("{{\"func\": \"f\", \"args\": {{\"a\": {}{}}}}}", "[".repeat(arrays), "]".repeat(arrays))
     };
     assert!(decode_request(deep(100).as_bytes(), Some(NUMBER), NOW).is_ok());
-    check_bad_call(deep(200), "recursion limit");
-    check_bad_call(deep(1_000_000), "recursion limit");
-    check_bad_call(format!("{{\"func\": \"f\", \"args\": {}", "{\"a\":".repeat(1_000_000)), "recursion limit");
+    check_bad_call(deep(101), "too deep");
+    check_bad_call(deep(200), "too deep");
+    check_bad_call(deep(1_000_000), "too deep");
+    check_bad_call(format!("{{\"func\": \"f\", \"args\": {}", "{\"a\":".repeat(1_000_000)), "EOF while parsing");
     check_bad_call(format!("{{\"func\": {}", "[".repeat(1_000_000)), "");
 }
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::Place;
 use super::exit::{Exit, Failure};
 use super::output::{self, Waiting};
 use crate::client::{Client, DEFAULT_PATIENCE};
-use crate::protocol::{Answer, Status};
+use crate::protocol::codec::answer_to_msgpack;
+use crate::protocol::{Answer, Json, Object, Status};
 
 /// What a request says of itself.
 #[derive(clap::Args)]
@@ -50,10 +51,10 @@ struct Target {
 }
 
 impl Target {
-    fn args(&self) -> Result<Value, Failure> {
+    fn args(&self) -> Result<Object, Failure> {
         let hint = "expected a JSON object such as '{\"a\": 1}'";
-        match serde_json::from_str(&self.args) {
-            Ok(args @ Value::Object(_)) => Ok(args),
+        match Json::read(&self.args) {
+            Ok(args) if args.is_object() => Ok(args.to().expect("it is an object")),
             Ok(_) => Err(Failure::new(Exit::Usage, format!("arguments: {hint}, found {}", self.args))),
             Err(error) => Err(Failure::new(Exit::Usage, format!("arguments: {hint}: {error}"))),
         }
@@ -122,8 +123,7 @@ impl Call {
         let answer = answer?;
         let exit = Exit::of(answer.verdict());
         if self.msgpack {
-            let bytes = rmp_serde::to_vec_named(&answer).expect("an answer is MessagePack");
-            output::print_bytes(&bytes)?;
+            output::print_bytes(&answer_to_msgpack(&answer))?;
             return Ok(exit);
         }
         if self.json {
@@ -136,10 +136,7 @@ impl Call {
 
 /// The value to standard output, or the error to standard error.
 fn print_data(function: &str, answer: &Answer, exit: Exit) -> Result<Exit, Failure> {
-    let text = match &answer.data {
-        Value::String(text) => text.clone(),
-        other => other.to_string(),
-    };
+    let text = answer.data.to_text();
     match answer.status {
         Status::Ok => output::print(&text),
         Status::Error => Err(Failure::new(exit, format!("{function}: {text}"))),

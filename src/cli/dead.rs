@@ -3,6 +3,7 @@
 use std::io::IsTerminal;
 
 use clap::Subcommand;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::columns::{Columns, Line, Tone, cell, plain, span};
@@ -10,7 +11,7 @@ use super::exit::{Exit, Failure};
 use super::{Place, output};
 use crate::broker::{DeadEntry, Operator};
 use crate::clock;
-use crate::protocol::RequestId;
+use crate::protocol::{DeadLetter, Json, RequestId};
 
 #[derive(clap::Args)]
 pub(super) struct Dead {
@@ -80,8 +81,7 @@ impl List {
         };
         let shown: Vec<&DeadEntry> = entries.iter().rev().filter(fits).take(self.number).collect();
         if self.json {
-            let shown: Vec<Value> = shown.into_iter().map(describe).collect();
-            return output::print(&Value::from(shown).to_string());
+            return print_json(&shown);
         }
         if shown.is_empty() {
             return output::print(if all == 0 { "the dead list is empty" } else { "none of the dead list fits" });
@@ -104,10 +104,16 @@ impl List {
 }
 
 /// `entry` for programs: as it is kept, with the name that it can be called by.
-fn describe(entry: &DeadEntry) -> Value {
-    let mut value = serde_json::to_value(&entry.letter).expect("an entry is JSON");
-    value["name"] = json!(entry.name());
-    value
+#[derive(Serialize)]
+struct Described<'a> {
+    name: String,
+    #[serde(flatten)]
+    letter: &'a DeadLetter,
+}
+
+fn print_json(entries: &[&DeadEntry]) -> Result<Exit, Failure> {
+    let described = entries.iter().map(|entry| Described { name: entry.name(), letter: &entry.letter });
+    output::print(&serde_json::to_string(&described.collect::<Vec<_>>()).expect("entries are JSON"))
 }
 
 #[derive(clap::Args)]
@@ -127,8 +133,7 @@ impl Show {
         let entries = self.place.operator()?.dead()?;
         let chosen = choose(&entries, &self.ids)?;
         if self.json {
-            let chosen: Vec<Value> = chosen.into_iter().map(describe).collect();
-            return output::print(&Value::from(chosen).to_string());
+            return print_json(&chosen);
         }
         let now = clock::now();
         for entry in chosen {
@@ -152,7 +157,7 @@ fn text(entry: &DeadEntry, now: u64) -> String {
         lines.push(format!("  daemon    {}", letter.node));
     }
     if let Some(request) = &letter.request {
-        let request = serde_json::to_string_pretty(request).expect("a request is JSON");
+        let request = Json::from(request.clone()).to_pretty();
         lines.push(format!("  request   {}", request.replace('\n', "\n            ")));
     }
     if let Some(element) = &letter.element {

@@ -1,14 +1,12 @@
 //! `cerbas why`: what became of a request, or what it waits for.
 
-use serde_json::{Value, json};
-
 use super::columns::{Line, Tone, span};
 use super::exit::{Exit, Failure};
 use super::jobs::{describe, parse_id};
 use super::{Place, output};
 use crate::broker::{Fate, Job, Stand};
 use crate::clock;
-use crate::protocol::{Answer, CRON_ID, DeadLetter, Status};
+use crate::protocol::{Answer, CRON_ID, DeadLetter, Json, Object, Status};
 
 #[derive(clap::Args)]
 pub(super) struct Why {
@@ -40,9 +38,9 @@ impl Why {
         let is_known = !matches!(fate, Fate::Unknown);
         if self.json {
             let mut value = facts(&fate);
-            value["id"] = json!(id.to_string());
-            value["message"] = json!(sentence);
-            output::print(&value.to_string())?;
+            value.insert("id", id.to_string());
+            value.insert("message", sentence);
+            output::print(&value.to_json())?;
         } else {
             output::print_lines(&[Line::of(sentence, Tone::Plain)])?;
         }
@@ -118,23 +116,30 @@ fn times(count: u64) -> String {
 }
 
 fn shown(answer: &Answer) -> String {
-    let text = match (&answer.status, &answer.data) {
-        (Status::Error, Value::String(text)) => text.clone(),
-        (_, data) => data.to_string(),
-    };
+    let text = if answer.status == Status::Error { answer.data.to_text() } else { answer.data.to_string() };
     let start: String = text.chars().take(SHOWN).collect();
     if start.len() < text.len() { format!("{start}...") } else { start }
 }
 
 /// The same for programs.
-fn facts(fate: &Fate) -> Value {
-    match fate {
-        Fate::Open(job) => json!({"fate": "open", "job": describe(job)}),
-        Fate::Answered(answer, left) => {
-            json!({"fate": "answered", "verdict": answer.verdict(), "answer": answer, "readable_ms": left})
-        }
-        Fate::Dead(letter) => json!({"fate": "dead", "verdict": letter.verdict, "entry": letter}),
-        Fate::Unsent => json!({"fate": "unsent"}),
-        Fate::Unknown => json!({"fate": "unknown"}),
-    }
+fn facts(fate: &Fate) -> Object {
+    let (name, more) = match fate {
+        Fate::Open(job) => ("open", vec![("job", describe(job).into())]),
+        Fate::Answered(answer, left) => (
+            "answered",
+            vec![
+                ("verdict", answer.verdict().as_str().into()),
+                ("answer", Json::of(answer).expect("an answer is JSON")),
+                ("readable_ms", (*left).into()),
+            ],
+        ),
+        Fate::Dead(letter) => (
+            "dead",
+            vec![("verdict", letter.verdict.as_str().into()), ("entry", Json::of(letter).expect("an entry is JSON"))],
+        ),
+        Fate::Unsent => ("unsent", vec![]),
+        Fate::Unknown => ("unknown", vec![]),
+    };
+    let fields = [("fate", Json::from(name))].into_iter().chain(more);
+    fields.map(|(name, value)| (name.into(), value)).collect()
 }

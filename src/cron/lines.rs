@@ -1,8 +1,7 @@
 //! The parts of one line of the file.
 
-use serde_json::{Map, Value};
-
 use super::fields::words;
+use crate::protocol::Object;
 
 /// The first `count` words of `text`, and what comes behind the blanks that follow; `None` if there is nothing.
 pub(super) fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
@@ -72,19 +71,19 @@ pub(super) fn percent(text: &str) -> (String, String) {
     (line, stdin)
 }
 
-pub(super) fn request(json: &str) -> Result<Map<String, Value>, (usize, String)> {
-    let request: Map<String, Value> = serde_json::from_str(json).map_err(|error| {
+pub(super) fn request(json: &str) -> Result<Object, (usize, String)> {
+    let request: Object = serde_json::from_str(json).map_err(|error| {
         let text = error.to_string();
         // Its own place is that within the request.
         let reason = text.split(" at line ").next().unwrap_or_default();
         (error.column().saturating_sub(1), format!("a request must be a JSON object: {reason}"))
     })?;
-    let has_func = request.get("func").and_then(Value::as_str).is_some_and(|func| !func.is_empty());
+    let has_func = request.text("func").is_some_and(|func| !func.is_empty());
     if !has_func {
         return Err((0, "the request has no func".to_owned()));
     }
     // What cron decides itself.
-    if let Some(field) = ["id", "delay", "sent_at", "reply"].into_iter().find(|field| request.contains_key(*field)) {
+    if let Some(field) = ["id", "delay", "sent_at", "reply"].into_iter().find(|field| request.contains(field)) {
         return Err((0, format!("{field}: a request of cron must not have this field")));
     }
     Ok(request)

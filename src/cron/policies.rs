@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
+
+use crate::protocol::Object;
 
 /// What holds for one entry. `None`: what `[cron]` says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -107,7 +108,7 @@ pub enum Catchup {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum OnFailure {
     /// A request.
-    Request(Map<String, Value>),
+    Request(Object),
     /// A command line.
     Command(String),
 }

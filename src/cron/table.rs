@@ -14,11 +14,11 @@ use std::sync::Arc;
 
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
-use serde_json::{Map, Value};
 
 use super::lines::{assignment, cut, percent, request, words_of_schedule};
 use super::policies::{self, Policies, Zone};
 use super::schedule::Schedule;
+use crate::protocol::Object;
 
 /// What one file says.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -61,7 +61,7 @@ impl Entry {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
     /// `expr | {...}`: a request like any other.
-    Request(Map<String, Value>),
+    Request(Object),
     /// A plain line: the shell runs it.
     Command(Command),
 }
@@ -259,10 +259,7 @@ impl State<'_> {
 /// What it does, in a word, and a few digits that are the same as long as it does the same at the same times.
 fn made_name(entry: &Entry) -> String {
     let (word, all) = match &entry.action {
-        Action::Request(request) => {
-            let func = request.get("func").and_then(Value::as_str).unwrap_or_default();
-            (func.to_owned(), serde_json::to_string(request).unwrap_or_default())
-        }
+        Action::Request(request) => (request.text("func").unwrap_or_default(), request.canonical()),
         Action::Command(command) => {
             let program = command.line.split_whitespace().next().unwrap_or_default();
             (program.rsplit('/').next().unwrap_or_default().to_owned(), command.line.clone())

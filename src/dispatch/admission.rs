@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::functions::Function;
-use crate::protocol::{CRON_FUNCTION, CallError, Request};
+use crate::protocol::{CRON_FUNCTION, CallError, Json, Request};
 
 /// Who may call at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -41,7 +41,7 @@ impl Admission {
         {
             return Err(CallError::InvalidUser);
         }
-        if terms.params.iter().any(|name| !request.args.contains_key(name)) {
+        if terms.params.iter().any(|name| request.args.get(name).is_none_or(Json::is_null)) {
             return Err(CallError::InvalidArguments);
         }
         if request.chain.contains(&request.func) {

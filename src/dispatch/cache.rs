@@ -30,8 +30,7 @@ pub(super) struct Key {
 impl Key {
     /// The key of a call of `function` with `args`.
     pub(super) fn new(function: &Arc<Function>, args: &Arguments) -> Self {
-        let args = serde_json::to_string(args).expect("arguments are JSON");
-        Key { function: Arc::downgrade(function), args: args.into() }
+        Key { function: Arc::downgrade(function), args: args.canonical().into() }
     }
 }
 
@@ -240,8 +239,6 @@ fn size(key: &Key, answer: &Encoded) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
     use crate::functions::{Body, Call, Terms};
     use crate::protocol::codec::encode_outcome;
@@ -300,7 +297,7 @@ mod tests {
         let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
         let run = begin(&cache, &key, first, now);
-        cache.finish(&key, &run, settled(Ok(json!(1))), TTL, now);
+        cache.finish(&key, &run, settled(Ok(1.into())), TTL, now);
         assert_eq!(first_answer.try_recv(), Ok(Verdict::Ok));
 
         let (second, second_answer) = waiter();
@@ -327,7 +324,7 @@ mod tests {
         let run = |name: usize, value: &str| {
             let key = named(&name.to_string());
             let run = begin(&cache, &key, waiter().0, now);
-            cache.finish(&key, &run, settled(Ok(json!(value))), TTL + Duration::from_millis(name as u64), now);
+            cache.finish(&key, &run, settled(Ok(value.into())), TTL + Duration::from_millis(name as u64), now);
         };
         (0..=MAX_ENTRIES).for_each(|name| run(name, ""));
         assert_eq!(cache.store().entries.len(), MAX_ENTRIES);
@@ -354,7 +351,7 @@ mod tests {
         let next = begin(&cache, &key, third, now);
         cache.finish(&key, &run, settled(Err(CallError::Cancelled)), TTL, now);
         assert_eq!(answer.try_recv().ok(), None, "the end of the first run is not that of the second");
-        cache.finish(&key, &next, settled(Ok(json!(1))), TTL, now);
+        cache.finish(&key, &next, settled(Ok(1.into())), TTL, now);
         assert_eq!(answer.try_recv(), Ok(Verdict::Ok));
     }
 }

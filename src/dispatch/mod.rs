@@ -23,8 +23,6 @@ use std::io;
 use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 pub use admission::Admission;
 pub use cache::CacheStatus;
 pub use chance::Again;
@@ -97,7 +95,7 @@ impl Dispatcher {
             reply.give_chance(chance);
         }
         if function.terms.is_async && request.attempt == 0 {
-            reply.answer_early(Ok(Value::from("")));
+            reply.answer_early(Ok("".into()));
         }
         match function.terms.cache {
             Some(ttl) => self.share(function, request, reply, ttl),

@@ -5,11 +5,10 @@ use std::thread;
 use std::time::Duration;
 
 use serde::Deserialize;
-use serde_json::Value;
 use uuid::Uuid;
 
 use super::{Body, Call, Terms};
-use crate::protocol::{Arguments, CallError, Outcome};
+use crate::protocol::{Arguments, CallError, Json, Outcome};
 
 /// The name of a built-in function, as it stands in the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -114,10 +113,13 @@ impl Builtin {
         Builtin { function, house }
     }
 
-    fn halt(&self, delay: Option<&Value>) -> Outcome {
+    fn halt(&self, delay: Option<&Json>) -> Outcome {
         let delay = match delay {
-            None | Some(Value::Null) => 0,
-            Some(value) => value.as_u64().filter(|&ms| ms <= LONGEST_HALT_DELAY).ok_or(CallError::InvalidArguments)?,
+            None => 0,
+            Some(delay) if delay.is_null() => 0,
+            Some(delay) => {
+                delay.to().ok().filter(|&delay| delay <= LONGEST_HALT_DELAY).ok_or(CallError::InvalidArguments)?
+            }
         };
         let halt = Arc::clone(&self.house.halt);
         // On a thread of its own: the caller is answered first, and the wait takes no worker.
@@ -126,30 +128,30 @@ impl Builtin {
             halt();
         });
         waiting.map_err(|error| CallError::Failed(format!("halt: {error}")))?;
-        Ok(Value::from("halting"))
+        Ok("halting".into())
     }
 }
 
 impl Body for Builtin {
     fn run(&self, call: &Call, mut args: Arguments) -> Outcome {
         match self.function {
-            BuiltinFunction::Hello => Ok(Value::from("hello world!")),
+            BuiltinFunction::Hello => Ok("hello world!".into()),
             BuiltinFunction::Echo => Ok(args.remove("message").unwrap_or_default()),
             BuiltinFunction::Sum => add(args.get("a"), args.get("b")),
             BuiltinFunction::WithArgs => Ok(args.remove("foo").unwrap_or_default()),
             BuiltinFunction::WithError => Err(CallError::Failed("unexpected error".to_owned())),
             BuiltinFunction::Slow => {
                 call.cancel.wait(SLOW);
-                Ok(Value::from("slow"))
+                Ok("slow".into())
             }
             BuiltinFunction::AsyncFunc => {
                 call.cancel.wait(ASYNC_WORK);
-                Ok(Value::from("done"))
+                Ok("done".into())
             }
             BuiltinFunction::ProxiedHostPort => {
                 let server = args.remove("server").unwrap_or_default();
-                let proxied = server.as_str().and_then(|name| (self.house.proxied)(name));
-                proxied.map(Value::from).ok_or_else(|| CallError::Failed(format!("no proxy is called {server}")))
+                let proxied = server.as_text().and_then(|name| (self.house.proxied)(&name));
+                proxied.map(Json::from).ok_or_else(|| CallError::Failed(format!("no proxy is called {server}")))
             }
             BuiltinFunction::Halt => self.halt(args.get("delay")),
             BuiltinFunction::Permutation => {
@@ -165,20 +167,33 @@ impl Body for Builtin {
 }
 
 /// The characters of a text in an order of chance; each order is as likely as any other.
-fn permutation(data: &Value) -> Outcome {
-    let text = data.as_str().map_or_else(|| data.to_string(), str::to_owned);
+fn permutation(data: &Json) -> Outcome {
+    let text = data.to_text();
     let mut keyed: Vec<(u128, char)> = text.chars().map(|character| (Uuid::new_v4().as_u128(), character)).collect();
     keyed.sort_unstable();
-    Ok(Value::from(keyed.into_iter().map(|(_, character)| character).collect::<String>()))
+    Ok(keyed.into_iter().map(|(_, character)| character).collect::<String>().into())
 }
 
-/// The sum of two numbers: a whole number where both are and it fits, else a fraction.
-fn add(a: Option<&Value>, b: Option<&Value>) -> Outcome {
+/// The sum of two numbers: a whole number where both are, else a fraction.
+fn add(a: Option<&Json>, b: Option<&Json>) -> Outcome {
     let bad_arguments = || CallError::Failed("bad arguments".to_owned());
-    let (a, b) = a.zip(b).ok_or_else(bad_arguments)?;
-    if let Some(sum) = a.as_i64().zip(b.as_i64()).and_then(|(a, b)| a.checked_add(b)) {
-        return Ok(Value::from(sum));
+    let (a, b) = a.zip(b).map(|(a, b)| (a.as_json(), b.as_json())).ok_or_else(bad_arguments)?;
+    if is_whole(a) && is_whole(b) {
+        let sum = a.parse().ok().zip(b.parse().ok()).and_then(|(a, b): (i128, i128)| a.checked_add(b));
+        // A fraction would have lost digits.
+        let sum = sum.ok_or_else(|| CallError::Failed("the sum is beyond 128 bits".to_owned()))?;
+        return Json::of(&sum).map_err(|_| bad_arguments());
     }
-    let sum = a.as_f64().zip(b.as_f64()).map(|(a, b)| a + b).filter(|sum| sum.is_finite());
-    sum.map(Value::from).ok_or_else(bad_arguments)
+    let number = |text: &str| text.parse().ok().filter(|_| is_number(text));
+    let sum = number(a).zip(number(b)).map(|(a, b): (f64, f64)| a + b).filter(|sum| sum.is_finite());
+    sum.map(Json::from).ok_or_else(bad_arguments)
+}
+
+/// Whether this JSON is a number. Words such as `Infinity` are none there.
+fn is_number(json: &str) -> bool {
+    json.starts_with(|first: char| first == '-' || first.is_ascii_digit())
+}
+
+fn is_whole(json: &str) -> bool {
+    is_number(json) && !json.contains(['.', 'e', 'E'])
 }

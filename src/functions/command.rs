@@ -4,8 +4,6 @@ mod talk;
 
 use std::io;
 
-use serde_json::Value;
-
 use self::talk::{End, Output, Talk};
 use super::output::{Tail, plain, size};
 use super::process::{self, Interrupt, ProcessOptions};
@@ -107,13 +105,7 @@ fn environment(call: &Call, args: Arguments) -> Vec<(String, String)> {
         ("CERBAS_CHAIN", serde_json::to_string(&call.chain_onward()).ok()),
     ];
     let head = head.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
-    let args = args.into_iter().map(|(name, value)| {
-        let text = match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
-        (variable(&name), text)
-    });
+    let args = args.iter().map(|(name, value)| (variable(name), value.to_text()));
     let mut left = LARGEST_ENVIRONMENT;
     let fits = |(name, value): &(String, String)| {
         let length = name.len() + value.len();
@@ -135,12 +127,11 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
-    use serde_json::json;
-
     use super::super::testing::{
-        arguments, call, call_within, eventually, is_our_child, marker, nothing, running, shell,
+        arguments, call, call_within, eventually, is_our_child, json, marker, nothing, running, shell,
     };
     use super::*;
+    use crate::protocol::Object;
 
     fn command(argv: Vec<String>) -> Command {
         Command::new(CommandOptions {
@@ -173,14 +164,15 @@ mod tests {
     fn what_it_prints_is_the_value() {
         assert_eq!(outcome_of("echo '{\"a\": 1}'", nothing()), Ok(json!({"a": 1})));
         assert_eq!(outcome_of("echo hello; echo world", nothing()), Ok(json!("hello\nworld")));
-        assert_eq!(outcome_of("echo noise >&2", nothing()), Ok(Value::Null));
+        assert_eq!(outcome_of("echo noise >&2", nothing()), Ok(json!(null)));
     }
 
     #[test]
     fn it_gets_the_request_on_its_standard_input_as_one_line() {
         let request = outcome_of("cat", arguments(json!({"width": 80, "text": "a\nb"}))).unwrap();
-        assert_eq!(request["args"], json!({"width": 80, "text": "a\nb"}));
-        assert_eq!(request["func"], "test");
+        let request: Object = request.to().unwrap();
+        assert_eq!(request.get("args"), Some(&json!({"width": 80, "text": "a\nb"})));
+        assert_eq!(request.text("func").as_deref(), Some("test"));
         assert_eq!(outcome_of("wc -l", arguments(json!({"text": "a\nb"}))), Ok(json!(1)));
     }
 
@@ -202,8 +194,7 @@ mod tests {
 
     #[test]
     fn arguments_that_the_environment_cannot_hold_are_on_standard_input_only() {
-        let many: serde_json::Map<String, Value> =
-            (0..100).map(|number| (format!("many{number}"), json!("x".repeat(30_000)))).collect();
+        let many: Object = (0..100).map(|number| (format!("many{number}").into(), json!("x".repeat(30_000)))).collect();
         let mut args = arguments(json!({"large": "x".repeat(1 << 20), "nul": "a\0b", "ok": "fine"}));
         args.extend(many);
         let script = "wc -c >&2; env | grep -c '^CERBAS_ARG_MANY'; env | grep -c '^CERBAS_ARG_[LN]'; true";
@@ -216,7 +207,7 @@ mod tests {
         assert_eq!(outcome_of("echo 1", large()), Ok(json!(1)));
         assert_eq!(outcome_of("exec <&-; echo 2; sleep 0.05", large()), Ok(json!(2)));
         assert_eq!(outcome_of("head -c 10 >&2; echo 3", large()), Ok(json!(3)));
-        assert_eq!(outcome_of("wc -c", large()).unwrap().as_u64().map(|length| length > 1 << 20), Some(true));
+        assert_eq!(outcome_of("wc -c", large()).unwrap().to().ok().map(|length: u64| length > 1 << 20), Some(true));
     }
 
     #[test]
@@ -247,7 +238,7 @@ mod tests {
         assert_eq!(job(script, "").run(&call(), nothing()), Err(failed));
         let long = job("i=0; while [ $i -lt 20000 ]; do echo line $i; i=$((i+1)); done", "");
         let log = long.run(&call(), nothing()).unwrap();
-        let log = log.as_str().unwrap();
+        let log = log.as_text().unwrap();
         assert!(log.len() <= 4096 && log.starts_with("line ") && log.ends_with("line 19999"), "{log}");
         assert_eq!(
             job("kill -9 $$", "").run(&call(), nothing()).unwrap_err().to_string(),
@@ -262,7 +253,7 @@ mod tests {
         let marker = marker();
         let left = job(&format!("sleep {marker} >/dev/null 2>&1 & echo $!"), "");
         let pid = left.run(&call(), nothing()).unwrap();
-        let pid: u32 = pid.as_str().unwrap().parse().unwrap();
+        let pid: u32 = pid.to_text().parse().unwrap();
         assert_eq!(running(&marker), [pid]);
         let pid = rustix::process::Pid::from_raw(pid as i32).unwrap();
         rustix::process::kill_process(pid, rustix::process::Signal::KILL).unwrap();

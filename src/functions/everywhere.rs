@@ -3,11 +3,9 @@
 use std::collections::HashSet;
 use std::thread;
 
-use serde_json::{Map, Value};
-
 use super::onward::Onward;
 use super::{Body, Call};
-use crate::protocol::{Answer, Arguments, CallError, Node, Outcome};
+use crate::protocol::{Answer, Arguments, CallError, Json, Node, Object, Outcome};
 
 /// Sends the call to every living node and gathers their answers: an object with the answer of each under its name, or under
 /// its id where several have the same name.
@@ -45,10 +43,11 @@ impl Body for Everywhere {
             nodes.iter().map(|node| node.status.name.as_str()).filter(|name| !seen.insert(*name)).collect();
         let named = nodes.iter().zip(answers).map(|(node, outcome)| {
             let name = if shared.contains(node.status.name.as_str()) { &node.node } else { &node.status.name };
-            let answer = serde_json::to_value(Answer::from(outcome)).expect("an answer is JSON");
-            (name.clone(), answer)
+            let answer = Json::of(&Answer::from(outcome))?;
+            Ok((name.as_str().into(), answer))
         });
-        Ok(Value::Object(named.collect::<Map<_, _>>()))
+        let named: serde_json::Result<Object> = named.collect();
+        named.and_then(|named| Json::of(&named)).map_err(|error| failed(error.to_string()))
     }
 
     fn kind(&self) -> &'static str {

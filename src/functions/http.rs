@@ -109,7 +109,7 @@ impl Http {
         if bytes.len() > limit {
             return Err(CallError::Failed(format!("{}: the answer is larger than {}", self.shown, size(limit))));
         }
-        Ok(value_of(&bytes))
+        value_of(&bytes).map_err(|reason| CallError::Failed(format!("{}: {reason}", self.shown)))
     }
 
     fn failed(&self, error: Error) -> CallError {
@@ -188,9 +188,7 @@ mod tests {
     use std::sync::mpsc::{Receiver, channel};
     use std::thread;
 
-    use serde_json::{Value, json};
-
-    use super::super::testing::{arguments, call, call_within, nothing};
+    use super::super::testing::{arguments, call, call_within, json, nothing};
     use super::*;
 
     /// A server that takes connections until it is dropped, and gives each to `serve` on a thread of its own.
@@ -262,8 +260,8 @@ mod tests {
         assert!(head.contains("\r\ncontent-type: application/json\r\n"), "{head}");
         assert!(head.contains(&format!("\r\nuser-agent: cerbas/{}\r\n", env!("CARGO_PKG_VERSION"))), "{head}");
         assert!(head.contains("\r\nauthorization: bearer secret\r\n"), "{head}");
-        let body: Value = serde_json::from_slice(&body).unwrap();
-        assert_eq!((&body["id"], &body["args"]), (&json!("test-1"), &json!({"a": 1})));
+        let body: crate::protocol::Object = serde_json::from_slice(&body).unwrap();
+        assert_eq!((body.get("id"), body.get("args")), (Some(&json!("test-1")), Some(&json!({"a": 1}))));
     }
 
     #[test]
@@ -280,8 +278,8 @@ mod tests {
     fn the_body_of_a_2xx_answer_is_the_value() {
         assert_eq!(outcome_of(with_body("200 OK", "{\"height\": 60}")), Ok(json!({"height": 60})));
         assert_eq!(outcome_of(with_body("201 Created", "made\n")), Ok(json!("made\n")));
-        assert_eq!(outcome_of(with_body("200 OK", "")), Ok(Value::Null));
-        assert_eq!(outcome_of("HTTP/1.1 204 No Content\r\n\r\n"), Ok(Value::Null));
+        assert_eq!(outcome_of(with_body("200 OK", "")), Ok(json!(null)));
+        assert_eq!(outcome_of("HTTP/1.1 204 No Content\r\n\r\n"), Ok(json!(null)));
         let chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n[1\r\n2\r\n,2\r\n1\r\n]\r\n0\r\n\r\n";
         assert_eq!(outcome_of(chunked), Ok(json!([1, 2])));
     }

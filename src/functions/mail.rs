@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use serde_json::Value;
 
 use super::{Body, Call, Command, CommandOptions, CommandStyle, ProcessOptions};
 use crate::protocol::{Arguments, CallError, Outcome};
@@ -27,8 +26,7 @@ const MOST_OUTPUT: usize = 4096;
 
 impl Body for SendMail {
     fn run(&self, call: &Call, args: Arguments) -> Outcome {
-        let letter: Letter = serde_json::from_value(Value::Object(args))
-            .map_err(|error| CallError::FailedForGood(format!("mail: {error}")))?;
+        let letter: Letter = args.to().map_err(|error| CallError::FailedForGood(format!("mail: {error}")))?;
         let program = Command::new(CommandOptions {
             argv: vec![self.program.to_string_lossy().into_owned(), "-i".to_owned(), "-t".to_owned()],
             process: ProcessOptions::default(),
@@ -64,9 +62,7 @@ impl Letter {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
-    use super::super::testing::{arguments, call};
+    use super::super::testing::{arguments, call, json};
     use super::*;
 
     #[test]
@@ -80,7 +76,7 @@ mod tests {
         let letter = json!({"to": "ops", "from": null, "subject": "Cron\nBcc: eve", "text": "one\ntwo"});
         let given = SendMail { program }.run(&call(), arguments(letter)).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
-        let given = given.as_str().unwrap();
+        let given = given.as_text().unwrap();
         assert!(given.starts_with("-i -t\nTo: ops\nSubject: Cron Bcc: eve\nAuto-Submitted"), "{given}");
         assert!(given.ends_with("\n\none\ntwo"), "{given}");
     }

@@ -5,10 +5,9 @@ use std::marker::PhantomData;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 
 use super::{Body, Call};
-use crate::protocol::{Arguments, CallError, Outcome};
+use crate::protocol::{Arguments, CallError, Json, Outcome};
 
 /// Why a native function has no value: any text, made from it with `?` or `into()`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,9 +59,9 @@ where
     T: Serialize,
 {
     fn run(&self, call: &Call, args: Arguments) -> Outcome {
-        let args = serde_json::from_value(Value::Object(args)).map_err(|_| CallError::InvalidArguments)?;
+        let args = args.to().map_err(|_| CallError::InvalidArguments)?;
         let value = (self.function)(call, args)?;
-        serde_json::to_value(value).map_err(|error| CallError::Failed(format!("the result is not JSON: {error}")))
+        Json::of(&value).map_err(|error| CallError::Failed(format!("the result is not JSON: {error}")))
     }
 
     fn kind(&self) -> &'static str {

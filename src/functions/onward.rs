@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
-use serde_json::Value;
 
 use super::{Call, NativeError};
-use crate::protocol::{Arguments, Node, Outcome};
+use crate::protocol::{Arguments, Json, Node, Outcome};
 
 /// A call that a function makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -72,20 +71,20 @@ impl Call {
     ///
     /// It is asked for by the same user and source. A function that waits for this call already is not called again: that
     /// is answered at once with the chain of calls.
-    pub fn call(&self, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
+    pub fn call(&self, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
         self.call_at(None, func, args)
     }
 
     /// The same on the node that has this name or id.
-    pub fn call_on(&self, node: &str, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
+    pub fn call_on(&self, node: &str, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
         self.call_at(Some(node), func, args)
     }
 
-    fn call_at(&self, node: Option<&str>, func: &str, args: impl Serialize) -> Result<Value, NativeError> {
-        let args = match serde_json::to_value(args)? {
-            Value::Object(args) => args,
-            Value::Null => Arguments::new(),
-            other => return Err(NativeError::from(format!("{func}: arguments must be an object, not {other}"))),
+    fn call_at(&self, node: Option<&str>, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
+        let args = Json::of(&args)?;
+        let args = match args.to::<Option<Arguments>>() {
+            Ok(args) => args.unwrap_or_default(),
+            Err(_) => return Err(NativeError::from(format!("{func}: arguments must be an object, not {args}"))),
         };
         let caller = self.way.0.as_deref().ok_or_else(|| NativeError::from("functions cannot call others here"))?;
         let onward = Onward {

@@ -1,17 +1,43 @@
 //! What comes back from outside the process: bytes to values, and to texts for people.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::process::ExitStatus;
 
-use serde_json::Value;
+use serde_json::value::RawValue;
 
-/// The value that `bytes` stand for: JSON where they are JSON, else text; nothing at all is `null`.
-pub(super) fn value_of(bytes: &[u8]) -> Value {
+use crate::protocol::Json;
+
+/// The value that `bytes` stand for: JSON where they are JSON, else text; nothing at all is `null`. An error says what is
+/// wrong with what was plainly meant to be JSON, but cannot be passed on as such.
+pub(super) fn value_of(bytes: &[u8]) -> Result<Json, String> {
+    // The mark that some editors put at the start of a file is no part of the value (RFC 8259, 8.1).
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     if bytes.is_empty() {
-        return Value::Null;
+        return Ok(Json::default());
     }
-    serde_json::from_slice(bytes).unwrap_or_else(|_| Value::String(String::from_utf8_lossy(bytes).into_owned()))
+    let text = String::from_utf8_lossy(bytes);
+    match serde_json::from_str::<&RawValue>(&text) {
+        Ok(_) if matches!(text, Cow::Owned(_)) => Err("it is JSON, but not UTF-8".to_owned()),
+        Ok(raw) => Json::from_raw(raw).map_err(|flaw| flaw.to_string()),
+        Err(_) => match unknown_number(&text) {
+            Some(word) => Err(format!("{word} is no number that JSON has")),
+            None => Ok(text.into()),
+        },
+    }
+}
+
+/// The first number that JSON does not have, where `text` is JSON but for such.
+fn unknown_number(text: &str) -> Option<&'static str> {
+    if !text.trim_start().starts_with(['{', '[']) {
+        return None;
+    }
+    // What many languages write of their own accord.
+    let words = ["-Infinity", "Infinity", "NaN"];
+    let found = words.into_iter().find(|word| text.contains(word))?;
+    let without = words.iter().fold(text.to_owned(), |text, word| text.replace(word, "0"));
+    serde_json::from_str::<&RawValue>(&without).ok().map(|_| found)
 }
 
 /// `bytes` without one line break at their end.
@@ -93,18 +119,38 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
+    use super::super::testing::json;
     use super::*;
 
     #[test]
     fn json_is_a_value_and_all_else_is_text() {
-        assert_eq!(value_of(b" {\"a\": [1]} "), json!({"a": [1]}));
-        assert_eq!(value_of(b"3"), json!(3));
-        assert_eq!(value_of(b"3 apples"), json!("3 apples"));
-        assert_eq!(value_of(b"caf\xe9"), json!("caf\u{fffd}"));
-        assert_eq!(value_of(b""), Value::Null);
-        assert_eq!(value_of("[".repeat(100_000).as_bytes()), json!("[".repeat(100_000)));
+        assert_eq!(value_of(b" {\"a\": [1]} "), Ok(json!({"a": [1]})));
+        assert_eq!(value_of(b"3"), Ok(json!(3)));
+        assert_eq!(value_of(b"3 apples"), Ok(json!("3 apples")));
+        assert_eq!(value_of(b"caf\xe9"), Ok(json!("caf\u{fffd}")));
+        assert_eq!(value_of(b""), Ok(json!(null)));
+        assert_eq!(value_of("[".repeat(100_000).as_bytes()), Ok(json!("[".repeat(100_000))));
+    }
+
+    #[test]
+    fn what_was_meant_to_be_json_but_cannot_be_passed_on_is_told() {
+        let reason = |bytes: &[u8]| value_of(bytes).expect_err("it is no value");
+        assert_eq!(reason(br#"{"a": [NaN, -Infinity]}"#), "-Infinity is no number that JSON has");
+        assert_eq!(reason(br#"[NaN]"#), "NaN is no number that JSON has");
+        assert_eq!(reason(br#"{"name": "\ud83d"}"#), "\\ud83d is half a character, without its other half");
+        assert_eq!(reason(b"{\"name\": \"caf\xe9\"}"), "it is JSON, but not UTF-8");
+        let deep = "[".repeat(128) + &"]".repeat(128);
+        assert_eq!(reason(deep.as_bytes()), "too deep: it has more than 127 levels");
+        assert_eq!(value_of(b"[INFO] NaN values: 3"), Ok(json!("[INFO] NaN values: 3")));
+        assert_eq!(value_of(b"NaN"), Ok(json!("NaN")));
+    }
+
+    #[test]
+    fn digits_and_the_order_of_names_stay_and_a_byte_order_mark_does_not_count() {
+        let text = r#"{"b":1e400,"a":[12345678901234567890123,117.63331139400017,1.0,-0]}"#;
+        assert_eq!(value_of(text.as_bytes()).expect("it is a value").as_json(), text);
+        let marked = [b"\xef\xbb\xbf", text.as_bytes()].concat();
+        assert_eq!(value_of(&marked).expect("it is a value").as_json(), text);
     }
 
     #[test]

@@ -6,10 +6,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
-
 use super::{Call, CancelToken, Way};
-use crate::protocol::{Arguments, RequestId};
+use crate::protocol::{Arguments, Json, RequestId};
+
+/// A [`Json`], written as with the macro of serde_json.
+macro_rules! json {
+    ($($value:tt)+) => { $crate::protocol::Json::from(serde_json::json!($($value)+)) };
+}
+pub(crate) use json;
 
 /// A call of `test` that has `timeout`.
 pub(super) fn call_within(timeout: Duration) -> Call {
@@ -33,13 +37,13 @@ pub(super) fn call() -> Call {
 }
 
 /// `value`, which must be an object, as arguments.
-pub(super) fn arguments(value: Value) -> Arguments {
-    value.as_object().expect("arguments are an object").clone()
+pub(super) fn arguments(value: Json) -> Arguments {
+    value.to().expect("arguments are an object")
 }
 
 /// No arguments.
 pub(super) fn nothing() -> Arguments {
-    arguments(json!({}))
+    Arguments::new()
 }
 
 /// The command that runs `script` in a shell, with `rest` as `$1` and so on.

@@ -193,12 +193,11 @@ impl Drop for Seat<'_> {
 mod tests {
     use std::thread;
 
-    use serde_json::{Value, json};
-
     use super::super::testing::{
-        arguments, call, call_within, eventually, is_our_child, marker, nothing, running, shell,
+        arguments, call, call_within, eventually, is_our_child, json, marker, nothing, running, shell,
     };
     use super::*;
+    use crate::protocol::Json;
 
     /// Answers every call of the tests with its own process number.
     const GOOD: &str = r#"while read -r line; do echo '{"id":"test-1","status":"ok","data":'$$'}'; done"#;
@@ -217,7 +216,7 @@ mod tests {
     }
 
     fn process_number(worker: &Worker) -> u32 {
-        run(worker).unwrap().as_u64().unwrap() as u32
+        run(worker).unwrap().to().unwrap()
     }
 
     fn error_of(worker: &Worker) -> String {
@@ -259,7 +258,10 @@ for line in sys.stdin:
     #[test]
     fn a_child_that_misbehaves_is_replaced_and_its_caller_told() {
         let cases = [
-            ("echo garbage", "worker wrote something that is not an answer: garbage"),
+            (
+                "echo garbage",
+                "worker wrote something that is not an answer: garbage: expected value at line 1 column 1",
+            ),
             ("echo '{\"id\":\"test-2\",\"status\":\"ok\",\"data\":1}'", "worker answered another call: test-2"),
             ("exit 3", "worker ended with exit status 3 in the middle of the call"),
             ("printf '{\"id\"'; exit 0", "worker ended with exit status 0 in the middle of the call"),
@@ -340,9 +342,9 @@ more'; done"#,
         let script = r#"read -r line; mkdir -p $1; : >$1/$$; while [ $(ls $1 | wc -l) -lt 2 ]; do sleep 0.01; done
                         echo '{"id":"test-1","status":"ok","data":'$$'}'; read -r line"#;
         let worker = worker_of(shell(script, &[directory.to_str().unwrap()]), 2);
-        let values: Vec<Value> = thread::scope(|scope| {
+        let values: [Json; 2] = thread::scope(|scope| {
             let calls = [scope.spawn(|| run(&worker)), scope.spawn(|| run(&worker))];
-            calls.map(|call| call.join().unwrap().unwrap()).into()
+            calls.map(|call| call.join().unwrap().unwrap())
         });
         assert_ne!(values[0], values[1]);
         std::fs::remove_dir_all(directory).unwrap();
@@ -391,6 +393,6 @@ more'; done"#,
     fn a_child_that_writes_much_to_standard_error_is_not_held_up() {
         let noisy =
             r#"while read -r line; do head -c 300000 /dev/zero >&2; echo '{"id":"test-1","status":"ok"}'; done"#;
-        assert_eq!(run(&worker(noisy)), Ok(Value::Null));
+        assert_eq!(run(&worker(noisy)), Ok(json!(null)));
     }
 }

@@ -128,8 +128,6 @@ fn size_of(answer: &Encoded) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::Value;
-
     use super::*;
     use crate::protocol::CallError;
     use crate::protocol::codec::encode_outcome;
@@ -151,7 +149,7 @@ mod tests {
         let first = promise(kept.begin(key("a"), 1, now));
         assert!(matches!(kept.begin(key("a"), 1, now), Found::Running));
         assert!(matches!(kept.begin(key("a"), 2, now), Found::Different));
-        first.keep(&encode_outcome(Ok(Value::from(3))), now);
+        first.keep(&encode_outcome(Ok(3.into())), now);
         let later = now + TTL;
         assert!(
             matches!(kept.begin(key("a"), 1, later), Found::Answered(answer) if &*answer.json == b"{\"status\":\"ok\",\"data\":3}")
@@ -174,7 +172,7 @@ mod tests {
     #[test]
     fn only_so_many_answers_are_kept() {
         let (kept, now) = (Arc::new(Kept::default()), Instant::now());
-        let answer = encode_outcome(Ok(Value::from("x".repeat(1024 * 1024))));
+        let answer = encode_outcome(Ok("x".repeat(1024 * 1024).into()));
         for number in 0..20 {
             promise(kept.begin(key(&number.to_string()), 1, now)).keep(&answer, now);
         }

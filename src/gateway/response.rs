@@ -1,13 +1,14 @@
 //! What a client is sent. Pure.
 
 use std::borrow::Cow;
-use std::io::Write;
 use std::sync::Arc;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::buffer::Buffer;
-use crate::protocol::codec::{Encoded, value_to_msgpack};
+use crate::protocol::Json;
+use crate::protocol::codec::Encoded;
+use crate::protocol::json::to_msgpack;
 
 /// An answer to one request, without what belongs to its connection.
 #[derive(Debug, Clone)]
@@ -22,8 +23,8 @@ pub(super) struct Response {
 #[derive(Debug, Clone)]
 pub(super) enum Body {
     Empty,
-    /// JSON, or the same as MessagePack where the client wants that.
-    Value(Value),
+    /// JSON, with a line break for people with curl, or the same as MessagePack where the client wants that.
+    Value(Json),
     /// What a function gave back.
     Answer(Arc<Encoded>),
     /// Any other kind.
@@ -67,8 +68,8 @@ impl Response {
         Self::new(status, Body::Bytes("text/plain; charset=utf-8", Cow::Borrowed(text.as_bytes())))
     }
 
-    pub(super) fn value(status: u16, value: Value) -> Self {
-        Self::new(status, Body::Value(value))
+    pub(super) fn value(status: u16, value: impl Into<Json>) -> Self {
+        Self::new(status, Body::Value(value.into()))
     }
 
     /// One that says what is wrong, in the form of any other answer.
@@ -97,7 +98,7 @@ impl Response {
             Body::Answer(answer) if is_packed => (MESSAGE_PACK, &answer.msgpack),
             Body::Answer(answer) => (JSON, &answer.json),
             Body::Value(value) => {
-                made = if is_packed { value_to_msgpack(value) } else { json_line(value) };
+                made = if is_packed { packed(value) } else { format!("{value}\n").into_bytes() };
                 (if is_packed { MESSAGE_PACK } else { JSON }, &made)
             }
             Body::Bytes(kind, bytes) => (*kind, bytes),
@@ -149,12 +150,10 @@ impl Head<'_> {
     }
 }
 
-/// With a line break, for people with curl.
-fn json_line(value: &Value) -> Vec<u8> {
-    let mut line = Vec::new();
-    serde_json::to_writer(&mut line, value).expect("a value is JSON");
-    let _never_fails = line.write_all(b"\n");
-    line
+fn packed(value: &Json) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    to_msgpack(value, &mut bytes);
+    bytes
 }
 
 /// What stands behind the status in the first line (RFC 9110, 15).

@@ -2,8 +2,6 @@
 
 use std::sync::Arc;
 
-use serde_json::Value;
-
 use super::run::{self, Ending};
 use crate::broker::{Claim, EndedRun, Settlement};
 use crate::clock;
@@ -159,10 +157,9 @@ impl Door for BrokerDoor {
 /// What an answer says, for people.
 fn message_of(answer: &Encoded) -> String {
     match serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data) {
-        Ok(Value::String(text)) => text,
         // A function without a value has nothing to say.
-        Ok(Value::Null) => String::new(),
-        Ok(other) => other.to_string(),
+        Ok(data) if data.is_null() => String::new(),
+        Ok(data) => data.to_text(),
         Err(_) => answer.verdict.to_string(),
     }
 }

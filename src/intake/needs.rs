@@ -63,7 +63,7 @@ fn key_of(request: &Request, by_function: Option<OnDuplicate>) -> Option<(Box<st
     }
     // One that is for a certain node is not the same as one that is for another.
     let by_function = by_function.filter(|_| request.node.is_none())?;
-    let args = serde_json::to_string(&request.args).expect("arguments are JSON");
+    let args = request.args.canonical();
     // What the function protects from a second call no client can have cancelled.
     named(UniqueKey::OfFunction { func, args: &args }, by_function)
 }

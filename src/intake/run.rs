@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use serde_json::{Map, Value, json};
+use serde_json::json;
 
 use crate::broker::EndedRun;
-use crate::protocol::{CallError, MAIL_FUNCTION, Mail, RequestId, Run, RunOutcome, Scheduled, Verdict, tail};
+use crate::protocol::{CallError, MAIL_FUNCTION, Mail, Object, RequestId, Run, RunOutcome, Scheduled, Verdict, tail};
 
 /// How a run went, as its door knows it.
 pub(super) struct Ending<'a> {
@@ -44,10 +44,11 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
     };
     log_end(&record);
     let mut follow: Vec<(RequestId, Box<[u8]>)> = Vec::new();
-    let mut send = |suffix: &str, mut request: Value| {
+    let mut send = |suffix: &str, mut request: Object| {
         let id = format!("{}-{suffix}", occurrence.id());
-        (request["id"], request["reply"]) = (Value::from(&*id), Value::from(false));
-        follow.push((RequestId::Text(id.into()), request.to_string().into_bytes().into()));
+        request.insert("id", &*id);
+        request.insert("reply", false);
+        follow.push((RequestId::Text(id.into()), request.to_json().into_bytes().into()));
     };
     // That a run was skipped is what the operator has asked for.
     if outcome != RunOutcome::SkippedOverlap {
@@ -84,12 +85,9 @@ fn log_end(run: &Run) {
 }
 
 /// The request `then`, told what has failed.
-fn on_failure(then: &Map<String, Value>, run: &Run) -> Value {
+fn on_failure(then: &Object, run: &Run) -> Object {
     let mut request = then.clone();
-    let mut args = match request.remove("args") {
-        Some(Value::Object(args)) => args,
-        _ => Map::new(),
-    };
+    let mut args: Object = request.get("args").and_then(|args| args.to().ok()).unwrap_or_default();
     let failure = json!({
         "name": run.occurrence.name,
         "at": run.occurrence.local,
@@ -98,25 +96,21 @@ fn on_failure(then: &Map<String, Value>, run: &Run) -> Value {
         "verdict": run.verdict,
         "message": run.output,
     });
-    args.insert("failure".to_owned(), failure);
-    request.insert("args".to_owned(), Value::Object(args));
-    Value::Object(request)
+    args.insert("failure", failure);
+    request.insert("args", args);
+    request
 }
 
-fn mail(to: &Mail, run: &Run, message: &str) -> Value {
+fn mail(to: &Mail, run: &Run, message: &str) -> Object {
     let verdict = run.verdict.map_or("", Verdict::as_str);
     let subject = if verdict == Verdict::Ok.as_str() { String::new() } else { format!(" ({verdict})") };
-    json!({
-        "func": MAIL_FUNCTION,
-        "source": "cron",
-        "retries": 3,
-        "args": {
-            "to": to.to,
-            "from": to.from,
-            "subject": format!("Cron {}{subject}", to.subject),
-            "text": message,
-        },
-    })
+    let mut request = Object::new();
+    request.insert("func", MAIL_FUNCTION);
+    request.insert("source", "cron");
+    request.insert("retries", 3);
+    let subject = format!("Cron {}{subject}", to.subject);
+    request.insert("args", json!({"to": to.to, "from": to.from, "subject": subject, "text": message}));
+    request
 }
 
 #[cfg(test)]
@@ -133,10 +127,11 @@ mod tests {
         };
         let then = json!({"func": "notify", "args": {"to": "ops"}});
         let mail = Mail { to: "root".to_owned(), from: None, subject: "<root@web-1> backup".to_owned() };
-        Scheduled { occurrence, alone: None, waits: false, on_failure: then.as_object().cloned(), mail: Some(mail) }
+        let on_failure = then.as_object().cloned().map(Object::from);
+        Scheduled { occurrence, alone: None, waits: false, on_failure, mail: Some(mail) }
     }
 
-    fn end(verdict: Verdict, message: &str) -> (Run, Vec<Value>) {
+    fn end(verdict: Verdict, message: &str) -> (Run, Vec<serde_json::Value>) {
         let ending = Ending { verdict, message, node: "web-1.7", started: Some(5), ended: 9, attempts: 1 };
         let EndedRun { record, follow, .. } = ended(&scheduled(), &ending);
         let follow = follow.iter().map(|(_, request)| serde_json::from_slice(request).expect("it is JSON")).collect();

@@ -4,13 +4,21 @@ use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use rmp::encode;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
+use super::json::{Given, Json, Object, deserialize_given, to_msgpack};
 use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Scheduled, Verdict};
 
 /// The longest `unique` key and name of a node, in bytes.
 const MAX_NAME: usize = 256;
+
+/// So many levels deep a request may be.
+pub const MAX_DEPTH: usize = 100;
+
+/// So deep is what stands in its `args`: the request and the arguments are two levels more.
+const DEPTH_OF_ARGUMENT: usize = MAX_DEPTH - 2;
 
 /// So many calls may wait for each other.
 const MAX_CHAIN: usize = 32;
@@ -33,7 +41,8 @@ struct Wire<'a> {
     id: Option<Cow<'a, str>>,
     #[serde(borrow)]
     func: Option<Cow<'a, str>>,
-    args: Option<Value>,
+    #[serde(default, deserialize_with = "deserialize_args")]
+    args: Option<Given>,
     user: Option<String>,
     source: Option<String>,
     timeout: Option<u64>,
@@ -56,6 +65,10 @@ struct Wire<'a> {
     track: bool,
 }
 
+fn deserialize_args<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Given>, D::Error> {
+    deserialize_given::<D, DEPTH_OF_ARGUMENT>(deserializer).map(Some)
+}
+
 /// Who waits, for a request that cannot be read otherwise.
 #[derive(Deserialize)]
 struct IdOnly {
@@ -73,8 +86,8 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         return Err(bad_call("must be a JSON object".to_owned()));
     }
     // Also in fields that are ignored: what is no text is no JSON.
-    std::str::from_utf8(json).map_err(|error| bad_call(format!("must be UTF-8: {error}")))?;
-    let wire: Wire<'_> = serde_json::from_slice(json).map_err(|error| bad_call(error.to_string()))?;
+    let text = std::str::from_utf8(json).map_err(|error| bad_call(format!("must be UTF-8: {error}")))?;
+    let wire: Wire<'_> = serde_json::from_str(text).map_err(|error| bad_call(error.to_string()))?;
     let id = match (number, &wire.id) {
         (Some(number), _) => RequestId::Number(number),
         (None, Some(text)) => RequestId::from_text(text)
@@ -86,9 +99,9 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         _ => return Err(bad_call("func: is missing".to_owned())),
     };
     let args = match wire.args {
-        None | Some(Value::Null) => Arguments::new(),
-        Some(Value::Object(args)) => args,
-        Some(_) => return Err(refuse(CallError::InvalidArguments, "args: must be an object".to_owned())),
+        None | Some(Given::Nothing) => Arguments::new(),
+        Some(Given::Object(args)) => args,
+        Some(Given::Other) => return Err(refuse(CallError::InvalidArguments, "args: must be an object".to_owned())),
     };
     let at_least_one = |name: &str, milliseconds: Option<u64>| match milliseconds {
         Some(0) => Err(bad_call(format!("{name}: must be at least 1 millisecond"))),
@@ -153,42 +166,42 @@ fn is_object(json: &[u8]) -> bool {
 
 /// An inline request with `id` in it; `None` if it has one already.
 pub fn with_id(json: &[u8], id: &RequestId) -> Option<Vec<u8>> {
-    let mut request: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let mut request: Object = serde_json::from_slice(json).ok()?;
     if request.get("id").is_some_and(|id| !id.is_null()) {
         return None;
     }
-    request.insert("id".to_owned(), Value::String(id.to_string()));
-    serde_json::to_vec(&request).ok()
+    request.insert("id", id.to_string());
+    Some(request.to_json().into_bytes())
 }
 
 /// `request` as an element of a queue, in which it is inline. `now` is in milliseconds since 1970.
 pub fn encode_request(request: &Request, now: u64) -> Vec<u8> {
-    let mut fields = Map::new();
-    let mut set = |name: &str, value: Option<Value>| {
+    let mut fields = Object::new();
+    let mut set = |name: &str, value: Option<Json>| {
         if let Some(value) = value {
-            fields.insert(name.to_owned(), value);
+            fields.insert(name, value);
         }
     };
-    set("id", Some(Value::from(request.id.to_string())));
-    set("func", Some(Value::from(request.func.as_str())));
-    set("args", Some(Value::Object(request.args.clone())));
-    set("user", request.user.as_deref().map(Value::from));
-    set("source", request.source.as_deref().map(Value::from));
-    set("timeout", request.timeout.map(|timeout| Value::from(timeout.as_millis() as u64)));
+    set("id", Some(Json::from(request.id.to_string())));
+    set("func", Some(Json::from(request.func.as_str())));
+    set("args", Some(Json::from(request.args.clone())));
+    set("user", request.user.as_deref().map(Json::from));
+    set("source", request.source.as_deref().map(Json::from));
+    set("timeout", request.timeout.map(|timeout| Json::from(timeout.as_millis() as u64)));
     let delay = request.not_before.map_or(0, |not_before| not_before.saturating_sub(now));
-    set("sent_at", Some(Value::from(now)));
-    set("delay", (delay > 0).then(|| Value::from(delay)));
+    set("sent_at", Some(Json::from(now)));
+    set("delay", (delay > 0).then(|| Json::from(delay)));
     let expires = request.expires_at.map(|expires_at| expires_at.saturating_sub(now + delay).max(1));
-    set("expires", expires.map(Value::from));
-    set("reply", (!request.reply).then(|| Value::from(false)));
-    set("retries", request.retries.map(Value::from));
-    set("unique", request.unique.as_deref().map(Value::from));
-    set("on_duplicate", request.on_duplicate.map(|what| serde_json::to_value(what).expect("a word is JSON")));
-    set("node", request.node.as_deref().map(Value::from));
-    set("deadline", request.deadline.map(Value::from));
-    set("chain", (!request.chain.is_empty()).then(|| Value::from(request.chain.clone())));
-    set("track", request.is_tracked.then(|| Value::from(true)));
-    serde_json::to_vec(&fields).expect("a request is JSON")
+    set("expires", expires.map(Json::from));
+    set("reply", (!request.reply).then(|| Json::from(false)));
+    set("retries", request.retries.map(Json::from));
+    set("unique", request.unique.as_deref().map(Json::from));
+    set("on_duplicate", request.on_duplicate.map(|what| Json::of(&what).expect("a word is JSON")));
+    set("node", request.node.as_deref().map(Json::from));
+    set("deadline", request.deadline.map(Json::from));
+    set("chain", (!request.chain.is_empty()).then(|| Json::from(request.chain.clone())));
+    set("track", request.is_tracked.then(|| Json::from(true)));
+    fields.to_json().into_bytes()
 }
 
 /// What of a request is written anew when it is to run again.
@@ -212,21 +225,21 @@ pub struct Rerun<'a> {
 
 /// The request in `json` as it waits for its next run, inline; `None` if it is no object.
 pub fn encode_rerun(json: &[u8], rerun: &Rerun<'_>) -> Option<Vec<u8>> {
-    let mut request: Map<String, Value> = serde_json::from_slice(json).ok()?;
+    let mut request: Object = serde_json::from_slice(json).ok()?;
     request.remove("delay");
-    let mut set = |name: &str, value: Value| request.insert(name.to_owned(), value);
-    set("id", Value::from(rerun.id.to_string()));
-    set("attempt", Value::from(rerun.attempt));
-    set("first_at", Value::from(rerun.first_at));
-    set("last_error", Value::from(rerun.last_error));
+    let mut set = |name: &str, value: Json| request.insert(name, value);
+    set("id", Json::from(rerun.id.to_string()));
+    set("attempt", Json::from(rerun.attempt));
+    set("first_at", Json::from(rerun.first_at));
+    set("last_error", Json::from(rerun.last_error));
     if !rerun.reply {
-        set("reply", Value::from(false));
+        set("reply", Json::from(false));
     }
     if let Some(expires_at) = rerun.expires_at {
-        set("sent_at", Value::from(rerun.now));
-        set("expires", Value::from(expires_at.saturating_sub(rerun.now).max(1)));
+        set("sent_at", Json::from(rerun.now));
+        set("expires", Json::from(expires_at.saturating_sub(rerun.now).max(1)));
     }
-    serde_json::to_vec(&request).ok()
+    Some(request.to_json().into_bytes())
 }
 
 /// Whom to tell that a request cannot be read, as far as that much of it can be.
@@ -263,40 +276,43 @@ pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
         status,
         verdict: answer.verdict(),
         json: serde_json::to_vec(&answer).expect("an answer is JSON").into(),
-        msgpack: to_msgpack(&answer),
+        msgpack: answer_to_msgpack(&answer),
     })
 }
 
 /// An answer that was kept as JSON; `None` if `json` is no answer.
 pub fn decode_answer(json: &[u8]) -> Option<Arc<Encoded>> {
     let answer: Answer = serde_json::from_slice(json).ok()?;
-    let status = match (answer.verdict(), answer.data.as_str()) {
+    let status = match (answer.verdict(), answer.data.as_text()) {
         (Verdict::Ok, _) => 200,
-        (Verdict::Rejected, text) => CallError::refusal_status(text.unwrap_or_default()),
+        (Verdict::Rejected, text) => CallError::refusal_status(&text.unwrap_or_default()),
         (Verdict::Error | Verdict::Lost, _) => 500,
         (Verdict::Timeout | Verdict::Expired, _) => 504,
         (Verdict::Cancelled, _) => 503,
     };
-    let (verdict, msgpack) = (answer.verdict(), to_msgpack(&answer));
+    let (verdict, msgpack) = (answer.verdict(), answer_to_msgpack(&answer));
     Some(Arc::new(Encoded { verdict, json: json.into(), msgpack, is_final: false, status }))
 }
 
 /// `answer` in MessagePack, as a map with text keys.
-fn to_msgpack(answer: &Answer) -> Box<[u8]> {
-    rmp_serde::to_vec_named(answer).expect("an answer is MessagePack").into()
-}
-
-/// `value` in MessagePack.
-pub fn value_to_msgpack(value: &Value) -> Vec<u8> {
-    rmp_serde::to_vec_named(value).expect("a value is MessagePack")
-}
-
-/// The value that `bytes` are in MessagePack; the error says why they are none.
-pub fn value_from_msgpack(bytes: &[u8]) -> Result<Value, String> {
-    rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+pub fn answer_to_msgpack(answer: &Answer) -> Box<[u8]> {
+    const EXPECTED: &str = "a vector takes all that is written";
+    let mut out = Vec::with_capacity(answer.data.as_json().len() + 32);
+    let verdict = answer.verdict.map(Verdict::as_str);
+    encode::write_map_len(&mut out, if verdict.is_some() { 3 } else { 2 }).expect(EXPECTED);
+    let mut write = |text: &str| encode::write_str(&mut out, text).expect(EXPECTED);
+    write("status");
+    write(answer.status.as_str());
+    write("data");
+    to_msgpack(&answer.data, &mut out);
+    if let Some(verdict) = verdict {
+        encode::write_str(&mut out, "verdict").expect(EXPECTED);
+        encode::write_str(&mut out, verdict).expect(EXPECTED);
+    }
+    out.into()
 }
 
 /// The MessagePack form of an answer that was kept as JSON; `None` if `json` is no answer.
 pub fn json_to_msgpack(json: &[u8]) -> Option<Box<[u8]>> {
-    serde_json::from_slice(json).ok().map(|answer: Answer| to_msgpack(&answer))
+    serde_json::from_slice(json).ok().map(|answer: Answer| answer_to_msgpack(&answer))
 }

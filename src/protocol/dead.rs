@@ -1,9 +1,8 @@
 //! The entries of the dead list: requests that failed and that nobody else would hear of.
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::Verdict;
+use super::{Object, Verdict};
 
 /// How much is kept of an element that cannot be read, in bytes.
 const ELEMENT_BYTES: usize = 4096;
@@ -33,7 +32,7 @@ pub struct DeadLetter {
     pub first_at: Option<u64>,
     /// The request, so that it can be tried again; missing where it could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub request: Option<Map<String, Value>>,
+    pub request: Option<Object>,
     /// The first 4096 bytes of what could not be read.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub element: Option<String>,
@@ -45,8 +44,8 @@ pub struct DeadLetter {
 impl DeadLetter {
     /// With the request that is in `json`, and its function.
     pub fn with_request(self, json: &[u8]) -> Self {
-        let request = serde_json::from_slice::<Map<String, Value>>(json).ok();
-        let func = request.as_ref().and_then(|request| request.get("func")?.as_str()).map(str::to_owned);
+        let request = serde_json::from_slice::<Object>(json).ok();
+        let func = request.as_ref().and_then(|request| request.text("func"));
         DeadLetter { func, request, ..self }
     }
 

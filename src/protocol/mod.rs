@@ -7,6 +7,7 @@ pub mod age;
 pub mod codec;
 mod dead;
 mod error;
+pub mod json;
 pub mod keys;
 mod node;
 mod run;
@@ -16,16 +17,16 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
 pub use dead::DeadLetter;
 pub use error::CallError;
+pub use json::{Json, Object};
 pub use node::{CronStatus, MOST_RUNNING, Node, NodeStatus, RunningCall};
 pub use run::{CRON_FUNCTION, CRON_ID, MAIL_FUNCTION, Mail, Occurrence, Run, RunOutcome, Scheduled, tail};
 pub use unique::UniqueKey;
 
 /// The arguments of a call, by name.
-pub type Arguments = Map<String, Value>;
+pub type Arguments = Object;
 
 /// The longest `delay` that is believed: a year and a day.
 pub const MAX_DELAY: Duration = Duration::from_hours(366 * 24);
@@ -175,7 +176,7 @@ impl fmt::Display for RequestId {
 }
 
 /// What a call came to: the value of the function, or why there is none.
-pub type Outcome = Result<Value, CallError>;
+pub type Outcome = Result<Json, CallError>;
 
 /// How a request ended. Every accepted request has exactly one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -243,7 +244,7 @@ pub struct Answer {
     /// Whether there is a value.
     pub status: Status,
     /// The value, or the text of the error.
-    pub data: Value,
+    pub data: Json,
     /// The verdict, where `status` does not say all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
@@ -257,6 +258,16 @@ pub enum Status {
     Ok,
     /// `data` is what went wrong.
     Error,
+}
+
+impl Status {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Status::Ok => "ok",
+            Status::Error => "error",
+        }
+    }
 }
 
 impl Answer {
@@ -276,7 +287,7 @@ impl From<Outcome> for Answer {
             Err(error) => Answer {
                 status: Status::Error,
                 verdict: Some(error.verdict()).filter(|verdict| *verdict != Verdict::Error),
-                data: Value::String(error.to_string()),
+                data: Json::from(error.to_string()),
             },
         }
     }

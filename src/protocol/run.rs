@@ -4,9 +4,8 @@ use std::fmt;
 use std::time::{Duration, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 
-use super::{OnDuplicate, RequestId, Verdict};
+use super::{Object, OnDuplicate, RequestId, Verdict};
 
 /// One instant at which an entry was due, or was started by hand.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -72,7 +71,7 @@ pub struct Scheduled {
     pub waits: bool,
     /// A request that follows if this one fails, with `failure` in its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub on_failure: Option<Map<String, Value>>,
+    pub on_failure: Option<Object>,
     /// Whom to send what it prints.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mail: Option<Mail>,
@@ -229,7 +228,7 @@ mod tests {
     #[test]
     fn a_run_is_one_flat_object() {
         let run = Run { verdict: Some(Verdict::Ok), outcome: RunOutcome::Ran, ..Run::waiting(occurrence(), "web-1") };
-        let json: Value = serde_json::from_str(&run.to_json()).expect("it is JSON");
+        let json: serde_json::Value = serde_json::from_str(&run.to_json()).expect("it is JSON");
         assert_eq!(
             json,
             serde_json::json!({"name": "backup", "instant": "20261120T010000Z", "at": 1_795_136_400_000_u64,

@@ -4,11 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::civil::DateTime;
-use serde_json::{Map, Value, json};
 
 use crate::broker::NewRun;
 use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
-use crate::protocol::{CRON_FUNCTION, Mail, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
+use crate::protocol::{CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
 
 /// What becomes of `due` on the daemon with the id `node`, on this host.
 pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
@@ -83,7 +82,7 @@ pub(super) fn on_record(run: &Run) -> NewRun {
 fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, node: &str, host: &str) -> NewRun {
     let if_paused = Run::without(occurrence.clone(), node, RunOutcome::Disabled).to_json();
     let request = request(entry, &occurrence, sent_at, host);
-    let request = serde_json::to_vec(&request).expect("a request is JSON").into();
+    let request = request.to_json().into_bytes().into();
     NewRun { request: Some(request), if_paused, ..only_kept(occurrence, RunOutcome::Waiting, node) }
 }
 
@@ -94,24 +93,24 @@ fn only_kept(occurrence: Occurrence, outcome: RunOutcome, node: &str) -> NewRun 
 }
 
 /// The request that runs `entry`; `sent_at` is where its `expires` counts from.
-fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &str) -> Map<String, Value> {
+fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &str) -> Object {
     let policies = &entry.policies;
     let (mut request, mail) = match &entry.action {
         Action::Request(request) => (request.clone(), None),
         Action::Command(command) => {
-            let func = Value::from(format!("{CRON_FUNCTION}{}", entry.name));
-            (Map::from_iter([("func".to_owned(), func)]), mail(command, host))
+            let func = format!("{CRON_FUNCTION}{}", entry.name);
+            (Object::from_iter([("func".into(), func.into())]), mail(command, host))
         }
     };
     // What the entry says itself counts.
-    let mut usually = |name: &str, value: Option<Value>| {
-        if let (false, Some(value)) = (request.contains_key(name), value) {
-            request.insert(name.to_owned(), value);
+    let mut usually = |name: &str, value: Option<Json>| {
+        if let (false, Some(value)) = (request.contains(name), value) {
+            request.insert(name, value);
         }
     };
     usually("source", Some("cron".into()));
     usually("timeout", policies.timeout.map(|timeout| length(timeout).into()));
-    usually("retries", policies.retries.map(Value::from));
+    usually("retries", policies.retries.map(Json::from));
     if let (Some(expires), Some(sent_at)) = (policies.expires, sent_at) {
         usually("expires", Some(length(expires).into()));
         usually("sent_at", Some(sent_at.into()));
@@ -126,14 +125,14 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &
         OnFailure::Request(request) => request.clone(),
         OnFailure::Command(_) => {
             let func = format!("{CRON_FUNCTION}{}{FAILURE}", entry.name);
-            Map::from_iter([("func".to_owned(), Value::from(func)), ("source".to_owned(), Value::from("cron"))])
+            Object::from_iter([("func".into(), func.into()), ("source".into(), "cron".into())])
         }
     });
     let waits = overlap == Overlap::Queue;
     let scheduled = Scheduled { occurrence: occurrence.clone(), alone, waits, on_failure, mail };
-    request.insert("id".to_owned(), Value::from(occurrence.id().to_string()));
-    request.insert("reply".to_owned(), Value::from(false));
-    request.insert("cron".to_owned(), json!(scheduled));
+    request.insert("id", occurrence.id().to_string());
+    request.insert("reply", false);
+    request.insert("cron", Json::of(&scheduled).expect("it is JSON"));
     request
 }
 
@@ -216,7 +215,10 @@ mod tests {
         let mail = scheduled.mail.expect("somebody gets it");
         assert_eq!(mail.to, "ops@example.org");
         assert!(mail.subject.ends_with("@web-1> backup --all"), "{}", mail.subject);
-        assert_eq!(scheduled.on_failure.expect("something follows")["func"], "cron/backup/failure");
+        assert_eq!(
+            scheduled.on_failure.expect("something follows").text("func").as_deref(),
+            Some("cron/backup/failure")
+        );
     }
 
     #[test]

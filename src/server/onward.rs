@@ -73,7 +73,7 @@ fn outcome_of(answer: Answer) -> Outcome {
     if answer.status == Status::Ok {
         return Ok(answer.data);
     }
-    let text = answer.data.as_str().map_or_else(|| answer.data.to_string(), str::to_owned);
+    let text = answer.data.to_text();
     Err(match answer.verdict() {
         Verdict::Timeout => CallError::TimedOut,
         Verdict::Expired => CallError::Expired,

@@ -155,7 +155,7 @@ fn a_function_sees_who_asks_and_how_long_it_may_run() {
 fn the_client_gets_values_and_errors() {
     let daemon = daemon();
     let mut client = daemon.client().source("web").user("tom");
-    assert_eq!(client.call("sum", json!({"a": 40, "b": 2})), Ok(json!(42)));
+    assert_eq!(client.call("sum", json!({"a": 40, "b": 2})), Ok(json!(42).into()));
     let error = |verdict, message: &str| Err(ClientError::Answered { verdict, message: message.to_owned() });
     assert_eq!(client.call("witherror", json!({})), error(Verdict::Error, "unexpected error"));
     assert_eq!(client.call("nothing", json!({})), error(Verdict::Rejected, "Undefined function"));

@@ -23,7 +23,7 @@ fn config(functions: &str) -> Config {
 
 #[track_caller]
 fn call(daemon: &Daemon, func: &str) -> Value {
-    daemon.client().source("web").call(func, json!({})).expect("it has a value")
+    daemon.client().source("web").call(func, json!({})).expect("it has a value").to().expect("it is a value")
 }
 
 #[track_caller]

@@ -178,7 +178,7 @@ fn the_order_holds_among_calls_that_wait_for_different_things() {
     for (id, func) in calls {
         let id = text_id(id);
         let door = Witness { id: id.clone(), put_back: put_back.clone() };
-        dispatcher.dispatch(Request::new(id, func, Anything::new()), Box::new(door));
+        dispatcher.dispatch(Request::new(id, func, Anything::new().into()), Box::new(door));
         gate.holds(1);
     }
     assert_eq!(dispatcher.close(Instant::now()), 1);
@@ -306,7 +306,7 @@ fn requests_that_come_while_the_daemon_stops_stay_in_the_queue() {
 fn the_function_halt_asks_for_the_end() {
     let daemon = Daemon::plain(configured("[server]\nworkers = 1\n[functions.halt]\nbuiltin = \"halt\""));
     assert!(!daemon.wait_for_halt(Duration::ZERO));
-    assert_eq!(daemon.client().call("halt", json!({})), Ok(json!("halting")));
+    assert_eq!(daemon.client().call("halt", json!({})), Ok(json!("halting").into()));
     assert!(daemon.wait_for_halt(PATIENCE));
     daemon.serves();
     assert_eq!(daemon.stop(), CLEAN);

@@ -242,7 +242,7 @@ impl Daemon {
     /// Calls a function that needs nothing.
     #[track_caller]
     pub(crate) fn serves(&self) {
-        assert_eq!(self.client().call("one", json!({})), Ok(json!(1)));
+        assert_eq!(self.client().call("one", json!({})), Ok(json!(1).into()));
     }
 
     /// Waits until all that was sent so far has gone down the road: what has not ended runs, is parked or waits.

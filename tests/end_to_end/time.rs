@@ -27,7 +27,7 @@ fn a_delayed_call_starts_when_its_time_has_come() {
 #[test]
 fn the_client_waits_for_a_delayed_call() {
     let daemon = Daemon::plain(workers(1));
-    assert_eq!(daemon.client().delay(Duration::from_millis(10)).call("one", json!({})), Ok(json!(1)));
+    assert_eq!(daemon.client().delay(Duration::from_millis(10)).call("one", json!({})), Ok(json!(1).into()));
 }
 
 #[test]

@@ -32,11 +32,11 @@ fn a_call_gives_the_value_of_the_function() {
     let world = World::open();
     let mut client = client(&world);
     for number in 0..50 {
-        assert_eq!(client.call("sum", json!({"a": number, "b": 1})), Ok(json!(number + 1)));
+        assert_eq!(client.call("sum", json!({"a": number, "b": 1})), Ok(json!(number + 1).into()));
     }
-    assert_eq!(client.call("hello", ()), Ok(json!("hello world!")));
+    assert_eq!(client.call("hello", ()), Ok(json!("hello world!").into()));
     let mut own = world.running.client().expect("Redis is there");
-    assert_eq!(own.call("echo", json!({"message": [1, null]})), Ok(json!([1, null])));
+    assert_eq!(own.call("echo", json!({"message": [1, null]})), Ok(json!([1, null]).into()));
 }
 
 #[test]
@@ -77,7 +77,7 @@ fn a_request_that_nobody_took_is_taken_back() {
     // The client is as good as new.
     let world = World::with(redis, |_| {});
     let mut client = client.patience(PATIENCE);
-    assert_eq!(client.call("hello", ()), Ok(json!("hello world!")));
+    assert_eq!(client.call("hello", ()), Ok(json!("hello world!").into()));
     assert_eq!(world.running.balance().accepted, 1);
 }
 
@@ -92,7 +92,7 @@ fn a_request_that_a_daemon_took_is_not_taken_back() {
     world.check_all_settled();
     // The answer that comes late is not taken for that of the next call.
     let mut client = client.patience(PATIENCE);
-    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3)));
+    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3).into()));
 }
 
 #[test]
@@ -109,10 +109,10 @@ fn a_sent_request_runs_without_an_answer() {
 fn a_restart_of_redis_between_two_calls_is_not_noticed() {
     let mut world = World::open();
     let mut client = client(&world);
-    assert_eq!(client.call("hello", ()), Ok(json!("hello world!")));
+    assert_eq!(client.call("hello", ()), Ok(json!("hello world!").into()));
     world.redis.kill();
     world.revive();
-    assert_eq!(client.call("hello", ()), Ok(json!("hello world!")));
+    assert_eq!(client.call("hello", ()), Ok(json!("hello world!").into()));
     world.check_all_settled();
 }
 
@@ -147,7 +147,7 @@ fn an_answer_that_comes_while_the_connection_is_broken_is_found() {
             let _already_gone = foreign.try_ask::<i64>(&["CLIENT", "KILL", "ID", id]);
         }
         letting_go.join().expect("it was let go").expect("somebody waits");
-        assert_eq!(calling.join().expect("it ends"), Ok(json!({"n": number})));
+        assert_eq!(calling.join().expect("it ends"), Ok(json!({"n": number}).into()));
     }
     drop(gate);
     world.check_all_settled();
@@ -163,7 +163,7 @@ fn a_call_outlives_a_restart_of_redis() {
     drop(gate);
     eventually("it has run", || world.running.balance().in_flight == 0);
     world.revive();
-    assert_eq!(calling.join().expect("it ends"), Ok(json!({"n": 1})));
+    assert_eq!(calling.join().expect("it ends"), Ok(json!({"n": 1}).into()));
     world.check_all_settled();
 }
 

@@ -54,10 +54,10 @@ fn prefixes_live_on_their_nodes_and_any_node_leads_there() {
         let target = Target::new(&nodes[0].url(), None, None).expect("a URL");
         let mut client = Client::connect_with(&target, prefix).expect("it is there").patience(PATIENCE);
         for a in 0..50 {
-            assert_eq!(client.call("sum", json!({"a": a, "b": 1})), Ok(json!(a + 1)));
+            assert_eq!(client.call("sum", json!({"a": a, "b": 1})), Ok(json!(a + 1).into()));
         }
         assert!(client.call("witherror", json!({})).is_err());
-        assert_eq!(client.retries(2).call("sum", json!({"a": 1, "b": 1})), Ok(json!(2)));
+        assert_eq!(client.retries(2).call("sum", json!({"a": 1, "b": 1})), Ok(json!(2).into()));
         let keys: Vec<String> = cmd("KEYS").arg("*").query(&mut nodes[number + 1].connect()).expect("it answers");
         assert!(!keys.is_empty() && keys.iter().all(|key| key.starts_with(prefix)), "{keys:?}");
     }
@@ -82,7 +82,7 @@ fn when_the_slot_moves_the_daemon_follows() {
         let client = Client::connect_with(&target, &prefix)?.patience(std::time::Duration::from_millis(500));
         client.call_once()
     };
-    assert_eq!(ask(), Ok(json!(3)));
+    assert_eq!(ask(), Ok(json!(3).into()));
 
     let slot = slot(&mut nodes[0].connect(), &prefix);
     let id: String = cmd("CLUSTER").arg("MYID").query(&mut nodes[2].connect()).expect("it answers");
@@ -96,18 +96,18 @@ fn when_the_slot_moves_the_daemon_follows() {
             set.query::<()>(&mut nodes[number].connect()).is_ok()
         });
     }
-    within(RETURN, "a request is answered at the new owner", || ask() == Ok(json!(3)));
+    within(RETURN, "a request is answered at the new owner", || ask() == Ok(json!(3).into()));
     let keys: Vec<String> = cmd("KEYS").arg("*").query(&mut nodes[2].connect()).expect("it answers");
     assert!(keys.iter().any(|key| key.starts_with(&prefix)), "{keys:?}");
     daemon.stop();
 }
 
 trait CallOnce {
-    fn call_once(self) -> Result<serde_json::Value, cerbas::ClientError>;
+    fn call_once(self) -> Result<cerbas::protocol::Json, cerbas::ClientError>;
 }
 
 impl CallOnce for Client {
-    fn call_once(mut self) -> Result<serde_json::Value, cerbas::ClientError> {
+    fn call_once(mut self) -> Result<cerbas::protocol::Json, cerbas::ClientError> {
         self.call("sum", json!({"a": 1, "b": 2}))
     }
 }

@@ -96,7 +96,7 @@ fn a_private_redis_keeps_its_files_in_the_state_folder_and_asks_for_the_password
     let url = config.redis.url.clone();
     let running = Server::new(config).start().expect("it starts");
     let mut client = running.client().expect("it lets us in");
-    assert_eq!(client.call("hello", ()), Ok(json!("hello world!")));
+    assert_eq!(client.call("hello", ()), Ok(json!("hello world!").into()));
     let refused = Client::connect(&url).map(drop).expect_err("it wants a password");
     assert!(!refused.to_string().contains('\n'), "{refused}");
     assert!(folder.path().join("state/redis/appendonlydir").is_dir());

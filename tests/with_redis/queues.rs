@@ -125,7 +125,7 @@ fn a_named_queue_is_served_and_its_length_seen() {
     let redis = scratch();
     let daemon = daemon(&redis.url(), |config| queue(config, "urgent", 2, None));
     let mut client = daemon.client().expect("Redis is there").queue("urgent");
-    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3)));
+    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3).into()));
     let mut foreign = Foreign::connect(&redis.url());
     eventually("the queue is registered", || {
         foreign.ask::<Vec<String>>(&["ZRANGE", "CERBAS-QUEUES", "0", "-1"]) == ["urgent"]

@@ -67,7 +67,7 @@ fn over_tls_requests_are_served_with_certificates_on_both_sides() {
     let target = Target::with(&url, &options).expect("a URL");
     let mut client = Client::connect_with(&target, "CERBAS").expect("Redis is there").patience(PATIENCE);
     for a in 0..100 {
-        assert_eq!(client.call("sum", json!({"a": a, "b": 1})), Ok(json!(a + 1)));
+        assert_eq!(client.call("sum", json!({"a": a, "b": 1})), Ok(json!(a + 1).into()));
     }
     daemon.stop();
 
@@ -107,11 +107,11 @@ fn a_user_who_may_touch_only_our_keys_is_enough() {
     let daemon = Server::new(daemon_config.clone()).start().expect("the daemon starts");
     let target = Target::new(&redis.url(), Some("cerbas"), Some("secret")).expect("a URL");
     let mut client = Client::connect_with(&target, "CERBAS").expect("Redis is there").patience(PATIENCE);
-    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3)));
+    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3).into()));
     let number = admin.try_send_numbered(&json!({"func": "hello", "delay": 1})).expect("Redis is there");
     assert_eq!(admin.answer(&number)["status"], "ok");
     let mut unique = client.unique("key", true);
-    assert_eq!(unique.call("hello", json!({})), Ok(json!("hello world!")));
+    assert_eq!(unique.call("hello", json!({})), Ok(json!("hello world!").into()));
     eventually("its lease is renewed", || daemon.nodes().is_ok_and(|nodes| nodes.len() == 1));
     assert!(daemon.stop().is_clean());
 
@@ -129,6 +129,6 @@ fn a_socket_is_as_good_as_a_port() {
     let url = format!("unix://{socket}?db=1");
     let daemon = Server::new(config(&url)).start().expect("the daemon starts");
     let mut client = Client::connect(&url).expect("Redis is there").patience(PATIENCE);
-    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3)));
+    assert_eq!(client.call("sum", json!({"a": 1, "b": 2})), Ok(json!(3).into()));
     daemon.stop();
 }

@@ -50,11 +50,13 @@ fn after_a_failover_the_daemon_serves_from_the_new_master() {
         Client::connect_with(&target, "CERBAS")
             .and_then(|client| client.patience(patience).call("sum", json!({"a": 1, "b": 2})))
     };
-    assert_eq!(ask(PATIENCE), Ok(json!(3)));
+    assert_eq!(ask(PATIENCE), Ok(json!(3).into()));
 
     master.kill();
     eventually("the replica is the master", || role(&mut replica.connect()) == "master");
-    within(RETURN, "a request is answered from the new master", || ask(Duration::from_millis(500)) == Ok(json!(3)));
+    within(RETURN, "a request is answered from the new master", || {
+        ask(Duration::from_millis(500)) == Ok(json!(3).into())
+    });
     let length: u64 = cmd("HLEN").arg("CERBAS-VERDICTS").query(&mut replica.connect()).expect("it answers");
     assert_eq!(length, 1, "the new master has what the daemon writes");
     daemon.stop();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::spool::{self, UserFile};
 use super::what;
@@ -10,6 +10,7 @@ use crate::cli::columns::{Line, Tone};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
 use crate::cron::{Action, Crontabs, Entry};
+use crate::protocol::{Json, Object};
 
 #[derive(clap::Args)]
 pub(super) struct Import {
@@ -53,11 +54,12 @@ impl Import {
         }
         let passed_over: Vec<PathBuf> = self.paths.iter().flat_map(|path| passed_over(path)).collect();
         if self.json {
-            let entries = found.iter().map(|entry| facts(entry));
+            let entries = found.iter().map(|entry| facts(entry).into());
             let broken = faults
                 .iter()
-                .map(|fault| json!({"file": fault.path, "line": fault.fault.line, "fault": fault.fault.reason}));
-            output::print(&Value::from(entries.chain(broken).collect::<Vec<_>>()).to_string())?;
+                .map(|fault| json!({"file": fault.path, "line": fault.fault.line, "fault": fault.fault.reason}).into());
+            let all: Vec<Json> = entries.chain(broken).collect();
+            output::print(&serde_json::to_string(&all).expect("entries are JSON"))?;
         } else {
             let mut lines = Vec::new();
             for entry in &found {
@@ -199,9 +201,9 @@ fn is_user(name: &str) -> bool {
     users.lines().any(|line| line.split(':').next() == Some(name))
 }
 
-fn facts(entry: &Entry) -> Value {
+fn facts(entry: &Entry) -> Object {
     let mut facts = super::facts(entry);
-    facts["file"] = entry.file.display().to_string().into();
-    facts["differences"] = differences(entry).into();
+    facts.insert("file", entry.file.display().to_string());
+    facts.insert("differences", differences(entry));
     facts
 }

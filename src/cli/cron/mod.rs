@@ -21,6 +21,7 @@ use super::exit::{Exit, Failure};
 use super::{ConfigPath, Place, output};
 use crate::config::Config;
 use crate::cron::{Action, Crontabs, Entry, FileFault};
+use crate::protocol::Object;
 
 pub(super) use self::why::why;
 
@@ -143,7 +144,7 @@ impl List {
         let is_paused = |entry: &Entry| paused.contains(&entry.name);
         if self.json {
             let entries: Vec<_> = entries.iter().map(|entry| with_paused(facts(entry), is_paused(entry))).collect();
-            return output::print(&serde_json::Value::from(entries).to_string());
+            return output::print(&serde_json::to_string(&entries).expect("entries are JSON"));
         }
         if entries.is_empty() {
             return output::print("no entries");
@@ -167,15 +168,15 @@ impl List {
     }
 }
 
-fn with_paused(mut facts: serde_json::Value, is_paused: bool) -> serde_json::Value {
-    facts["paused"] = is_paused.into();
+fn with_paused(mut facts: Object, is_paused: bool) -> Object {
+    facts.insert("paused", is_paused);
     facts
 }
 
 /// What an entry does, in a line.
 fn what(entry: &Entry) -> String {
     match &entry.action {
-        Action::Request(request) => format!("| {}", serde_json::to_string(request).unwrap_or_default()),
+        Action::Request(request) => format!("| {}", request.to_json()),
         Action::Command(command) => match &command.user {
             Some(user) => format!("{user}: {}", command.line),
             None => command.line.clone(),
@@ -183,22 +184,21 @@ fn what(entry: &Entry) -> String {
     }
 }
 
-fn facts(entry: &Entry) -> serde_json::Value {
-    let mut facts = serde_json::json!({
-        "name": entry.name,
-        "line": entry.line,
-        "schedule": entry.text,
-        "description": entry.schedule.describe(),
-        "zone": entry.zone.name,
-        "disabled": entry.policies.is_disabled,
-    });
+fn facts(entry: &Entry) -> Object {
+    let mut facts = Object::new();
+    facts.insert("name", &*entry.name);
+    facts.insert("line", entry.line);
+    facts.insert("schedule", &*entry.text);
+    facts.insert("description", entry.schedule.describe());
+    facts.insert("zone", &*entry.zone.name);
+    facts.insert("disabled", entry.policies.is_disabled);
     match &entry.action {
-        Action::Request(request) => facts["request"] = serde_json::Value::Object(request.clone()),
+        Action::Request(request) => facts.insert("request", request.clone()),
         Action::Command(command) => {
-            facts["command"] = command.line.clone().into();
-            facts["stdin"] = command.stdin.clone().into();
-            facts["user"] = command.user.clone().into();
-            facts["environment"] = serde_json::to_value(&command.environment).unwrap_or_default();
+            facts.insert("command", &*command.line);
+            facts.insert("stdin", &*command.stdin);
+            facts.insert("user", command.user.clone());
+            facts.insert("environment", serde_json::to_value(&command.environment).unwrap_or_default());
         }
     }
     facts

@@ -57,7 +57,7 @@ fn a_crontab_is_read_as_cron_reads_it() {
 fn a_line_with_a_bar_is_a_request() {
     let entries = read("0 12 * * 5 | {\"func\": \"hello\", \"args\": {\"a\": \"50%\"}, \"source\": \"foo\"}\n");
     let request = json!({"func": "hello", "args": {"a": "50%"}, "source": "foo"});
-    assert_eq!(entries[0].action, Action::Request(request.as_object().expect("an object").clone()));
+    assert_eq!(entries[0].action, Action::Request(request.as_object().expect("an object").clone().into()));
     assert!(entries[0].name.starts_with("hello."), "{}", entries[0].name);
 }
 

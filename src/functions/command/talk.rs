@@ -5,7 +5,6 @@ use std::process::{ChildStderr, ChildStdin, ChildStdout, ExitStatus};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags};
-use serde_json::Value;
 
 use crate::functions::Call;
 use crate::functions::onward::Lent;
@@ -178,7 +177,7 @@ impl<'a> Talk<'a> {
 /// What a job came to: its log, or on the first line how it ended and behind that its log.
 fn outcome_of_job(status: Option<ExitStatus>, log: String) -> Outcome {
     let ended = match status {
-        Some(status) if status.success() => return Ok(Value::String(log)),
+        Some(status) if status.success() => return Ok(log.into()),
         Some(status) if status.code().is_some() => ending(status),
         Some(status) => format!("killed by {}", ending(status)),
         None => "how it ended is not known".to_owned(),
@@ -194,7 +193,7 @@ fn outcome(status: Option<ExitStatus>, output: &[u8], complaints: String) -> Out
             if !complaints.is_empty() {
                 log::debug!(target: "command", "{complaints}");
             }
-            Ok(value_of(without_line_break(output)))
+            value_of(without_line_break(output)).map_err(|reason| CallError::Failed(format!("output: {reason}")))
         }
         // What it says itself is the best text there is.
         Some(status) if status.code().is_some() => {

@@ -10,11 +10,10 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags};
 use rustix::io::ioctl_fionread;
 use serde::Deserialize;
-use serde_json::Value;
 
 use crate::functions::output::{ending, excerpt, plain, size};
 use crate::functions::process::{self, Interrupt, Pipes, Process, ProcessOptions, wait_ready};
-use crate::protocol::{CallError, Outcome, Status};
+use crate::protocol::{CallError, Json, Outcome, Status};
 use crate::thread::Joined;
 
 /// A child that serves one call at a time. Dropping it kills it.
@@ -59,7 +58,7 @@ struct Answer {
     id: String,
     status: Status,
     #[serde(default)]
-    data: Value,
+    data: Json,
     /// False: to try again is pointless.
     retry: Option<bool>,
 }
@@ -230,18 +229,16 @@ fn within(answer: &[u8], longest: usize) -> Result<(), String> {
 
 /// The outcome that `line` tells, which must be an answer to `id`.
 fn understand(line: &[u8], id: &str) -> Result<Outcome, String> {
-    let answer: Answer = serde_json::from_slice(line)
-        .map_err(|_| format!("worker wrote something that is not an answer: {}", excerpt(line, EXCERPT)))?;
+    let answer: Answer = serde_json::from_slice(line).map_err(|error| {
+        format!("worker wrote something that is not an answer: {}: {error}", excerpt(line, EXCERPT))
+    })?;
     if answer.id != id {
         return Err(format!("worker answered another call: {}", excerpt(answer.id.as_bytes(), EXCERPT)));
     }
     if answer.status == Status::Ok {
         return Ok(Ok(answer.data));
     }
-    let text = match answer.data {
-        Value::String(text) => text,
-        other => other.to_string(),
-    };
+    let text = answer.data.to_text();
     let is_final = answer.retry == Some(false);
     Ok(Err(if is_final { CallError::FailedForGood(text) } else { CallError::Failed(text) }))
 }

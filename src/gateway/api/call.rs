@@ -4,8 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-
 use super::{Asking, Served, busy};
 use crate::broker::Stage;
 use crate::clock;
@@ -15,7 +13,7 @@ use crate::gateway::door::HttpDoor;
 use crate::gateway::idempotency::{Found, Promise};
 use crate::gateway::response::Response;
 use crate::protocol::codec::{Unreadable, decode_answer, decode_request, encode_request};
-use crate::protocol::{Arguments, CallError, EVERYWHERE, Request, RequestId};
+use crate::protocol::{Arguments, CallError, EVERYWHERE, Json, Object, Request, RequestId};
 
 /// How long the answer of a call that went by the queue may take, besides the time that it may wait there.
 const PATIENCE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
@@ -30,7 +28,7 @@ impl Asking<'_> {
     /// `/api/general`: `{"request": {...}}` with a request as it would stand in the queue.
     pub(super) fn general(self) -> Result<Served, Response> {
         let mut body = self.object()?;
-        let Some(request) = body.remove("request").filter(Value::is_object) else {
+        let Some(request) = body.remove("request").and_then(|request| request.to().ok()) else {
             return Err(Response::error(400, "the body must be {\"request\": {\"func\": ..., \"args\": {...}}}"));
         };
         let request = self.read(request)?;
@@ -42,8 +40,8 @@ impl Asking<'_> {
     pub(super) fn stand_in(self, name: &str) -> Served {
         let mut args = Arguments::new();
         let asked = [("method", self.head.method), ("path", self.head.path()), ("query", self.head.query())];
-        args.extend(asked.map(|(name, value)| (name.to_owned(), Value::from(value))));
-        args.insert("host".to_owned(), self.head.host.map(Value::from).unwrap_or_default());
+        args.extend(asked.map(|(name, value)| (name.into(), value.into())));
+        args.insert("host", self.head.host.map(Json::from).unwrap_or_default());
         let request = Request::new(self.id(), name, args);
         self.send(request).unwrap_or_else(Served::Now)
     }
@@ -62,12 +60,12 @@ impl Asking<'_> {
     }
 
     /// A request as it would stand in the queue.
-    pub(super) fn read(&self, mut request: Value) -> Result<Request, Response> {
+    pub(super) fn read(&self, mut request: Object) -> Result<Request, Response> {
         // So that what counts from then is the same for whoever reads it later.
-        if let Some(fields) = request.as_object_mut() {
-            fields.entry("sent_at").or_insert_with(|| clock::now().into());
+        if !request.contains("sent_at") {
+            request.insert("sent_at", clock::now());
         }
-        let json = serde_json::to_vec(&request).expect("a value is JSON");
+        let json = request.to_json().into_bytes();
         let refuse = |unreadable: Unreadable| Response::error(unreadable.error.status(), unreadable.reason);
         let request = decode_request(&json, None, clock::now()).map_err(refuse)?;
         if request.cron.is_some() || request.attempt > 0 {
@@ -148,7 +146,7 @@ impl Asking<'_> {
             return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
         }
         let mut hasher = DefaultHasher::new();
-        serde_json::to_string(&request.args).expect("arguments are JSON").hash(&mut hasher);
+        request.args.canonical().hash(&mut hasher);
         let who = self.identity.token.clone().or_else(|| request.user.clone());
         let key = (who, request.func.clone(), key.to_owned());
         match self.services().kept.begin(key, hasher.finish(), Instant::now()) {

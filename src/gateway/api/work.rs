@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::{Asking, Served};
 use crate::broker::Stage;
@@ -11,7 +11,7 @@ use crate::gateway::access::TokenHash;
 use crate::gateway::desk::{Asked, Wait, Wants};
 use crate::gateway::response::Response;
 use crate::protocol::codec::encode_request;
-use crate::protocol::{Answer, Request, RequestId, Status, Verdict};
+use crate::protocol::{Answer, Json, Object, Request, RequestId, Status, Verdict};
 
 /// What the ids of work begin with. The answers to other requests are not for those who ask here: their ids can be guessed.
 const PREFIX: &str = "w-";
@@ -32,8 +32,8 @@ impl Asking<'_> {
                 "the work is missing: send data=..., or a JSON object with func and args",
             ));
         }
-        let request = if given.contains_key("func") {
-            self.read(Value::Object(given))?
+        let request = if given.contains("func") {
+            self.read(given)?
         } else {
             given.retain(|_, value| !value.is_null());
             Request::new(self.id(), self.api.settings().work.clone(), given)
@@ -60,7 +60,7 @@ impl Asking<'_> {
         if key.is_empty() || key.len() > 255 {
             return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
         }
-        let args = serde_json::to_string(&request.args).expect("arguments are JSON");
+        let args = request.args.canonical();
         let all = json!([self.identity.token, request.user, request.func, args, key]).to_string();
         let hash = TokenHash::of(&all).to_string();
         Ok(work_id(&hash[hash.len() - 40..]))
@@ -108,19 +108,20 @@ fn work_id(text: &str) -> RequestId {
 
 /// What is known of work, as a client reads it.
 fn shown(stage: &Stage) -> Response {
+    let value = |fields: [(&str, Json); 2]| {
+        let object: Object = fields.into_iter().map(|(name, value)| (name.into(), value)).collect();
+        Response::value(200, object).with("Cache-Control", "no-store")
+    };
     let known = |status: &str| Response::value(200, json!({"status": status})).with("Cache-Control", "no-store");
     match stage {
         Stage::Unknown => Response::error(404, "no work has this id, or its time is over"),
         Stage::Accepted => known("accepted").with("Retry-After", "1"),
         Stage::Pending => known("pending").with("Retry-After", "1"),
         Stage::Done(json) => match serde_json::from_slice::<Answer>(json) {
-            Ok(Answer { status: Status::Ok, data, .. }) => {
-                Response::value(200, json!({"status": "done", "value": data})).with("Cache-Control", "no-store")
-            }
+            Ok(Answer { status: Status::Ok, data, .. }) => value([("status", "done".into()), ("value", data)]),
             Ok(answer) => {
                 let verdict: Verdict = answer.verdict();
-                let body = json!({"status": verdict.as_str(), "data": answer.data});
-                Response::value(200, body).with("Cache-Control", "no-store")
+                value([("status", verdict.as_str().into()), ("data", answer.data)])
             }
             Err(_) => Response::error(500, "the answer cannot be read"),
         },

@@ -104,12 +104,22 @@ class Link:
         return ConnectionFailed(f"{self.url}: {reason}", id=id, reason=reason)
 
 
+#: The extension in which MessagePack carries a number that it has no form for, as the text that JSON has for it.
+_NUMBER = ord("N")
+
+
+def _number(kind: int, text: bytes) -> Any:
+    if kind != _NUMBER:
+        raise ValueError(f"an extension of type {kind}")
+    return json.loads(text)
+
+
 def decode(message: bytes, msgpack: bool) -> dict[str, Any]:
     """The answer in a message; ``ValueError`` where it is none."""
     if msgpack:
         import msgpack as messagepack
 
-        answer = messagepack.unpackb(message, raw=False, strict_map_key=False)
+        answer = messagepack.unpackb(message, raw=False, strict_map_key=False, ext_hook=_number)
     else:
         answer = json.loads(message)
     if not isinstance(answer, dict) or "status" not in answer:

@@ -4,7 +4,6 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use redis::{Script, cmd};
-use serde_json::Value;
 
 use super::Operator;
 use crate::broker::Result;
@@ -38,7 +37,7 @@ impl DeadEntry {
 /// Whether cron has sent what is in `letter`. One that only says so was rejected.
 fn is_sent_by_cron(letter: &DeadLetter) -> bool {
     let Some(request) = letter.request.as_ref().filter(|_| letter.verdict != Verdict::Rejected) else { return false };
-    let func = request.get("func").and_then(Value::as_str).unwrap_or_default();
+    let func = request.text("func").unwrap_or_default();
     func.starts_with(CRON_FUNCTION) || request.get("cron").is_some_and(|cron| !cron.is_null())
 }
 
@@ -55,11 +54,11 @@ impl Operator {
     /// not there any more, or has no request.
     pub fn retry_dead(&mut self, entry: &DeadEntry) -> Result<bool> {
         let Some(mut request) = entry.letter.request.clone() else { return Ok(false) };
-        OF_ITS_PAST.iter().for_each(|name| drop(request.remove(*name)));
+        OF_ITS_PAST.iter().for_each(|name| drop(request.remove(name)));
         if let Some(id) = &entry.letter.id {
-            request.insert("id".to_owned(), Value::from(id.clone()));
+            request.insert("id", id.clone());
         }
-        let element = serde_json::to_vec(&request).expect("a request is JSON");
+        let element = request.to_json();
         let sent_by_cron = entry.letter.id.as_deref().filter(|_| is_sent_by_cron(&entry.letter)).unwrap_or_default();
         self.ask(|connection, keys| {
             let mut script = RETRY_DEAD.key(keys.dead());
