@@ -32,9 +32,9 @@ pub struct WorkerOptions {
 /// Long-lived child processes that serve calls.
 ///
 /// A child is started when a call finds none idle, and kept. One that does not answer as it should is killed with all
-/// it started, the caller is told, and the next call gets a new one. Where a program keeps failing without a good
-/// answer in between, the pauses before it is started again grow from 100 ms to 30 s; calls are answered with an error
-/// meanwhile.
+/// it started, its caller is told, and the next call gets a new one, however often that happens: what a call does to its
+/// child is no matter of others. Where a program cannot be started, or ends twice before it has read anything, calls are
+/// answered with an error at once, and the pauses before it is started again grow from 100 ms to 30 s.
 ///
 /// Dropping it closes the standard input of the children and gives them half a second to end.
 pub struct Worker {
@@ -56,28 +56,30 @@ impl Worker {
         if let Some(mut child) = seat.child.take().filter(Child::is_waiting) {
             match child.answer(line, id, interrupt, self.options.max_output) {
                 // It ended of its own accord, and has seen nothing of this call.
-                Err(Fault::Unheard) => {}
+                Err(Fault::Unheard(_)) => {}
                 result => return self.settle(seat, child, result),
             }
         }
-        let mut child = self.start()?;
-        let result = child.answer(line, id, interrupt, self.options.max_output);
-        self.settle(seat, child, result)
+        loop {
+            let mut child = self.start()?;
+            match child.answer(line, id, interrupt, self.options.max_output) {
+                Err(Fault::Unheard(reason)) => self.shared.state().back_off.failed(Instant::now(), reason),
+                result => return self.settle(seat, child, result),
+            }
+        }
     }
 
-    /// Keeps the child if it can be used again, and remembers how it did.
+    /// Keeps the child if it can be used again, and remembers that it could be started.
     fn settle(&self, seat: &mut Seat<'_>, child: Child, result: Result<Outcome, Fault>) -> Result<Outcome, Fault> {
         match &result {
             Ok(_) => {
                 self.shared.state().back_off.succeeded();
                 seat.child = Some(child).filter(Child::is_in_step);
             }
+            // It may not have come so far.
             Err(Fault::Over(_)) => child.terminate(),
-            Err(fault) => {
-                // One that did its work before is replaced at once.
-                if !child.has_answered() {
-                    self.shared.state().back_off.failed(Instant::now(), fault.to_string());
-                }
+            Err(_) => {
+                self.shared.state().back_off.succeeded();
                 drop(child);
             }
         }
@@ -262,7 +264,10 @@ for line in sys.stdin:
                 "echo garbage",
                 "worker wrote something that is not an answer: garbage: expected value at line 1 column 1",
             ),
-            ("echo '{\"id\":\"test-2\",\"status\":\"ok\",\"data\":1}'", "worker answered another call: test-2"),
+            (
+                "echo '{\"id\":\"test-2\",\"status\":\"ok\",\"data\":1}'",
+                "worker answered another call: {\"id\":\"test-2\",\"status\":\"ok\",\"data\":1}",
+            ),
             ("exit 3", "worker ended with exit status 3 in the middle of the call"),
             ("printf '{\"id\"'; exit 0", "worker ended with exit status 0 in the middle of the call"),
             ("kill -9 $$", "worker was killed by signal 9 (SIGKILL) in the middle of the call"),
@@ -324,15 +329,97 @@ more'; done"#,
     }
 
     #[test]
-    fn a_program_that_always_fails_is_left_alone_for_a_while() {
-        let worker = worker("exit 1");
-        assert_eq!(error_of(&worker), "worker ended with exit status 1 in the middle of the call");
-        error_of(&worker);
-        let refusal = error_of(&worker);
-        assert!(refusal.starts_with("worker is started again in "), "{refusal}");
-        assert!(refusal.ends_with("ms: worker ended with exit status 1 in the middle of the call"), "{refusal}");
+    fn a_program_that_cannot_be_started_says_so_at_once_and_is_left_alone_for_a_while() {
+        let starts = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
+        let worker = worker_of(shell("echo >>$1; exit 1", &[starts.to_str().unwrap()]), 1);
+        let started = Instant::now();
+        for _ in 0..20 {
+            let refusal = error_of(&worker);
+            assert!(refusal.starts_with("worker cannot be started, it is tried again in "), "{refusal}");
+            assert!(refusal.ends_with("ms: worker ended with exit status 1 before it read a call"), "{refusal}");
+        }
+        let count = std::fs::read_to_string(&starts).unwrap().lines().count();
+        let pauses = started.elapsed().as_millis() / 100;
+        assert!(count as u128 <= 2 + pauses, "{count} starts within {pauses} pauses");
+        std::fs::remove_file(starts).unwrap();
         let missing = worker_of(vec!["/no/such".to_owned()], 1);
         assert_eq!(error_of(&missing), "cannot run \"/no/such\": No such file or directory");
+    }
+
+    #[test]
+    fn a_program_that_ends_once_before_it_reads_costs_no_call() {
+        let directory = std::env::temp_dir().join(format!("cerbas-worker-{}", marker()));
+        let script = format!("if mkdir $1 2>/dev/null; then exit 1; fi; rmdir $1; {GOOD}");
+        assert!(run(&worker_of(shell(&script, &[directory.to_str().unwrap()]), 1)).is_ok());
+    }
+
+    /// A worker in Python that does what the argument `bad` says.
+    const POISONED: &str = r#"
+import json, sys, time
+for line in sys.stdin:
+    call = json.loads(line)
+    bad, answer = call["args"].get("bad"), {"id": call["id"], "status": "ok", "data": "good"}
+    if bad == "nan":
+        answer["data"] = float("nan")
+    elif bad == "lone surrogate":
+        answer["data"] = "\ud800"
+    elif bad == "print":
+        print("secret", flush=True)
+        continue
+    elif bad == "print first":
+        print("secret", flush=True)
+    elif bad == "exit":
+        sys.exit(3)
+    elif bad == "bytes":
+        sys.stdout.buffer.write(b"\xff\xfe secret\n")
+        sys.stdout.flush()
+        continue
+    elif bad == "long line":
+        answer["data"] = "x" * (3 << 20)
+    elif bad == "hang":
+        time.sleep(60)
+    elif bad == "late":
+        print(json.dumps(answer), flush=True)
+        print("secret", flush=True)
+        continue
+    print(json.dumps(answer), flush=True)
+"#;
+
+    #[test]
+    fn what_a_call_does_to_its_child_costs_no_other_call() {
+        let worker = worker_of(["python3", "-c", POISONED].map(str::to_owned).into(), 1);
+        let good = || assert_eq!(run(&worker), Ok(json!("good")));
+        for bad in ["nan", "lone surrogate", "print", "print first", "exit", "bytes", "long line", "hang", "late"] {
+            let time_limit = Duration::from_millis(if bad == "hang" { 300 } else { 30_000 });
+            // On a child that has answered, on fresh ones one after the other, and in turn with good ones.
+            for count in [1, 3, 1] {
+                good();
+                for _ in 0..count {
+                    let outcome = worker.run(&call_within(time_limit), arguments(json!({"bad": bad})));
+                    let may_be_good = ["late", "print first"].contains(&bad);
+                    assert!(outcome.is_err() || may_be_good, "{bad}: {outcome:?}");
+                }
+                good();
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_left_over_from_the_call_before_is_no_error_and_is_shown_to_nobody() {
+        let answer = r#"echo '{"id":"test-1","status":"ok","data":'$$'}'"#;
+        let worker_that =
+            |then: &str| worker(&format!("read -r line; {answer}; read -r line; echo secret; {then}; {GOOD}"));
+        let late = worker_that(answer);
+        let first = process_number(&late);
+        assert_eq!(process_number(&late), first);
+        assert_ne!(process_number(&late), first, "it is not asked again");
+        let silent = worker_that("sleep 60");
+        assert!(run(&silent).is_ok());
+        let expected = "worker wrote something that is not an answer: expected value at line 1 column 1";
+        assert_eq!(error_of(&silent), expected);
+        // It says so without having read the next call.
+        let gone = worker(&format!("read -r line; {answer}; exec 0<&-; echo secret"));
+        assert!(run(&gone).is_ok() && run(&gone).is_ok());
     }
 
     #[test]

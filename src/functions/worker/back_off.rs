@@ -1,10 +1,10 @@
-//! When a program that keeps failing may be started again.
+//! When a program that cannot be started may be tried again.
 
 use std::time::{Duration, Instant};
 
 use humantime::format_duration;
 
-/// Counts failures, and says how long to leave a program alone. It never looks at a clock.
+/// Counts starts that failed, and says how long to leave a program alone. It never looks at a clock.
 #[derive(Debug, Default)]
 pub(super) struct BackOff {
     failures: u32,
@@ -19,15 +19,14 @@ impl BackOff {
     /// No pause is longer.
     const LONGEST: Duration = Duration::from_secs(30);
 
-    /// The program failed at `now`. After the first time it may be started again at once: one bad call should not cost
-    /// the next.
+    /// The program could not be started at `now`. After the first time it may be started again at once.
     pub(super) fn failed(&mut self, now: Instant, reason: String) {
         self.failures = self.failures.saturating_add(1);
         self.refused_until = Some(now + pause_after(self.failures));
         self.reason = reason;
     }
 
-    /// The program did its work.
+    /// The program was started.
     pub(super) fn succeeded(&mut self) {
         *self = BackOff::default();
     }
@@ -37,7 +36,7 @@ impl BackOff {
         let left = self.refused_until?.checked_duration_since(now).filter(|left| !left.is_zero())?;
         // Rounded up, so that who comes again after that time is served.
         let left = Duration::from_millis(left.as_micros().div_ceil(1000) as u64);
-        Some(format!("worker is started again in {}: {}", format_duration(left), self.reason))
+        Some(format!("worker cannot be started, it is tried again in {}: {}", format_duration(left), self.reason))
     }
 }
 
@@ -67,14 +66,14 @@ mod tests {
         back_off.failed(now, "it died".to_owned());
         assert_eq!(back_off.refusal(now), None);
         back_off.failed(now, "it died".to_owned());
-        assert_eq!(back_off.refusal(now).unwrap(), "worker is started again in 100ms: it died");
+        assert_eq!(back_off.refusal(now).unwrap(), "worker cannot be started, it is tried again in 100ms: it died");
         let almost = now + Duration::from_micros(99_500);
-        assert_eq!(back_off.refusal(almost).unwrap(), "worker is started again in 1ms: it died");
+        assert_eq!(back_off.refusal(almost).unwrap(), "worker cannot be started, it is tried again in 1ms: it died");
         assert_eq!(back_off.refusal(now + Duration::from_millis(100)), None);
     }
 
     #[test]
-    fn a_good_answer_forgets_all_failures() {
+    fn a_good_start_forgets_all_failures() {
         let now = Instant::now();
         let mut back_off = BackOff::default();
         (0..5).for_each(|_| back_off.failed(now, "it died".to_owned()));

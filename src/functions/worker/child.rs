@@ -20,6 +20,8 @@ use crate::thread::Joined;
 pub(super) struct Child {
     // First: the thread of `_log` ends when the process has.
     process: Process,
+    /// The name of the function, for the log.
+    name: String,
     stdin: Option<ChildStdin>,
     stdout: ChildStdout,
     _log: Joined,
@@ -28,16 +30,14 @@ pub(super) struct Child {
     is_in_step: bool,
     /// How much of the last call was sent to it.
     sent: usize,
-    /// Whether it has written anything since.
-    has_spoken: bool,
 }
 
 /// Why a child gave no answer.
 pub(super) enum Fault {
     /// The call was over first.
     Over(CallError),
-    /// It served calls before, but ended without having read anything of this one.
-    Unheard,
+    /// It ended without having read anything of the call, which so has had no part in that.
+    Unheard(String),
     /// It did something else than answer.
     Broken(String),
 }
@@ -46,8 +46,7 @@ impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Over(reason) => reason.fmt(f),
-            Fault::Unheard => f.write_str("worker stopped reading its input"),
-            Fault::Broken(reason) => f.write_str(reason),
+            Fault::Unheard(reason) | Fault::Broken(reason) => f.write_str(reason),
         }
     }
 }
@@ -72,6 +71,9 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// How much of something that is not an answer is shown.
 const EXCERPT: usize = 80;
 
+/// What is no answer to a call may be left over from the one before. The answer still counts when it comes so soon after that.
+const STRAY: Duration = Duration::from_secs(1);
+
 impl Child {
     /// Starts `argv`. What it writes to standard error goes to the log, as `name`.
     pub(super) fn start(name: &str, argv: &[String], options: &ProcessOptions) -> Result<Self, String> {
@@ -84,13 +86,13 @@ impl Child {
         let stdin = Some(stdin);
         Ok(Child {
             process,
+            name: name.to_owned(),
             stdin,
             stdout,
             _log: log,
             has_answered: false,
             is_in_step: true,
             sent: 0,
-            has_spoken: false,
         })
     }
 
@@ -98,11 +100,6 @@ impl Child {
     pub(super) fn is_waiting(&self) -> bool {
         let handles = &mut [PollFd::new(self.process.exit(), PollFlags::IN), PollFd::new(&self.stdout, PollFlags::IN)];
         matches!(wait_ready(handles, Some(Instant::now())), Ok(false))
-    }
-
-    /// Whether it ever answered a call.
-    pub(super) fn has_answered(&self) -> bool {
-        self.has_answered
     }
 
     /// Whether it can be given another call.
@@ -135,37 +132,65 @@ impl Child {
     ) -> Result<Outcome, Fault> {
         let mut answer = Vec::new();
         let mut chunk = [0; CHUNK];
-        (self.is_in_step, self.has_spoken, self.sent) = (false, false, 0);
+        (self.is_in_step, self.sent) = (false, 0);
+        let mut stray: Option<(Instant, String)> = None;
         loop {
             if let Some(reason) = interrupt.reason() {
                 return Err(Fault::Over(reason));
             }
+            if let Some((_, reason)) = stray.take_if(|(until, _)| Instant::now() >= *until) {
+                return Err(Fault::Broken(reason));
+            }
             self.write(line)?;
-            let read = self.read(&mut chunk)?;
-            if let Some(end) = read.iter().position(|&byte| byte == b'\n') {
+            let mut read = self.read(&mut chunk)?;
+            if read.is_empty() {
+                let until = stray.as_ref().map_or(interrupt.deadline(), |(until, _)| interrupt.deadline().min(*until));
+                self.wait_for_more(self.sent < line.len(), interrupt, until)?;
+                continue;
+            }
+            while let Some(end) = read.iter().position(|&byte| byte == b'\n') {
                 answer.extend_from_slice(&read[..end]);
-                let is_alone = end + 1 == read.len();
-                let outcome = within(&answer, longest).and_then(|()| understand(&answer, id)).map_err(Fault::Broken)?;
-                self.is_in_step = self.sent == line.len() && is_alone;
-                self.has_answered = true;
-                return Ok(outcome);
+                read = &read[end + 1..];
+                within(&answer, longest).map_err(Fault::Broken)?;
+                match understand(&answer, id) {
+                    Ok(outcome) => {
+                        self.is_in_step = self.sent == line.len() && read.is_empty() && stray.is_none();
+                        self.has_answered = true;
+                        return Ok(outcome);
+                    }
+                    Err(wrong) => {
+                        let reason = self.blame(&answer, id, &wrong)?;
+                        stray.get_or_insert((Instant::now() + STRAY, reason));
+                    }
+                }
+                answer.clear();
             }
             answer.extend_from_slice(read);
             within(&answer, longest).map_err(Fault::Broken)?;
-            if read.is_empty() {
-                self.wait_for_more(self.sent < line.len(), interrupt)?;
-            }
         }
     }
 
-    fn wait_for_more(&mut self, has_more_to_say: bool, interrupt: &Interrupt<'_>) -> Result<(), Fault> {
+    /// Whose `line` it is, which is no answer to the call `id`. The first call of a child is to blame for it, and one that is named in
+    /// it; that is an error. Else it may be of the call before: then nobody is shown what is in it.
+    fn blame(&self, line: &[u8], id: &str, wrong: &Wrong) -> Result<String, Fault> {
+        let told = format!("{}: {}{}", wrong.what, excerpt(line, EXCERPT), wrong.why());
+        if !self.has_answered {
+            return Err(Fault::Broken(told));
+        }
+        log::warn!(target: "worker", "{}: {told}", self.name);
+        let named = format!("\"{id}\"");
+        let is_named = line.windows(named.len()).any(|part| part == named.as_bytes());
+        if is_named { Err(Fault::Broken(wrong.in_general())) } else { Ok(wrong.in_general()) }
+    }
+
+    fn wait_for_more(&mut self, has_more_to_say: bool, interrupt: &Interrupt<'_>, until: Instant) -> Result<(), Fault> {
         let mut handles = vec![
             PollFd::new(self.process.exit(), PollFlags::IN),
             PollFd::new(&self.stdout, PollFlags::IN),
             PollFd::new(interrupt.event(), PollFlags::IN),
         ];
         handles.extend(self.stdin.iter().filter(|_| has_more_to_say).map(|stdin| PollFd::new(stdin, PollFlags::OUT)));
-        let ready = wait_ready(&mut handles, Some(interrupt.deadline()));
+        let ready = wait_ready(&mut handles, Some(until));
         ready.map_err(|error| Fault::Broken(format!("worker: {}", plain(&error))))?;
         let is_readable = !handles[1].revents().is_empty();
         // Only then: what it wrote before it exited counts.
@@ -188,10 +213,7 @@ impl Child {
     fn read<'a>(&mut self, chunk: &'a mut [u8]) -> Result<&'a [u8], Fault> {
         match self.stdout.read(chunk) {
             Ok(0) => Err(self.broken_off()),
-            Ok(read) => {
-                self.has_spoken = true;
-                Ok(&chunk[..read])
-            }
+            Ok(read) => Ok(&chunk[..read]),
             Err(error) if is_later(&error) => Ok(&[]),
             Err(error) => Err(Fault::Broken(format!("worker: {}", plain(&error)))),
         }
@@ -201,7 +223,10 @@ impl Child {
     fn broken_off(&mut self) -> Fault {
         let status = if self.process.wait(Instant::now() + LAST_WORDS) { self.process.kill() } else { None };
         match status {
-            Some(_) if self.has_answered && !self.has_spoken && self.has_heard_nothing() => Fault::Unheard,
+            // Whatever it wrote, it was no answer to this call.
+            Some(status) if self.has_heard_nothing() => {
+                Fault::Unheard(format!("worker {} before it read a call", ended(status)))
+            }
             Some(status) => Fault::Broken(format!("worker {} in the middle of the call", ended(status))),
             None => Fault::Broken("worker closed its input or output in the middle of the call".to_owned()),
         }
@@ -227,13 +252,31 @@ fn within(answer: &[u8], longest: usize) -> Result<(), String> {
     }
 }
 
+/// What is wrong with a line.
+struct Wrong {
+    what: &'static str,
+    error: Option<serde_json::Error>,
+}
+
+impl Wrong {
+    /// Why it cannot be read, where that is it.
+    fn why(&self) -> String {
+        self.error.as_ref().map_or_else(String::new, |error| format!(": {error}"))
+    }
+
+    /// What it is without a word of what is in it: an error about what the JSON says repeats that.
+    fn in_general(&self) -> String {
+        let is_about_words = self.error.as_ref().is_some_and(serde_json::Error::is_data);
+        if is_about_words { self.what.to_owned() } else { format!("{}{}", self.what, self.why()) }
+    }
+}
+
 /// The outcome that `line` tells, which must be an answer to `id`.
-fn understand(line: &[u8], id: &str) -> Result<Outcome, String> {
-    let answer: Answer = serde_json::from_slice(line).map_err(|error| {
-        format!("worker wrote something that is not an answer: {}: {error}", excerpt(line, EXCERPT))
-    })?;
+fn understand(line: &[u8], id: &str) -> Result<Outcome, Wrong> {
+    let answer: Answer = serde_json::from_slice(line)
+        .map_err(|error| Wrong { what: "worker wrote something that is not an answer", error: Some(error) })?;
     if answer.id != id {
-        return Err(format!("worker answered another call: {}", excerpt(answer.id.as_bytes(), EXCERPT)));
+        return Err(Wrong { what: "worker answered another call", error: None });
     }
     if answer.status == Status::Ok {
         return Ok(Ok(answer.data));
