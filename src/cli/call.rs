@@ -9,7 +9,7 @@ use super::exit::{Exit, Failure};
 use super::output::{self, Waiting};
 use crate::client::{Client, DEFAULT_PATIENCE};
 use crate::protocol::codec::answer_to_msgpack;
-use crate::protocol::{Answer, Json, Object, Status};
+use crate::protocol::{Answer, Json, Object, Status, Verdict};
 
 /// What a request says of itself.
 #[derive(clap::Args)]
@@ -196,6 +196,10 @@ impl Halt {
         let exit = Exit::of(answer.verdict());
         if self.json {
             output::print(&serde_json::to_string(&answer).expect("an answer is JSON"))?;
+            return Ok(exit);
+        }
+        if answer.verdict() == Verdict::Ok {
+            output::print("halting")?;
             return Ok(exit);
         }
         print_data("halt", &answer, exit)

@@ -28,9 +28,9 @@ pub enum BuiltinFunction {
     Slow,
     /// Answers `""` before it runs.
     AsyncFunc,
-    /// Where the proxy called `server` sends requests to.
+    /// The port to which the proxy called `server` sends requests: its program listens there.
     ProxiedHostPort,
-    /// Stops the daemon after `delay` milliseconds.
+    /// Answers `""`, and stops the daemon after `delay` milliseconds.
     Halt,
     /// Takes three seconds, then gives back the characters of `data` in an order of chance.
     Permutation,
@@ -76,22 +76,22 @@ pub struct Builtin {
     house: House,
 }
 
-/// Where the proxy of a name sends requests to.
-pub type Proxied = dyn Fn(&str) -> Option<String> + Send + Sync;
+/// The port to which the proxy of a name sends requests; else why there is none.
+pub type Proxied = dyn Fn(&str) -> Result<u16, String> + Send + Sync;
 
 /// What built-in functions need of the daemon.
 #[derive(Clone)]
 pub struct House {
     /// Stops it.
     pub halt: Arc<dyn Fn() + Send + Sync>,
-    /// Tells where the proxy of this name sends requests to, as `host:port`.
+    /// Tells to which port the proxy of this name sends requests.
     pub proxied: Arc<Proxied>,
 }
 
 impl House {
     /// One without anything: for looking at functions, not for calling them.
     pub fn empty() -> Self {
-        House { halt: Arc::new(|| {}), proxied: Arc::new(|_| None) }
+        House { halt: Arc::new(|| {}), proxied: Arc::new(|_| Err("there is no proxy".to_owned())) }
     }
 }
 
@@ -128,7 +128,7 @@ impl Builtin {
             halt();
         });
         waiting.map_err(|error| CallError::Failed(format!("halt: {error}")))?;
-        Ok("halting".into())
+        Ok("".into())
     }
 }
 
@@ -150,8 +150,8 @@ impl Body for Builtin {
             }
             BuiltinFunction::ProxiedHostPort => {
                 let server = args.remove("server").unwrap_or_default();
-                let proxied = server.as_text().and_then(|name| (self.house.proxied)(&name));
-                proxied.map(Json::from).ok_or_else(|| CallError::Failed(format!("no proxy is called {server}")))
+                let name = server.as_text().ok_or(CallError::InvalidArguments)?;
+                (self.house.proxied)(&name).map(|port| Json::from(u64::from(port))).map_err(CallError::Failed)
             }
             BuiltinFunction::Halt => self.halt(args.get("delay")),
             BuiltinFunction::Permutation => {

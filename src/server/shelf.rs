@@ -15,10 +15,12 @@ use crate::functions::{Function, Functions, House};
 pub(super) struct FunctionShelf {
     natives: Functions,
     halt: Sender<()>,
-    /// Where each proxy sends requests to.
-    proxied: Arc<Mutex<BTreeMap<String, String>>>,
+    /// To which port each proxy sends requests; none where that is a Unix socket.
+    proxied: Arc<Mutex<Ports>>,
     state: Mutex<State>,
 }
+
+type Ports = BTreeMap<String, Option<u16>>;
 
 struct State {
     config: Config,
@@ -90,17 +92,23 @@ impl FunctionShelf {
             let _already_told = halt.try_send(());
         };
         let proxied = Arc::clone(&self.proxied);
-        let house = House { halt: Arc::new(halt), proxied: Arc::new(move |name| lock(&proxied).get(name).cloned()) };
+        let house = House { halt: Arc::new(halt), proxied: Arc::new(move |name| port_of(&lock(&proxied), name)) };
         config::build(name, wanted, house)
     }
 }
 
-fn lock(proxied: &Mutex<BTreeMap<String, String>>) -> MutexGuard<'_, BTreeMap<String, String>> {
+fn lock(proxied: &Mutex<Ports>) -> MutexGuard<'_, Ports> {
     proxied.lock().expect("nothing panics under this lock")
 }
 
-/// Where the proxies of `config` send requests to, by their names: to the first target, where there are several.
-fn proxied(config: &Config) -> BTreeMap<String, String> {
+/// To which port the proxy called `name` sends requests.
+fn port_of(ports: &Ports, name: &str) -> Result<u16, String> {
+    let port = ports.get(name).ok_or_else(|| format!("no proxy is called {name:?}"))?;
+    port.ok_or_else(|| format!("the proxy {name:?} sends requests to a unix socket, which has no port"))
+}
+
+/// To which ports the proxies of `config` send requests, by their names: to that of the first target, where there are several.
+fn proxied(config: &Config) -> Ports {
     let sites = config.http.iter().flat_map(|http| &http.settings.sites);
-    sites.filter_map(|site| Some((site.name.clone(), site.targets.first()?.place()))).collect()
+    sites.filter_map(|site| Some((site.name.clone(), site.targets.first()?.port()))).collect()
 }

@@ -306,7 +306,7 @@ fn requests_that_come_while_the_daemon_stops_stay_in_the_queue() {
 fn the_function_halt_asks_for_the_end() {
     let daemon = Daemon::plain(configured("[server]\nworkers = 1\n[functions.halt]\nbuiltin = \"halt\""));
     assert!(!daemon.wait_for_halt(Duration::ZERO));
-    assert_eq!(daemon.client().call("halt", json!({})), Ok(json!("halting").into()));
+    assert_eq!(daemon.client().call("halt", json!({})), Ok(json!("").into()));
     assert!(daemon.wait_for_halt(PATIENCE));
     daemon.serves();
     assert_eq!(daemon.stop(), CLEAN);

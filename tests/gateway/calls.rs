@@ -229,3 +229,21 @@ fn what_is_running_is_answered_before_the_daemon_ends() {
     assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     assert!(stopping.join().expect("it stops").is_clean());
 }
+
+#[test]
+fn a_program_is_told_the_port_on_which_its_proxy_looks_for_it() {
+    let running = serve(
+        "[functions.proxiedhostport]\nbuiltin = \"proxiedhostport\"\n\
+         [proxy.app]\npath = \"/app\"\ntarget = \"http://127.0.0.1:5000\"\n\
+         [proxy.two]\npath = \"/two\"\ntargets = [\"http://localhost:5001\", \"http://127.0.0.1:5002\"]\n\
+         [proxy.usual]\npath = \"/usual\"\ntarget = \"http://example.org\"\n\
+         [proxy.socket]\npath = \"/socket\"\ntarget = \"unix:/run/app.sock\"\n",
+    );
+    let ask = |server: &str| get(address(&running), &format!("/api/proxiedhostport?server={server}")).json();
+    for (server, port) in [("app", 5000), ("two", 5001), ("usual", 80)] {
+        assert_eq!(ask(server), json!({"status": "ok", "data": port}));
+    }
+    let failed = |text: &str| json!({"status": "error", "data": text});
+    assert_eq!(ask("ghost"), failed("no proxy is called \"ghost\""));
+    assert_eq!(ask("socket"), failed("the proxy \"socket\" sends requests to a unix socket, which has no port"));
+}

@@ -61,11 +61,11 @@ impl Address {
         }
     }
 
-    /// As `host:port`, or as a path.
-    pub fn place(&self) -> String {
+    /// The port; a Unix socket has none.
+    pub fn port(&self) -> Option<u16> {
         match self {
-            Address::Tcp { host, port } => format!("{host}:{port}"),
-            Address::Unix(path) => path.display().to_string(),
+            Address::Tcp { port, .. } => Some(*port),
+            Address::Unix(_) => None,
         }
     }
 
