@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
 use std::sync::{Mutex, PoisonError, RwLock};
 
-use rustix::process::{Pid, WaitOptions, waitpid};
+use rustix::fs::Mode;
+use rustix::process::{Gid, Pid, Resource, Rlimit, Uid, WaitOptions, waitpid};
 
 /// Held to read while a child starts: until it is in [`OWN`] nobody may take it for an orphan.
 static STARTING: RwLock<()> = RwLock::new(());
@@ -59,4 +61,60 @@ fn is_ended_child(pid: i32) -> bool {
     let mut fields = stat.rsplit(") ").next().unwrap_or_default().split(' ');
     let (state, parent) = (fields.next(), fields.next());
     state == Some("Z") && parent == Some(std::process::id().to_string().as_str())
+}
+
+/// As whom a child runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) user: Uid,
+    pub(crate) group: Gid,
+    /// All its groups.
+    pub(crate) groups: Vec<Gid>,
+}
+
+/// What is left to do between fork and exec besides the session of its own, with everything looked up already.
+#[derive(Debug, Default)]
+pub(crate) struct Steps {
+    /// What its files are closed to.
+    pub(crate) umask: Option<Mode>,
+    pub(crate) nice: Option<i32>,
+    pub(crate) limits: Vec<(Resource, Rlimit)>,
+    pub(crate) identity: Option<Identity>,
+}
+
+impl Steps {
+    pub(crate) fn are_none(&self) -> bool {
+        let Steps { umask, nice, limits, identity } = self;
+        umask.is_none() && nice.is_none() && limits.is_empty() && identity.is_none()
+    }
+
+    fn take(&self) -> io::Result<()> {
+        rustix::process::setsid()?;
+        if let Some(umask) = self.umask {
+            rustix::process::umask(umask);
+        }
+        if let Some(nice) = self.nice {
+            rustix::process::setpriority_process(None, nice)?;
+        }
+        for (resource, limit) in &self.limits {
+            rustix::process::setrlimit(*resource, *limit)?;
+        }
+        if let Some(Identity { user, group, groups }) = &self.identity {
+            // The user last: after that nothing else may be changed.
+            rustix::thread::set_thread_groups(groups)?;
+            rustix::thread::set_thread_res_gid(*group, *group, *group)?;
+            rustix::thread::set_thread_res_uid(*user, *user, *user)?;
+        }
+        Ok(())
+    }
+}
+
+/// The child of `command` leads a session of its own, and takes the steps before it becomes another program.
+#[allow(unsafe_code)]
+pub(crate) fn before_exec(command: &mut Command, steps: Steps) {
+    // SAFETY: the closure makes system calls and nothing else. It takes no lock and allocates nothing: whatever it
+    // needs was looked up before the fork.
+    unsafe {
+        command.pre_exec(move || steps.take());
+    }
 }

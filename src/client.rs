@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::broker::{BrokerError, Found, Post, RedisPost, Target};
+use crate::broker::{BrokerError, Entrance, Found, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
 use crate::protocol::{Answer, Json, Node, Object, RequestId, Status, Verdict};
@@ -38,9 +38,12 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to the Redis at `url`, where keys start with `CERBAS`.
+    /// Connects to the Redis at `url`, where keys start with `CERBAS`. Into the private one of a daemon of the same user it finds the way by
+    /// itself.
     pub fn connect(url: &str) -> Result<Self, ClientError> {
-        Self::connect_with(&Target::new(url, None, None)?, "CERBAS")
+        let target = Target::new(url, None, None)?;
+        let entrance = Entrance::noted(&target);
+        Self::connect_with(&entrance.map_or(target.clone(), |entrance| entrance.target(&target)), "CERBAS")
     }
 
     /// Connects to the Redis at `target`, where keys start with `prefix`.

@@ -93,7 +93,7 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// Where the one `unsafe` block is.
-const UNSAFE: &str = "functions/process.rs";
+const UNSAFE: &str = "children.rs";
 
 /// The only file that writes to the terminal.
 const PRINTING: &str = "cli/output.rs";

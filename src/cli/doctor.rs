@@ -1,11 +1,17 @@
 //! `cerbas doctor`: whether anything can be promised on this Redis.
 
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
 use serde_json::json;
 
 use super::columns::{Line, Tone, size};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
-use crate::broker::Facts;
+use crate::broker::{Facts, Target};
+
+/// Of a mode: others than owner and group may write.
+const OTHERS_WRITE: u32 = 0o002;
 
 #[derive(clap::Args)]
 pub(super) struct Doctor {
@@ -57,7 +63,8 @@ impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut operator = self.place.operator()?;
         let facts = operator.facts()?;
-        let checks = judge(&facts);
+        let mut checks = judge(&facts);
+        checks.push(access(&self.place.address()?));
         let promise = promise(&facts);
         if self.json {
             let checks: Vec<_> = checks
@@ -77,6 +84,28 @@ impl Doctor {
         }
         Ok(if checks.iter().any(|check| check.level == Level::Fail) { Exit::Failed } else { Exit::Done })
     }
+}
+
+/// Who else gets in there.
+fn access(target: &Target) -> Check {
+    let is_open = match target.socket() {
+        // Who may write a socket may connect to it.
+        Some(socket) => fs::metadata(socket).is_ok_and(|data| data.mode() & OTHERS_WRITE != 0) && target.is_open(),
+        None => target.is_open(),
+    };
+    let address = target.address();
+    let (level, message) = match (is_open, target.socket()) {
+        (true, _) => (
+            Level::Warn,
+            format!(
+                "whoever can reach {address} calls all functions, as any user and source, and reads all answers: set a password, \
+                 or open = false where cerbas starts it"
+            ),
+        ),
+        (false, Some(_)) => (Level::Ok, format!("{address} asks for a password, or is closed to other users")),
+        (false, None) => (Level::Ok, format!("{address} asks for a password")),
+    };
+    Check { name: "access", level, message }
 }
 
 /// What the facts mean, a line each.

@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
-use crate::broker::{BrokerError, Cause, Operator, RedisPost, Target};
+use crate::broker::{BrokerError, Cause, Entrance, Operator, RedisPost, Target};
 use crate::client::Client;
 use crate::config::{Config, RedisServer};
 use crate::protocol::keys::Keys;
-use crate::server::target;
+use crate::server::{named_target, target};
 
 /// Where Redis is: as the configuration says, or as given.
 #[derive(clap::Args)]
@@ -39,6 +39,14 @@ impl Place {
         self.open(Operator::connect)
     }
 
+    /// Where it listens for others than the daemon's own user.
+    pub(super) fn address(&self) -> Result<Target, Failure> {
+        match &self.redis {
+            Some(url) => Ok(Target::new(url, None, None)?),
+            None => Ok(named_target(&self.load()?.redis)?),
+        }
+    }
+
     /// The folder in which the daemon keeps what is kept in Redis otherwise, where there is none.
     pub(super) fn state_dir(&self) -> Result<Option<PathBuf>, Failure> {
         if self.redis.is_some() {
@@ -62,14 +70,16 @@ impl Place {
     fn open<T>(&self, open: impl FnOnce(&Target, Keys) -> Result<T, BrokerError>) -> Result<T, Failure> {
         if let Some(url) = &self.redis {
             let target = Target::new(url, None, None)?;
+            let target = Entrance::noted(&target).map_or(target.clone(), |entrance| entrance.target(&target));
             return Ok(open(&target, Keys::new(&self.prefix, target.database()))?);
         }
-        let redis = self.load()?.redis;
+        let config = self.load()?;
+        let redis = &config.redis;
         if redis.server == RedisServer::None {
             let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
             return Err(Failure::new(Exit::NoRedis, reason));
         }
-        let target = target(&redis)?;
+        let target = target(&config)?;
         open(&target, Keys::new(&redis.prefix, target.database())).map_err(|error| {
             if error.cause != Cause::Permanent && redis.server == RedisServer::Managed {
                 return Failure::new(Exit::NoRedis, format!("{error}; the managed Redis runs while `cerbas run` does"));

@@ -30,6 +30,7 @@ impl Default for RedisConfig {
             sentinel_password: None,
             cluster: Vec::new(),
             server: RedisServer::Managed,
+            open: false,
             prefix: "CERBAS".to_owned(),
             extra_channels: Vec::new(),
         }

@@ -94,6 +94,8 @@ pub struct RedisConfig {
     pub cluster: Vec<String>,
     /// Whether to start a server where none answers. Default: `"managed"`.
     pub server: RedisServer,
+    /// Whether everybody on this machine gets into the server that is started, and not only our own user. Not for root. Default: `false`.
+    pub open: bool,
     /// What every key and channel starts with: 1 to 128 characters without blanks. Default: `"CERBAS"`.
     pub prefix: String,
     /// Channels to publish answers on as well, with `{prefix}`, `{db}` and `{id}`. Default: `[]`.
@@ -302,6 +304,11 @@ impl Config {
     pub fn check(&self) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
         let crontabs = self.cron.iter().flat_map(|config| cron::check(&config.crontabs));
+        let open = self.redis.open_as_root().map(|message| Fault {
+            place: Place::File(file.clone()),
+            position: None,
+            message,
+        });
         let gateway = http::check(self).into_iter().map(|message| Fault {
             place: Place::File(file.clone()),
             position: None,
@@ -315,11 +322,24 @@ impl Config {
             };
             functions::check(function).into_iter().map(fault).collect::<Vec<_>>()
         });
-        Faults::unless_empty(faults.chain(gateway).chain(crontabs).collect())
+        Faults::unless_empty(faults.chain(open).chain(gateway).chain(crontabs).collect())
     }
 }
 
 impl RedisConfig {
+    /// Why root does not start such a server, if it does not.
+    pub(crate) fn open_as_root(&self) -> Option<String> {
+        let is_refused = self.is_started() && self.open && rustix::process::geteuid().is_root();
+        let why = "redis.open: everybody on this machine could run as root what the functions do; set open = false \
+                   (CERBAS_REDIS_OPEN=false), or run cerbas as another user than root";
+        is_refused.then(|| why.to_owned())
+    }
+
+    /// Whether a server is started where none answers: who names sentinels or a cluster has servers already.
+    pub(crate) fn is_started(&self) -> bool {
+        self.server == RedisServer::Managed && self.sentinels.is_empty() && self.cluster.is_empty()
+    }
+
     /// The URL as it can be shown: without the name and the password in it.
     pub fn shown_url(&self) -> String {
         let Some((scheme, rest)) = self.url.split_once("://") else { return "an unreadable URL".to_owned() };
@@ -346,6 +366,7 @@ impl fmt::Debug for RedisConfig {
             .field("sentinel_password", &self.sentinel_password.as_ref().map(|_| "***"))
             .field("cluster", &self.cluster)
             .field("server", &self.server)
+            .field("open", &self.open)
             .field("prefix", &self.prefix)
             .field("extra_channels", &self.extra_channels)
             .finish()

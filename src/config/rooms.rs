@@ -48,6 +48,7 @@ pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
     }
     section.set("cluster", &mut config.cluster, |value| value.list()?.into_iter().map(place).collect());
     section.set("server", &mut config.server, |value| value.choice(&SERVERS));
+    section.set("open", &mut config.open, Value::switch);
     section.set("prefix", &mut config.prefix, |value| prefix(value.text()?));
     section.set("extra_channels", &mut config.extra_channels, |value| value.list()?.into_iter().map(channel).collect());
 }

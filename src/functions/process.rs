@@ -19,9 +19,10 @@ use std::process::Command;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Gid, Resource, Rlimit, Uid};
+use rustix::process::{Gid, Resource, Rlimit};
 
 use super::output::plain;
+use crate::children::{self, Identity, Steps};
 pub(super) use running::{Interrupt, Pipes, Process, wait_ready};
 use user::User;
 
@@ -81,13 +82,13 @@ pub(super) fn start(
         command.current_dir(directory);
     }
     command.args(arguments).env_clear().envs(environment).envs(extra);
-    let steps = Steps::new(options, user.as_ref());
+    let steps = steps(options, user.as_ref());
     if steps.are_none() && !has_terminal() {
         // Nobody in our session has a terminal, or can get one without leading it: a group is as good as a session. And
         // without steps a child starts without a copy of our page tables.
         command.process_group(0);
     } else {
-        before_exec(&mut command, steps);
+        children::before_exec(&mut command, steps);
     }
     Process::spawn(&mut command, options.is_job).map_err(|error| {
         // The operating system has one error for a missing program, directory and interpreter.
@@ -194,57 +195,28 @@ fn environment(options: &ProcessOptions, user: Option<&User>) -> BTreeMap<String
     environment
 }
 
-/// What is left to do between fork and exec besides the session of its own, with everything looked up already.
-struct Steps {
-    nice: Option<i32>,
-    limits: Vec<(Resource, Rlimit)>,
-    identity: Option<(Vec<Gid>, Gid, Uid)>,
-}
-
-impl Steps {
-    fn new(options: &ProcessOptions, user: Option<&User>) -> Self {
-        let ResourceLimits { memory, cpu, open_files, processes, file_size } = options.limits;
-        let wanted = [
-            (Resource::As, memory),
-            (Resource::Cpu, cpu),
-            (Resource::Nofile, open_files),
-            (Resource::Nproc, processes),
-            (Resource::Fsize, file_size),
-        ];
-        let limits = wanted.into_iter().filter_map(|(resource, limit)| {
-            let highest = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
-            let limit = Some(limit?.min(highest));
-            Some((resource, Rlimit { current: limit, maximum: limit }))
-        });
-        // Who is that user already need not, and may not, change anything.
-        let me = rustix::process::geteuid();
-        // Without a name it is for the environment only.
-        let named = user.filter(|_| options.user.is_some());
-        let other = named.filter(|user| (me.is_root() || user.uid != me) && !is_already(user));
-        let identity = other.map(|user| (user.groups.clone(), user.gid, user.uid));
-        Steps { nice: options.nice, limits: limits.collect(), identity }
-    }
-
-    fn are_none(&self) -> bool {
-        self.nice.is_none() && self.limits.is_empty() && self.identity.is_none()
-    }
-
-    fn take(&self) -> io::Result<()> {
-        rustix::process::setsid()?;
-        if let Some(nice) = self.nice {
-            rustix::process::setpriority_process(None, nice)?;
-        }
-        for (resource, limit) in &self.limits {
-            rustix::process::setrlimit(*resource, *limit)?;
-        }
-        if let Some((groups, gid, uid)) = &self.identity {
-            // The user last: after that nothing else may be changed.
-            rustix::thread::set_thread_groups(groups)?;
-            rustix::thread::set_thread_res_gid(*gid, *gid, *gid)?;
-            rustix::thread::set_thread_res_uid(*uid, *uid, *uid)?;
-        }
-        Ok(())
-    }
+/// What is left to do between fork and exec.
+fn steps(options: &ProcessOptions, user: Option<&User>) -> Steps {
+    let ResourceLimits { memory, cpu, open_files, processes, file_size } = options.limits;
+    let wanted = [
+        (Resource::As, memory),
+        (Resource::Cpu, cpu),
+        (Resource::Nofile, open_files),
+        (Resource::Nproc, processes),
+        (Resource::Fsize, file_size),
+    ];
+    let limits = wanted.into_iter().filter_map(|(resource, limit)| {
+        let highest = rustix::process::getrlimit(resource).maximum.unwrap_or(u64::MAX);
+        let limit = Some(limit?.min(highest));
+        Some((resource, Rlimit { current: limit, maximum: limit }))
+    });
+    // Who is that user already need not, and may not, change anything.
+    let me = rustix::process::geteuid();
+    // Without a name it is for the environment only.
+    let named = user.filter(|_| options.user.is_some());
+    let other = named.filter(|user| (me.is_root() || user.uid != me) && !is_already(user));
+    let identity = other.map(|user| Identity { user: user.uid, group: user.gid, groups: user.groups.clone() });
+    Steps { nice: options.nice, limits: limits.collect(), identity, ..Steps::default() }
 }
 
 /// Whether we are `user` ourselves, with exactly its groups.
@@ -258,15 +230,6 @@ fn is_already(user: &User) -> bool {
     };
     let groups = rustix::process::getgroups().map(sorted);
     ids == (user.uid, user.uid, user.gid, user.gid) && groups.is_ok_and(|groups| groups == sorted(user.groups.clone()))
-}
-
-#[allow(unsafe_code)]
-fn before_exec(command: &mut Command, steps: Steps) {
-    // SAFETY: the closure makes system calls and nothing else. It takes no lock and allocates nothing: whatever it
-    // needs was looked up before the fork.
-    unsafe {
-        command.pre_exec(move || steps.take());
-    }
 }
 
 #[cfg(test)]

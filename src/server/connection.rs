@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::broker::{
-    Broker, BrokerError, Cause, ManagedRedis, Memory, Operator, Post, QueueTerms, RedisBroker, RedisOptions, RedisPost,
-    Target, TargetOptions,
+    Broker, BrokerError, Cause, Entrance, ManagedOptions, ManagedRedis, Memory, Operator, Post, QueueTerms,
+    RedisBroker, RedisOptions, RedisPost, Target, TargetOptions,
 };
 use crate::client::ClientError;
 use crate::config::{Config, QueueConfig, QueueOrder, RedisConfig, RedisServer};
@@ -36,14 +36,8 @@ impl Connection {
             let memory = Memory::with_queues(config.server.result_ttl, &further);
             return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
         }
-        let target = target(redis)?;
-        let managed = match redis.server {
-            // Who names sentinels or a cluster has servers already.
-            RedisServer::Managed if redis.sentinels.is_empty() && redis.cluster.is_empty() => {
-                start_managed(config, &target)?
-            }
-            RedisServer::Managed | RedisServer::External | RedisServer::None => None,
-        };
+        let target = named_target(redis)?;
+        let (managed, target) = if redis.is_started() { start_managed(config, &target)? } else { (None, target) };
         let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
         let options = RedisOptions {
             target: target.clone(),
@@ -90,8 +84,24 @@ impl Connection {
     }
 }
 
-/// Where the Redis of `config` is. Files that cannot be read are told as faults of it.
-pub(crate) fn target(config: &RedisConfig) -> Result<Target, BrokerError> {
+/// Where the Redis of `config` is, and how its own user gets in. Files that cannot be read are told as faults of it.
+pub(crate) fn target(config: &Config) -> Result<Target, BrokerError> {
+    let target = named_target(&config.redis)?;
+    if !config.redis.is_started() || target.has_login() || target.host_and_port().is_none() {
+        return Ok(target);
+    }
+    match Entrance::of(&config.server.state_dir) {
+        Ok(entrance) => {
+            let entrance = entrance.filter(Entrance::leads_somewhere).or_else(|| Entrance::noted(&target));
+            Ok(entrance.map_or(target.clone(), |entrance| entrance.target(&target)))
+        }
+        // It may be open all the same, or another's; else Redis says that it asks for a password.
+        Err(_) => Ok(target),
+    }
+}
+
+/// Where the configuration says that it is.
+pub(crate) fn named_target(config: &RedisConfig) -> Result<Target, BrokerError> {
     let read = |name: &str, path: &Option<PathBuf>| match path {
         None => Ok(None),
         Some(path) => fs::read(path).map(Some).map_err(|error| BrokerError {
@@ -126,17 +136,26 @@ pub(super) fn queues(config: &Config) -> Vec<QueueTerms> {
     std::iter::once(usual).chain(further).collect()
 }
 
-fn start_managed(config: &Config, target: &Target) -> Result<Option<ManagedRedis>, StartError> {
-    let folder = config.server.state_dir.join("redis");
-    let managed = ManagedRedis::start(target, config.redis.password.as_deref(), &folder);
-    let managed = managed.map_err(StartError::ManagedRedis)?;
+/// Starts a server where none answers, and tells how to reach whichever does.
+fn start_managed(config: &Config, target: &Target) -> Result<(Option<ManagedRedis>, Target), StartError> {
+    let redis = &config.redis;
+    if let Some(reason) = redis.open_as_root() {
+        return Err(StartError::ManagedRedis(reason));
+    }
+    let options = ManagedOptions { target, is_open: redis.open, state_dir: &config.server.state_dir };
+    let (managed, reached) = ManagedRedis::start(&options).map_err(StartError::ManagedRedis)?;
     match &managed {
         Some(managed) => {
-            log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display())
+            log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display());
+            if redis.open && target.password().is_none() {
+                log::warn!(
+                    "redis.open: everybody on this machine can call all functions, as any user and source, and read all answers"
+                );
+            }
         }
         None => log::info!("a Redis answers at {} already and is used", target.address()),
     }
-    Ok(managed)
+    Ok((managed, reached))
 }
 
 /// A name that no other daemon has or has had: host, process and start.

@@ -21,8 +21,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::about::About;
-pub(crate) use self::connection::target;
 use self::connection::{Connection, Kind};
+pub(crate) use self::connection::{named_target, target};
 use self::onward::Exchange;
 use self::running::Loop;
 pub use self::running::{Ended, Running};

@@ -11,6 +11,7 @@ mod daemon;
 mod desk;
 mod gateway;
 mod lease;
+mod private_redis;
 mod processes;
 mod program;
 mod terminal;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -221,16 +222,197 @@ fn something_that_is_no_redis_is_not_overrun() {
     assert!(!folder.path().join("state/redis/redis.log").exists());
 }
 
-#[test]
-fn a_private_redis_is_reached_over_tcp_too() {
-    let folder = Folder::new();
+/// The note that a daemon leaves for clients in the home of its user.
+struct Note(u16);
+
+impl Drop for Note {
+    fn drop(&mut self) {
+        let home = std::env::var_os("HOME").unwrap_or_default();
+        let note = Path::new(&home).join(format!(".local/state/cerbas/redis-{}.json", self.0));
+        let _never_left = fs::remove_file(note);
+    }
+}
+
+/// A private Redis in `folder` at a free port, with the URL of the port.
+fn managed_over_tcp(folder: &Path) -> (Config, String, Note) {
     let port =
         TcpListener::bind(("127.0.0.1", 0)).and_then(|listener| listener.local_addr()).expect("a free port").port();
-    let mut config = managed(folder.path());
+    let mut config = managed(folder);
     config.redis.url = format!("redis://localhost:{port}/8");
-    let url = format!("redis://127.0.0.1:{port}/8");
+    (config, format!("redis://127.0.0.1:{port}/8"), Note(port))
+}
+
+/// `url` with the password that the daemon has made.
+#[track_caller]
+fn with_password(url: &str, folder: &Path) -> String {
+    let password = fs::read_to_string(folder.join("state/redis.password")).expect("there is one");
+    url.replace("//", &format!("//:{}@", password.trim()))
+}
+
+/// What others than the owner may do with what is in `folder`, and with the folder.
+fn open_to_others(folder: &Path) -> Vec<String> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
+    while let Some(folder) = folders.pop() {
+        let entries = fs::read_dir(&folder).expect("it is a folder").map(|entry| entry.expect("it is there").path());
+        for path in entries.chain([folder.clone()]) {
+            let data = fs::symlink_metadata(&path).expect("it is there");
+            if data.mode() & 0o077 != 0 {
+                found.push(format!("{} {:o}", path.display(), data.mode()));
+            }
+            if data.is_dir() && path != folder {
+                folders.push(path);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn a_private_redis_lets_in_nobody_without_its_password_and_its_own_user_without_asking() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
     let running = Server::new(config).start().expect("it starts");
-    Foreign::connect(&url).check_served(RETURN);
+    let refused = super::world::connect(&url).err().expect("it is closed");
+    assert!(refused.to_string().contains("Authentication required"), "{refused}");
+    Foreign::connect(&with_password(&url, folder.path())).check_served(RETURN);
+    assert_eq!(running.client().expect("it lets us in").call("hello", ()), Ok(json!("hello world!").into()));
+    // Also who knows nothing but the URL.
+    assert_eq!(Client::connect(&url).expect("it finds the way").call("hello", ()), Ok(json!("hello world!").into()));
     assert!(running.stop().is_clean());
-    assert!(super::world::connect(&url).is_err(), "it is gone");
+    assert!(super::world::connect(&with_password(&url, folder.path())).is_err(), "it is gone");
+    assert!(Client::connect(&url).is_err(), "the way leads nowhere");
+}
+
+#[test]
+fn nobody_decides_on_a_private_redis_itself_over_a_connection_to_it() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
+    let running = Server::new(config).start().expect("it starts");
+    let mut foreign = Foreign::connect(&with_password(&url, folder.path()));
+    for words in [
+        &["CONFIG", "SET", "dir", "/tmp"][..],
+        &["CONFIG", "REWRITE"],
+        &["MODULE", "LIST"],
+        &["DEBUG", "SLEEP", "0"],
+        &["SLAVEOF", "127.0.0.1", "1"],
+        &["REPLICAOF", "127.0.0.1", "1"],
+        &["FLUSHALL"],
+        &["FLUSHDB"],
+        &["SHUTDOWN"],
+        &["ACL", "SETUSER", "eve"],
+        &["CLIENT", "KILL", "TYPE", "normal"],
+        &["MONITOR"],
+    ] {
+        let error = foreign.try_ask::<redis::Value>(words).expect_err("it is refused");
+        // Some of it newer versions refuse to all.
+        let is_refused = error.code() == Some("NOPERM") || error.to_string().contains("not allowed");
+        assert!(is_refused, "{words:?}: {error}");
+    }
+    let () = foreign.ask(&["CONFIG", "GET", "dir"]);
+    let _all: Vec<String> = foreign.ask(&["KEYS", "*"]);
+    foreign.check_served(RETURN);
+    assert!(running.stop().is_clean());
+}
+
+#[test]
+fn a_private_redis_does_not_run_as_root_and_its_files_are_its_own() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
+    let running = Server::new(config).start().expect("it starts");
+    let mut foreign = Foreign::connect(&with_password(&url, folder.path()));
+    foreign.check_served(RETURN);
+    let process = format!("/proc/{}", pid(&mut foreign).as_raw_pid());
+    let (me, keeper) = (rustix::process::geteuid(), fs::metadata(&process).expect("it runs").uid());
+    assert_ne!(keeper, 0);
+    assert!(me.is_root() || keeper == me.as_raw());
+    let state = folder.path().join("state");
+    assert_eq!(fs::metadata(state.join("redis")).expect("it is there").uid(), keeper);
+    assert_eq!(fs::metadata(state.join("redis.password")).expect("it is there").uid(), me.as_raw());
+    assert_eq!(open_to_others(&state), [""; 0]);
+    let stat = fs::read_to_string(format!("{process}/stat")).expect("it runs");
+    let session = stat.rsplit(") ").next().and_then(|fields| fields.split(' ').nth(3)).expect("it has one");
+    assert_eq!(session, pid(&mut foreign).as_raw_pid().to_string(), "it leads a session of its own");
+    assert!(running.stop().is_clean());
+}
+
+/// A server as earlier versions started it: open to all, and as whoever started them.
+struct Earlier(Child);
+
+impl Earlier {
+    #[track_caller]
+    fn start(folder: &Path, url: &str) -> Self {
+        fs::create_dir_all(folder).expect("a folder can be made");
+        let port = url.rsplit([':', '/']).nth(1).expect("it has a port");
+        let mut command = Command::new("redis-server");
+        command.args(["--port", port, "--appendonly", "yes", "--save", "", "--bind", "127.0.0.1", "--dir"]).arg(folder);
+        let child = command.stdout(Stdio::null()).spawn().expect("redis-server is installed");
+        eventually("it answers", || super::world::connect(url).is_ok());
+        Earlier(child)
+    }
+}
+
+impl Drop for Earlier {
+    fn drop(&mut self) {
+        let _already_gone = kill_process(Pid::from_child(&self.0), Signal::TERM);
+        let _reaped = self.0.wait();
+    }
+}
+
+#[test]
+fn what_an_earlier_version_kept_is_there_after_it_is_closed() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
+    let earlier = Earlier::start(&folder.path().join("state/redis"), &url);
+    let () = Foreign::connect(&url).ask(&["SET", "kept", "value"]);
+    drop(earlier);
+    let running = Server::new(config).start().expect("it starts");
+    let mut foreign = Foreign::connect(&with_password(&url, folder.path()));
+    eventually("it has read its data", || {
+        foreign.try_ask::<Option<String>>(&["GET", "kept"]).is_ok_and(|it| it.is_some())
+    });
+    assert_eq!(open_to_others(&folder.path().join("state")), [""; 0]);
+    assert!(running.stop().is_clean());
+}
+
+#[test]
+fn an_open_server_that_an_earlier_daemon_left_running_is_replaced_by_a_closed_one() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
+    let _earlier = Earlier::start(&folder.path().join("state/redis"), &url);
+    let () = Foreign::connect(&url).ask(&["SET", "kept", "value"]);
+    let running = Server::new(config).start().expect("it starts");
+    assert!(super::world::connect(&url).is_err(), "it is closed");
+    let mut foreign = Foreign::connect(&with_password(&url, folder.path()));
+    eventually("it has read its data", || {
+        foreign.try_ask::<Option<String>>(&["GET", "kept"]).is_ok_and(|it| it.is_some())
+    });
+    assert!(running.stop().is_clean());
+}
+
+#[test]
+fn a_private_redis_of_root_is_not_opened_to_all() {
+    let folder = Folder::new();
+    let (mut config, url, _note) = managed_over_tcp(folder.path());
+    config.redis.open = true;
+    let started = Server::new(config).start();
+    if rustix::process::geteuid().is_root() {
+        let error = started.map(drop).expect_err("it is refused");
+        assert!(error.to_string().contains("run cerbas as another user than root"), "{error}");
+    } else {
+        let running = started.expect("it starts");
+        Foreign::connect(&url).check_served(RETURN);
+        assert!(running.stop().is_clean());
+    }
+}
+
+#[test]
+fn daemons_with_the_same_state_folder_share_a_closed_redis() {
+    let folder = Folder::new();
+    let (config, url, _note) = managed_over_tcp(folder.path());
+    let first = Server::new(config.clone()).start().expect("it starts");
+    let second = Server::new(config).start().expect("it starts");
+    assert_eq!(second.client().expect("it lets us in").call("hello", ()), Ok(json!("hello world!").into()));
+    assert!(second.stop().is_clean());
+    Foreign::connect(&with_password(&url, folder.path())).check_served(RETURN);
+    assert!(first.stop().is_clean());
 }

@@ -3,29 +3,40 @@
 use std::fs;
 use std::io::{self, Write};
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, poll};
+use rustix::fs::{Mode, OFlags};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::broker::redis::Target;
+use crate::children::{self, Identity, Steps};
 
 /// The program.
 const PROGRAM: &str = "redis-server";
 
+/// What it writes its log to, in its folder.
+pub(super) const LOG: &str = "redis.log";
+
 /// How long a new server may take until it answers; one that loads much data answers that it does.
 const START: Duration = Duration::from_secs(10);
 
-/// The configuration of a server, line by line.
-pub(super) type Settings = Vec<String>;
+/// How a server is started.
+pub(super) struct Settings {
+    /// Its configuration, line by line. It starts in its folder, which it need not be able to find from `/`.
+    pub(super) lines: Vec<String>,
+    pub(super) folder: PathBuf,
+    /// As whom it runs, if not as ourselves.
+    pub(super) identity: Option<Identity>,
+}
 
 /// A process that can be waited for: our child, or one that an earlier daemon left behind.
 pub(super) struct Running {
     pub(super) child: Option<Child>,
     pub(super) handle: OwnedFd,
+    pub(super) pid: Pid,
 }
 
 impl Running {
@@ -62,7 +73,8 @@ impl Drop for Running {
 }
 
 /// Starts a server and waits until it answers.
-pub(super) fn launch(target: &Target, settings: &[String], folder: &Path) -> Result<Running, String> {
+pub(super) fn launch(target: &Target, settings: &Settings) -> Result<Running, String> {
+    let folder = &settings.folder;
     let child = spawn(settings).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound => format!(
             "{PROGRAM} is not installed: install it (on Debian: apt install redis-server), \
@@ -71,7 +83,8 @@ pub(super) fn launch(target: &Target, settings: &[String], folder: &Path) -> Res
         _ => format!("cannot start {PROGRAM}: {error}"),
     })?;
     let handle = handle_of(&child).map_err(|error| format!("cannot watch {PROGRAM}: {error}"))?;
-    let mut running = Running { child: Some(child), handle };
+    let pid = Pid::from_child(&child);
+    let mut running = Running { child: Some(child), handle, pid };
     let deadline = Instant::now() + START;
     // Short steps, as a server without data answers within a few milliseconds.
     while !answers(target) {
@@ -87,13 +100,16 @@ pub(super) fn launch(target: &Target, settings: &[String], folder: &Path) -> Res
     Ok(running)
 }
 
-fn spawn(settings: &[String]) -> io::Result<Child> {
+fn spawn(settings: &Settings) -> io::Result<Child> {
     let mut command = Command::new(PROGRAM);
-    // A group of its own: Ctrl-C in the terminal is for us, and we stop it after our last answer.
-    command.arg("-").process_group(0).stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-    let mut child = crate::children::start(&mut command)?;
+    command.arg("-").current_dir(&settings.folder);
+    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
+    // A session of its own: Ctrl-C in the terminal is for us, and we stop it after our last answer.
+    let umask = Some(Mode::RWXG | Mode::RWXO);
+    children::before_exec(&mut command, Steps { umask, identity: settings.identity.clone(), ..Steps::default() });
+    let mut child = children::start(&mut command)?;
     let mut input = child.stdin.take().expect("its input is piped");
-    let written = input.write_all((settings.join("\n") + "\n").as_bytes());
+    let written = input.write_all((settings.lines.join("\n") + "\n").as_bytes());
     drop(input);
     // One that ended before it read all says why in its log.
     drop(written);
@@ -101,8 +117,7 @@ fn spawn(settings: &[String]) -> io::Result<Child> {
 }
 
 fn handle_of(child: &Child) -> io::Result<OwnedFd> {
-    let pid = Pid::from_raw(child.id().cast_signed()).ok_or_else(|| io::Error::other("no process id"))?;
-    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+    Ok(pidfd_open(Pid::from_child(child), PidfdFlags::empty())?)
 }
 
 /// Whether a server answers, be it that it still loads its data.
@@ -114,7 +129,11 @@ fn answers(target: &Target) -> bool {
 }
 
 fn last_line(folder: &Path) -> String {
-    let log = fs::read_to_string(log_file(folder)).unwrap_or_default();
+    // Not over a link: who keeps the folder may be another than we are.
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = rustix::fs::open(log_file(folder), flags, Mode::empty());
+    let log =
+        file.map_err(io::Error::from).and_then(|file| io::read_to_string(fs::File::from(file))).unwrap_or_default();
     log.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it wrote no log").trim().to_owned()
 }
 
@@ -132,5 +151,5 @@ pub(super) fn quote(text: &str) -> String {
 }
 
 pub(super) fn log_file(folder: &Path) -> String {
-    folder.join("redis.log").display().to_string()
+    folder.join(LOG).display().to_string()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Child;
 
 use super::process::{Running, Settings, launch, log_file, quote};
@@ -13,7 +13,6 @@ use crate::private;
 /// A server without persistence on a free port in a temporary folder, for tests and measurements. Its process and folder go when it is dropped.
 pub struct ScratchRedis {
     address: String,
-    folder: PathBuf,
     settings: Settings,
     running: Option<Running>,
 }
@@ -38,7 +37,8 @@ impl ScratchRedis {
         settings.push(format!("dir {}", quote(&folder.display().to_string())));
         settings.push(format!("logfile {}", quote(&log_file(&folder))));
         settings.extend(lines.iter().map(|line| (*line).to_owned()));
-        let mut scratch = ScratchRedis { address: format!("127.0.0.1:{port}"), folder, settings, running: None };
+        let settings = Settings { lines: settings, folder, identity: None };
+        let mut scratch = ScratchRedis { address: format!("127.0.0.1:{port}"), settings, running: None };
         scratch.revive()?;
         Ok(scratch)
     }
@@ -62,7 +62,7 @@ impl ScratchRedis {
 
     /// Its temporary folder.
     pub fn folder(&self) -> &Path {
-        &self.folder
+        &self.settings.folder
     }
 
     /// Its process id, while it runs.
@@ -78,7 +78,7 @@ impl ScratchRedis {
     /// Starts it again at the same address.
     pub fn revive(&mut self) -> Result<(), String> {
         let target = Target::new(&self.url(), None, None).map_err(|error| error.to_string())?;
-        self.running = Some(launch(&target, &self.settings, &self.folder)?);
+        self.running = Some(launch(&target, &self.settings)?);
         Ok(())
     }
 }
@@ -86,7 +86,7 @@ impl ScratchRedis {
 impl Drop for ScratchRedis {
     fn drop(&mut self) {
         self.running = None;
-        let _already_gone = fs::remove_dir_all(&self.folder);
+        let _already_gone = fs::remove_dir_all(&self.settings.folder);
     }
 }
 

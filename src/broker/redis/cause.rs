@@ -29,6 +29,7 @@ pub(super) fn cause_of(error: &RedisError) -> Cause {
         // A server that nobody vouches for does not get better by waiting.
         _ if error.is_io_error() && text.contains("certificate") => Cause::Permanent,
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => Cause::Permanent,
+        _ if matches!(error.code(), Some("NOAUTH" | "WRONGPASS")) => Cause::Permanent,
         ErrorKind::Server(ServerErrorKind::CrossSlot) => Cause::Permanent,
         _ if is_without_databases(&text) => Cause::Permanent,
         ErrorKind::Server(ServerErrorKind::Moved | ServerErrorKind::Ask) => Cause::Away,
@@ -94,6 +95,15 @@ mod tests {
             "ERR Error running script (call to f_1): @user_script: 3: The user executing the script can't run this command or subcommand",
         ] {
             assert_eq!(cause(reply), Cause::Refused, "{reply}");
+        }
+    }
+
+    #[test]
+    fn what_it_says_of_who_asks_needs_an_operator() {
+        for reply in
+            ["NOAUTH Authentication required.", "WRONGPASS invalid username-password pair or user is disabled."]
+        {
+            assert_eq!(cause(reply), Cause::Permanent, "{reply}");
         }
     }
 }

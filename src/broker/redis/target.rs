@@ -136,6 +136,40 @@ impl Target {
         }
     }
 
+    /// Whether it says as whom to log in.
+    pub(crate) fn has_login(&self) -> bool {
+        let settings = self.info.redis_settings();
+        settings.username().is_some() || settings.password().is_some()
+    }
+
+    /// The password, where there is one.
+    pub(crate) fn password(&self) -> Option<&str> {
+        self.info.redis_settings().password()
+    }
+
+    /// The same place for who has no password.
+    pub(crate) fn without_login(&self) -> Self {
+        let settings = redis::RedisConnectionInfo::default()
+            .set_db(self.database())
+            .set_lib_name("cerbas", env!("CARGO_PKG_VERSION"));
+        Target { info: self.info.clone().set_redis_settings(settings), ..self.clone() }
+    }
+
+    /// Whether somebody gets in without a password.
+    pub(crate) fn is_open(&self) -> bool {
+        self.without_login().connect("cerbas-access").is_ok()
+    }
+
+    /// The same server, with `password`, and by `socket` where there is one.
+    pub(crate) fn through(&self, socket: Option<&Path>, password: &str) -> Self {
+        let settings = self.info.redis_settings().clone().set_password(password);
+        let info = self.info.clone().set_redis_settings(settings);
+        let Some(socket) = socket else { return Target { info, ..self.clone() } };
+        let address = format!("unix://{}?db={}", socket.display(), self.database());
+        let info = info.set_addr(ConnectionAddr::Unix(socket.to_owned()));
+        Target { info, address, route: Route::Direct(Vec::new()), key: self.key.clone() }
+    }
+
     /// The same place; in a cluster it is the node that owns `key`.
     pub(super) fn owning(&self, key: String) -> Self {
         Target { key: Some(key), ..self.clone() }
@@ -235,6 +269,10 @@ impl Target {
         let text = error.to_string();
         let reason = match error.kind() {
             _ if error.is_timeout() => "does not answer in time".to_owned(),
+            _ if error.code() == Some("NOAUTH") => {
+                "asks for a password: see password_file; one that a daemon has started is for the user of that daemon"
+                    .to_owned()
+            }
             ErrorKind::InvalidClientConfig => error.detail().map_or(text, str::to_owned),
             ErrorKind::Server(ServerErrorKind::CrossSlot) => {
                 "prefix must be in braces, as {CERBAS}, on a Redis Cluster".to_owned()

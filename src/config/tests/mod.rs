@@ -99,7 +99,7 @@ fn every_default_that_is_documented_holds() {
             found += 1;
         }
     }
-    assert_eq!(found, 19, "{text}");
+    assert_eq!(found, 20, "{text}");
     assert_eq!(read(&text), read("[cron]"));
 }
 
@@ -119,6 +119,7 @@ fn everything_can_be_set() {
         sentinel_password = "sp"
         cluster = ["[::1]:7000"]
         server = "external"
+        open = true
         prefix = "{CERBAS}"
         extra_channels = ["{prefix}-RESPONSE-{id}"]
         [server]
@@ -155,6 +156,7 @@ fn everything_can_be_set() {
         sentinel_password: Some("sp".to_owned()),
         cluster: vec!["[::1]:7000".to_owned()],
         server: RedisServer::External,
+        open: true,
         prefix: "{CERBAS}".to_owned(),
         extra_channels: vec!["{prefix}-RESPONSE-{id}".to_owned()],
     };

@@ -15,7 +15,8 @@ fn the_sample_has_all_builtins_and_one_command() {
     assert_eq!(builtins.count(), BuiltinFunction::ALL.len());
     assert!(matches!(&config.functions["date"].body, BodyConfig::Command(date) if date.argv == ["date", "-u"]));
     assert_eq!(config.auth.sources, names(&["cli", "cerbastest", "python", "rust", "foo", "bar", "web", "tom"]));
-    assert_eq!((config.auth.users, config.redis), (None, RedisConfig::default()));
+    let open = RedisConfig { open: true, ..RedisConfig::default() };
+    assert_eq!((config.auth.users, config.redis), (None, open));
     for (name, function) in &config.functions {
         assert!(functions::check(function).is_empty(), "{name}");
         assert_eq!(build(name, function, House::empty()).name, *name);

@@ -16,6 +16,7 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from . import entrance
 from .errors import ConnectionFailed
 from .mailbox import Letter, Mailbox
 
@@ -138,9 +139,14 @@ def _connect(url: str) -> redis.Redis:
         # The mailbox reads the messages of this version.
         "protocol": 2,
     }
+    way = entrance.find(url)
+    if way is not None and "unix_socket_path" in way:
+        # Of the URL the number of the database is left.
+        database = int(redis.connection.parse_url(url).get("db") or 0)
+        return redis.Redis(db=database, **way, **options)
     if not url.startswith("unix:"):
         options["socket_keepalive"] = True
-    client: redis.Redis = redis.Redis.from_url(url, **options)
+    client: redis.Redis = redis.Redis.from_url(url, **{**options, **(way or {})})
     return client
 
 
