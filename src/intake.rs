@@ -22,7 +22,7 @@ use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
 use crate::outage::Retry;
 use crate::outbox::Mailing;
-use crate::protocol::codec::{Unreadable, decode_request};
+use crate::protocol::codec::{Unreadable, decode_request, with_id};
 use crate::protocol::{CallError, DeadLetter, EVERYWHERE, Request, RequestId};
 use crate::thread::{Pulse, Stop};
 
@@ -133,7 +133,7 @@ impl Intake {
     fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
         let now = clock::now();
         let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new() };
-        let mut of_cron = Vec::new();
+        let (mut unnamed, mut of_cron) = (Vec::new(), Vec::new());
         for Claimed { claim, content, is_lost } in claimed {
             let read = self.read(&claim, &content, now);
             let body = body_of(content);
@@ -146,6 +146,15 @@ impl Intake {
             };
             let door = self.door(claim, body, &request);
             let incoming = Incoming { request, door, is_lost };
+            if !incoming.request.is_named {
+                unnamed.push(incoming);
+            } else if incoming.request.claims_to_be_of_cron() {
+                of_cron.push(incoming);
+            } else {
+                self.take_in(incoming, &mut lot, stop);
+            }
+        }
+        for incoming in self.name(unnamed, stop) {
             if incoming.request.claims_to_be_of_cron() {
                 of_cron.push(incoming);
             } else {
@@ -169,6 +178,38 @@ impl Intake {
         } else {
             self.send_on(request, door, stop);
         }
+    }
+
+    /// Gives `incoming`, none of which has an id, one in the broker as well. Those that others have taken over are gone.
+    fn name(&self, incoming: Vec<Incoming>, stop: &Stop) -> Vec<Incoming> {
+        let (mut named, mut texts) = (Vec::new(), Vec::new());
+        let mut as_they_are = Vec::new();
+        for one in incoming {
+            let text = with_id(&one.door.claim.element, &one.request.id);
+            // One that would be too long with it, when it is read again, stays as it is.
+            match text.filter(|text| text.len() <= self.max_request) {
+                Some(text) => {
+                    texts.push((one.door.claim.clone(), Arc::from(text)));
+                    named.push(one);
+                }
+                None => as_they_are.push(one),
+            }
+        }
+        if !texts.is_empty() {
+            match self.patiently(stop, || self.broker.name(&texts)) {
+                Ok(claims) => {
+                    let is_ours = |(mut one, claim): (Incoming, Option<Claim>)| {
+                        one.door.claim = claim?;
+                        Some(one)
+                    };
+                    as_they_are.extend(named.into_iter().zip(claims).filter_map(is_ours));
+                }
+                Err(Hindrance::Refused(_)) => as_they_are.append(&mut named),
+                // The last one first: each goes to the head of its queue.
+                Err(Hindrance::Stopped) => named.into_iter().rev().for_each(|one| one.door.hand_back()),
+            }
+        }
+        as_they_are
     }
 
     /// Those of `incoming`, which all say that cron has sent them, of which that is true. The others are refused, and nothing that
@@ -389,8 +430,9 @@ impl Intake {
             bytes: None,
         };
         let dead = dead.with_element(&claim.element).to_json();
-        let door = Refused { mailing: self.mailing.clone(), claim, id: unreadable.id.clone(), dead };
+        let is_told = unreadable.id.is_some();
         let id = unreadable.id.unwrap_or_else(RequestId::random);
+        let door = Refused { mailing: self.mailing.clone(), claim, id: id.clone(), is_told, dead };
         self.dispatcher.refuse(id, unreadable.error, Box::new(door));
     }
 }

@@ -116,7 +116,8 @@ fn every_key_has_its_name() {
     assert_eq!(keys.nodes(), "CERBAS-NODES");
     assert_eq!(keys.lease("node"), "CERBAS-NODE-node");
     assert_eq!(keys.fence("node"), "CERBAS-FENCE-node");
-    assert_eq!(keys.deliveries(), "CERBAS-DELIVERIES-");
+    assert_eq!(keys.all_deliveries(), "CERBAS-DELIVERIES-");
+    assert_eq!(keys.deliveries(&RequestId::Number(42)), "CERBAS-DELIVERIES-0000000042");
     assert_eq!(keys.delayed(), "CERBAS-DELAYED");
     assert_eq!(keys.dead(), "CERBAS-DEAD");
     assert_eq!(keys.queue_names(), "CERBAS-QUEUES");
@@ -177,7 +178,7 @@ fn another_prefix_stands_in_every_name() {
         keys.nodes(),
         keys.lease("n"),
         keys.fence("n"),
-        keys.deliveries(),
+        keys.all_deliveries(),
         keys.delayed(),
         keys.dead(),
         keys.queue_names(),

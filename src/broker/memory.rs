@@ -14,8 +14,8 @@ use std::time::{Duration, Instant};
 pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
 use self::state::{MOST_DEAD, State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claimed, Content, EntryMark, Found, Message, NewRun,
-    Post, Result, Settlement, Source, Stage, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, Content, EntryMark, Found, Message,
+    NewRun, Post, Result, Settlement, Source, Stage, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -295,6 +295,11 @@ impl Broker for Memory {
         let waited = self.0.changed.wait_timeout_while(state, patience, nothing);
         let mut state = waited.expect("nothing panics under this lock").0;
         Ok(state.messages.drain(..).collect())
+    }
+
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
+        let mut state = self.present()?;
+        Ok(named.iter().map(|(claim, element)| state.name(claim, element)).collect())
     }
 
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {

@@ -259,10 +259,12 @@ pub enum Settlement {
     Answered {
         /// The element.
         claim: Claim,
+        /// The request.
+        id: RequestId,
         /// How it ended.
         verdict: Verdict,
-        /// Whom to tell what; `None` where nobody waits.
-        answer: Option<(RequestId, Arc<Encoded>)>,
+        /// What is told; `None` where nobody waits.
+        answer: Option<Arc<Encoded>>,
         /// An entry for the dead list, as JSON.
         dead: Option<Box<str>>,
         /// What is kept of it and what follows, where cron has sent it.
@@ -330,7 +332,7 @@ impl Settlement {
     /// The answer that is published with it.
     pub(crate) fn answer(&self) -> Option<(&RequestId, &Arc<Encoded>)> {
         match self {
-            Settlement::Answered { answer, .. } => answer.as_ref().map(|(id, answer)| (id, answer)),
+            Settlement::Answered { id, answer, .. } => answer.as_ref().map(|answer| (id, answer)),
             Settlement::AnsweredEarly { id, answer } => Some((id, answer)),
             Settlement::Deferred { .. }
             | Settlement::Forwarded { .. }
@@ -342,7 +344,7 @@ impl Settlement {
     /// The request whose stage is known by its answer from now on.
     pub(crate) fn untracked(&self) -> Option<&RequestId> {
         match self {
-            Settlement::Answered { answer: Some((id, _)), is_tracked: true, .. } => Some(id),
+            Settlement::Answered { id, answer: Some(_), is_tracked: true, .. } => Some(id),
             _ => None,
         }
     }
@@ -373,6 +375,11 @@ pub trait Broker: Send + Sync {
 
     /// Claims up to `limit` of the newest requests of `source`, which stand behind `longest` others.
     fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>>;
+
+    /// Puts each element, which is claimed, in the place of the claim before it: the same request with an id, as it had none and two that
+    /// are equal are not to be taken for one. Gives back what names each from now on, in their order; `None` where others have
+    /// taken it over. After an error the same can be asked again.
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>>;
 
     /// Arranges each of `arrangements` in one step, and gives back what became of it, in their order. After an error the
     /// same can be asked again: what had been arranged already is found so.

@@ -116,9 +116,10 @@ impl Door for BrokerDoor {
         let dead = self.dead_letter(&answer);
         let run = self.cron.as_ref().map(|scheduled| Box::new(self.ended(scheduled, &answer)));
         let verdict = answer.verdict;
-        let answer = self.waits().then(|| (self.id.clone(), answer));
+        let answer = self.waits().then_some(answer);
         let is_tracked = self.is_tracked;
-        self.mailing.send(Settlement::Answered { claim: self.claim, verdict, answer, dead, run, is_tracked });
+        let BrokerDoor { mailing, claim, id, .. } = *self;
+        mailing.send(Settlement::Answered { claim, id, verdict, answer, dead, run, is_tracked });
     }
 
     fn answer_early(&mut self, answer: Arc<Encoded>) {
@@ -168,17 +169,19 @@ fn message_of(answer: &Encoded) -> String {
 pub(super) struct Refused {
     pub(super) mailing: Mailing,
     pub(super) claim: Claim,
-    /// Whom to tell, where that much could be read.
-    pub(super) id: Option<RequestId>,
+    pub(super) id: RequestId,
+    /// Whether somebody is to be told: that much of it could be read.
+    pub(super) is_told: bool,
     pub(super) dead: Box<str>,
 }
 
 impl Door for Refused {
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let verdict = answer.verdict;
-        let answer = self.id.map(|id| (id, answer));
+        let answer = self.is_told.then_some(answer);
         self.mailing.send(Settlement::Answered {
             claim: self.claim,
+            id: self.id,
             verdict,
             answer,
             dead: Some(self.dead),

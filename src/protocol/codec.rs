@@ -94,6 +94,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
             .ok_or_else(|| bad_call("id: must be 1 to 128 characters out of A-Z a-z 0-9 _ . : -".to_owned()))?,
         (None, None) => RequestId::random(),
     };
+    let is_named = number.is_some() || wire.id.is_some();
     let func = match wire.func {
         Some(func) if !func.is_empty() => func.into_owned(),
         _ => return Err(bad_call("func: is missing".to_owned())),
@@ -154,6 +155,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         chain,
         cron: wire.cron,
         is_sent_by_cron: false,
+        is_named,
         is_counted: false,
         is_tracked: wire.track,
     })

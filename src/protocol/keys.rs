@@ -110,9 +110,14 @@ impl Keys {
         format!("{}-SETTLED-{node}", self.prefix)
     }
 
-    /// What the counts of deliveries begin with; the SHA-1 of the element follows.
-    pub fn deliveries(&self) -> String {
+    /// What the counts of deliveries begin with; the id of the request follows.
+    pub fn all_deliveries(&self) -> String {
         format!("{}-DELIVERIES-", self.prefix)
+    }
+
+    /// How often the request `id` was in flight when its daemon died.
+    pub fn deliveries(&self, id: &RequestId) -> String {
+        format!("{}-DELIVERIES-{id}", self.prefix)
     }
 
     /// Messages to a node.

@@ -72,6 +72,8 @@ pub struct Request {
     pub cron: Option<Box<Scheduled>>,
     /// Whether cron has sent it. No text can say that of itself: who reads one sets it, where its broker knows.
     pub is_sent_by_cron: bool,
+    /// Whether its id came with it; otherwise it was made when it was read, and nobody else knows it yet.
+    pub is_named: bool,
     /// Whether it was counted for the rate of its function before it was sent on.
     pub is_counted: bool,
     /// Whether its client asks how far it has come.
@@ -114,6 +116,7 @@ impl Request {
             chain: Vec::new(),
             cron: None,
             is_sent_by_cron: false,
+            is_named: true,
             is_counted: false,
             is_tracked: false,
         }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Begun, Broker, Claimed, EntryMark, Memory, Message, NewRun, Post, Result, Settlement,
+    Arranged, Arrangement, Begun, Broker, Claim, Claimed, EntryMark, Memory, Message, NewRun, Post, Result, Settlement,
     Source, Whereabouts,
 };
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
@@ -63,7 +63,7 @@ impl Recorder {
     fn note_settlement(&self, settlement: &Settlement) {
         match settlement {
             Settlement::Answered { claim, answer, .. } => self.note(&id_of(&claim.element), |fate| {
-                fate.answers.push(answer.as_ref().map(|(_, answer)| answer.verdict));
+                fate.answers.push(answer.as_ref().map(|answer| answer.verdict));
                 fate.told += usize::from(answer.is_some());
             }),
             Settlement::AnsweredEarly { id, .. } => self.note(&id.to_string(), |fate| fate.told += 1),
@@ -154,6 +154,10 @@ impl Broker for Recorder {
 
     fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
         self.memory.are_sent_by_cron(elements)
+    }
+
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
+        self.memory.name(named)
     }
 
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {

@@ -86,6 +86,13 @@ impl State {
         Arranged::Ready { claim, replaced }
     }
 
+    /// From now on what `claim` names is `element`.
+    pub(super) fn name(&mut self, claim: &Claim, element: &Arc<[u8]>) -> Option<Claim> {
+        let place = self.in_flight.iter().position(|listed| *listed == claim.element)?;
+        self.in_flight[place] = Arc::clone(element);
+        Some(Claim { element: Arc::clone(element), ..claim.clone() })
+    }
+
     /// Frees what an element holds that leaves.
     pub(super) fn release(&mut self, settlement: &Settlement, now: Instant) {
         let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };

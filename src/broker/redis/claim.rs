@@ -7,7 +7,7 @@ use redis::{Connection, RedisResult, Script, cmd};
 
 use super::lease::Identity;
 use super::link::Link;
-use super::{ClaimLink, RedisBroker, lock};
+use super::{ClaimLink, RedisBroker, held, lock};
 use crate::broker::{Claim, Claimed, Content, Result, Source};
 use crate::clock;
 
@@ -73,20 +73,22 @@ impl RedisBroker {
 
     /// Opens the connection, and looks for what was claimed when it broke: it is in flight, but nobody holds it.
     fn find_orphans(&self, link: &mut Link, source: Source) -> Result<Vec<Claimed>> {
-        // Before the list: what is settled in between is in this, and no more in that.
         let place = self.sources.place(source);
-        let held = self.held[place].clone();
+        // Nothing is settled meanwhile, as that is neither forgotten nor unknown.
+        let settling = lock(&self.settling);
         let (id, identity, listed) = link.with(|connection| {
             // Before the first claim, so that what is claimed can be taken back if we die.
             self.renew_lease(connection)?;
             let identity = self.identity();
+            self.find_forgotten(connection, &identity, std::iter::once(place))?;
             let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
             let listed: Vec<Vec<u8>> =
                 cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1).query(connection)?;
             Ok((id, identity, listed))
         })?;
         lock(&self.blocked)[place] = Some(id);
-        let unknown = held.unknown(listed);
+        let unknown = held::unknown(&self.held[place].all(), listed);
+        drop(settling);
         if unknown.is_empty() {
             return Ok(Vec::new());
         }

@@ -10,7 +10,7 @@ use redis::{Connection, RedisResult, Script};
 
 use super::schema;
 use super::sources::Sources;
-use super::{RedisBroker, lock};
+use super::{RedisBroker, held, lock};
 use crate::broker::{Claim, Claimed, Result, Source};
 use crate::clock;
 use crate::protocol::Node;
@@ -115,7 +115,7 @@ impl RedisBroker {
             );
             *identity =
                 Arc::new(Identity::new(&self.options.keys, &self.sources, &self.options.node, fenced.epoch + 1));
-            self.held.iter().chain([&self.held_once]).for_each(|held| held.clear());
+            self.held.iter().chain([&self.held_once, &self.void]).for_each(|held| held.clear());
         }
     }
 
@@ -127,7 +127,7 @@ impl RedisBroker {
         script.key(keys.delayed()).key(&identity.once).key(keys.queues().as_slice()).key(keys.queue_names());
         script.key(keys.suspects());
         script.arg(&identity.name).arg(keys.lease("")).arg(keys.fence("")).arg(keys.in_flight("", ""));
-        script.arg(keys.deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
+        script.arg(keys.all_deliveries()).arg(self.options.max_deliveries).arg(TAKEN_BACK);
         script.arg(keys.named_queue("")).arg(keys.inbox(""));
         let (back, lost): (usize, Vec<Vec<u8>>) = script.invoke(connection)?;
         if back > 0 {
@@ -158,10 +158,11 @@ impl RedisBroker {
 
     /// Looks for what must not run again and nobody here holds: it was taken when a connection broke.
     pub(super) fn find_lost(&self, connection: &mut Connection) -> RedisResult<()> {
-        let held = self.held_once.clone();
+        // Before the list: what is settled in between is in this, and no more in that.
+        let held = self.held_once.all();
         let identity = self.identity();
         let listed: Vec<Vec<u8>> = redis::cmd("LRANGE").arg(&identity.once).arg(0).arg(-1).query(connection)?;
-        let unknown = held.unknown(listed);
+        let unknown = held::unknown(&held, listed);
         if !unknown.is_empty() {
             log::error!("{} requests are lost: they were taken when a connection broke", unknown.len());
             let lost = self.read(connection, &identity, Source::Queue(0), unknown)?;

@@ -9,12 +9,14 @@ mod cancel;
 mod cause;
 mod claim;
 mod due;
+mod forgotten;
 mod health;
 mod held;
 mod lease;
 mod link;
 mod listen;
 mod members;
+mod naming;
 mod operator;
 mod post;
 mod publish;
@@ -45,8 +47,8 @@ use self::link::Link;
 use self::sources::Sources;
 use self::suspects::Suspects;
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claimed, EntryMark, Message, NewRun, QueueTerms, Result,
-    Settlement, Source, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Message, NewRun, QueueTerms,
+    Result, Settlement, Source, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::keys::Keys;
@@ -86,6 +88,8 @@ pub struct RedisBroker {
     held: Vec<Held>,
     /// Of what is held, that which must not run again.
     held_once: Held,
+    /// What was claimed of a Redis that has forgotten it since: whatever becomes of it concerns nobody.
+    void: Held,
     due: Due,
     claiming: Vec<Mutex<ClaimLink>>,
     settling: Mutex<SettleLink>,
@@ -123,6 +127,8 @@ struct SettleLink {
     is_unsure: bool,
     /// Whose fence this connection watches.
     watched: Option<Arc<Identity>>,
+    /// It was opened since it was looked what Redis still knows of what is held.
+    is_new: bool,
 }
 
 impl RedisBroker {
@@ -138,11 +144,18 @@ impl RedisBroker {
             identity: Mutex::new(Arc::new(Identity::new(&options.keys, &sources, &options.node, 0))),
             health: Health::default(),
             held_once: Held::default(),
+            void: Held::default(),
             suspects: Suspects::default(),
             held: sources.suffixes().map(|_| Held::default()).collect(),
             due: Due::default(),
             claiming: sources.suffixes().map(claim_link).collect(),
-            settling: Mutex::new(SettleLink { link: link("settle"), number: 0, is_unsure: false, watched: None }),
+            settling: Mutex::new(SettleLink {
+                link: link("settle"),
+                number: 0,
+                is_unsure: false,
+                watched: None,
+                is_new: false,
+            }),
             publishing: Mutex::new(link("publish")),
             beating: Mutex::new(link("heartbeat")),
             arranging: Mutex::new(link("arrange")),
@@ -198,6 +211,13 @@ impl Broker for RedisBroker {
 
     fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
         self.noted(Role::Claim(self.sources.place(source)), self.claim_newest(source, longest, limit))
+    }
+
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
+        if named.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Arrange, self.name_all(named))
     }
 
     fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {

@@ -4,6 +4,7 @@
 //! was done; a Redis that lost its last moments has lost the number with all the rest. The number is watched like the fence:
 //! so an attempt that still lies in a closed connection cannot be done after the one that followed it.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use redis::{Connection, Pipeline, RedisResult, Value, pipe};
@@ -28,7 +29,7 @@ const DEAD_TTL: u64 = 7 * 24 * 60 * 60 * 1000;
 impl RedisBroker {
     pub(super) fn settle_all(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
         let mut guard = lock(&self.settling);
-        let SettleLink { link, number, is_unsure, watched } = &mut *guard;
+        let SettleLink { link, number, is_unsure, watched, is_new } = &mut *guard;
         if !*is_unsure {
             *number += 1;
         }
@@ -36,17 +37,25 @@ impl RedisBroker {
             let identity = match watched.take().filter(|_| link.is_open()) {
                 Some(identity) => identity,
                 None => {
+                    *is_new |= !link.is_open();
                     let (identity, settled) = link.with(|connection| self.watch(connection))?;
                     if *is_unsure && settled == Some(*number) {
                         // Who did not hear its answer finds it stored.
                         (*is_unsure, *watched) = (false, Some(identity));
                         break Vec::new();
                     }
+                    if *is_new {
+                        let places = 0..self.sources.len();
+                        link.with(|connection| self.find_forgotten(connection, &identity, places))?;
+                        *is_new = false;
+                    }
                     identity
                 }
             };
-            let is_ours =
-                |settlement: &&Settlement| settlement.claim().is_none_or(|claim| claim.epoch == identity.epoch);
+            let is_ours = |settlement: &&Settlement| {
+                let counts = |claim: &Claim| claim.epoch == identity.epoch && !self.void.has(&claim.element);
+                settlement.claim().is_none_or(counts)
+            };
             let ours: Vec<&Settlement> = batch.iter().filter(is_ours).collect();
             let settled = link.with(|connection| self.settle_together(connection, &identity, *number, &ours));
             *is_unsure = settled.is_err();
@@ -77,6 +86,7 @@ impl RedisBroker {
         }
         let once = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.is_once);
         self.held_once.remove(once.map(|claim| &claim.element));
+        self.void.remove(batch.iter().filter_map(Settlement::claim).map(|claim| &claim.element));
         Ok(unheard)
     }
 
@@ -106,18 +116,20 @@ impl RedisBroker {
         batch: &[&Settlement],
     ) -> RedisResult<Ran> {
         let mut transaction = Transaction::new();
-        let mut bodies = Vec::new();
+        // What is kept of a request only until it ends.
+        let mut gone: Vec<Cow<'_, str>> = Vec::new();
         let mut verdicts = [0u64; Verdict::ALL.len()];
         for settlement in batch {
             if let Some(claim) = settlement.claim() {
                 transaction.add("LREM").arg(self.list(identity, claim)).arg(1).arg(&*claim.element);
             }
-            bodies.extend(settlement.body());
+            gone.extend(settlement.body().map(Cow::from));
             self.release(&mut transaction, identity, settlement);
             self.note_sent(&mut transaction, settlement);
             match settlement {
-                Settlement::Answered { verdict, dead, run, .. } => {
+                Settlement::Answered { id, verdict, dead, run, .. } => {
                     verdicts[*verdict as usize] += 1;
+                    gone.push(self.options.keys.deliveries(id).into());
                     if let Some(run) = run {
                         self.end_run(&mut transaction, &identity.inbox, run);
                     }
@@ -146,8 +158,8 @@ impl RedisBroker {
                 transaction.add("DEL").arg(self.options.keys.stage(id));
             }
         }
-        if !bodies.is_empty() {
-            transaction.add("DEL").arg(bodies);
+        if !gone.is_empty() {
+            transaction.add("DEL").arg(gone.iter().map(AsRef::as_ref).collect::<Vec<&str>>());
         }
         for verdict in Verdict::ALL.into_iter().filter(|verdict| verdicts[*verdict as usize] > 0) {
             let count = verdicts[verdict as usize];

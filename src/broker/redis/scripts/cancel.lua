@@ -1,6 +1,6 @@
 -- Cancels the request ARGV[1] where it waits, or tells the daemon that has it to.
 -- KEYS: the two usual queues, delayed requests, names of further queues, all daemons, limited functions, counts of verdicts,
--- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent. ARGV: its id, its number (or ''), TTL of the result, the answer,
+-- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent, its deliveries. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
 -- lists, messages; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.
@@ -28,7 +28,7 @@ end
 local function settle(element)
   local json = element
   if element == number then json = redis.call('GET', KEYS[10]) or redis.call('GET', KEYS[11]) or '' end
-  redis.call('DEL', KEYS[10], KEYS[11], KEYS[13])
+  redis.call('DEL', KEYS[10], KEYS[11], KEYS[13], KEYS[15])
   local unique = redis.call('GET', KEYS[9])
   if unique then
     if redis.call('GET', unique) == id then redis.call('DEL', unique) end

@@ -23,6 +23,47 @@ local sources = {{'', usual}, {'.1', KEYS[5]}, {'.delayed', delayed}, {'.inbox',
 for _, name in ipairs(redis.call('ZRANGE', KEYS[6], 0, -1)) do
   sources[#sources + 1] = {'.queue.' .. name, ARGV[8] .. name}
 end
+-- The id of a request as it is written; false where it has none, nil where that cannot be told.
+local function id_of(element)
+  if string.match(element, '^%d+$') then
+    local number = string.match(element, '^0*(%d+)$')
+    return string.rep('0', 10 - #number) .. number
+  end
+  local id = string.match(element, '^%s*{%s*"id"%s*:%s*"([%w_.:%-]+)"')
+  if id then return id end
+  local is_json, request = pcall(cjson.decode, element)
+  if not is_json or type(request) ~= 'table' then return nil end
+  if type(request.id) == 'string' then return request.id end
+  if request.id == nil and request.func then return false end
+  return nil
+end
+
+-- One that died before it had an id gets one, so that others which are equal are not taken for it.
+local made = 0
+local function named(element, node)
+  made = made + 1
+  local id = redis.sha1hex(node .. ' ' .. time[1] .. ' ' .. time[2] .. ' ' .. made .. ' ' .. element)
+  return id, '{"id":"' .. id .. '",' .. string.match(element, '^%s*{(.*)$')
+end
+
+-- One death counts once for each request, however often its element stood in the lists.
+local counted = {}
+local function deliveries_of(id)
+  local key = ARGV[5] .. id
+  if not counted[id] then
+    counted[id] = redis.call('INCR', key)
+    redis.call('EXPIRE', key, 86400)
+  end
+  return counted[id]
+end
+
+-- Moves the last element of `list`, which is `element`, to an end of `to`, where it is `new`.
+local function move(list, to, side, element, new)
+  if new == element then return redis.call('LMOVE', list, to, 'RIGHT', side) end
+  redis.call(side == 'LEFT' and 'LPUSH' or 'RPUSH', to, new)
+  redis.call('RPOP', list)
+end
+
 for _, node in ipairs(dead) do
   redis.call('SET', ARGV[3] .. node, 'gone', 'EX', 86400)
   while left > 0 do
@@ -36,21 +77,21 @@ for _, node in ipairs(dead) do
     while left > 0 do
       local element = redis.call('LINDEX', list, -1)
       if not element then break end
-      local count = ARGV[5] .. redis.sha1hex(element)
-      local deliveries = redis.call('INCR', count)
-      redis.call('EXPIRE', count, 86400)
+      local id, new = id_of(element), element
+      if id == false then id, new = named(element, node) end
+      local deliveries = deliveries_of(id or redis.sha1hex(element))
       if deliveries >= tonumber(ARGV[6]) then
-        redis.call('LMOVE', list, ours, 'RIGHT', 'RIGHT')
-        lost[#lost + 1] = element
+        move(list, ours, 'RIGHT', element, new)
+        lost[#lost + 1] = new
       elseif deliveries == ARGV[6] - 1 then
-        redis.call('LMOVE', list, KEYS[7], 'RIGHT', 'LEFT')
+        move(list, KEYS[7], 'LEFT', element, new)
         back = back + 1
       elseif source[2] == delayed then
-        redis.call('ZADD', delayed, now, element)
+        redis.call('ZADD', delayed, now, new)
         redis.call('RPOP', list)
         back = back + 1
       else
-        redis.call('LMOVE', list, source[2], 'RIGHT', 'LEFT')
+        move(list, source[2], 'LEFT', element, new)
         back = back + 1
       end
       left = left - 1

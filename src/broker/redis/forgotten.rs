@@ -1,0 +1,49 @@
+//! What Redis has forgotten: one that lost its last moments does not know what was claimed of it in them.
+//!
+//! Its counter has gone back with the rest, so clients draw the same numbers again, and the element of a new request can be equal to that
+//! of an old one. Whoever asks must not get the answer to what somebody else has asked. So after each break of a connection, and before
+//! anything is claimed or settled on the new one, it is looked which claims Redis still has in flight; the others are void.
+
+use redis::{Connection, RedisResult, pipe};
+
+use super::RedisBroker;
+use super::lease::Identity;
+use super::link::exchange;
+
+impl RedisBroker {
+    /// Looks through the in-flight lists of the sources at `places` for what is held. Nothing may be settled meanwhile: what leaves a list
+    /// by that is not forgotten.
+    pub(super) fn find_forgotten(
+        &self,
+        connection: &mut Connection,
+        identity: &Identity,
+        places: impl Iterator<Item = usize> + Clone,
+    ) -> RedisResult<()> {
+        // Before the lists: what is claimed in between is in these, and not in that.
+        let held: Vec<_> = places.clone().map(|place| self.held[place].all()).collect();
+        if held.iter().all(Vec::is_empty) {
+            return Ok(());
+        }
+        let mut look = pipe();
+        look.cmd("LRANGE").arg(&identity.once).arg(0).arg(-1);
+        for place in places.clone() {
+            look.cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1);
+        }
+        let mut lists = exchange(connection, &look)?.into_iter().map(redis::from_redis_value::<Vec<Vec<u8>>>);
+        let once = lists.next().unwrap_or_else(|| Ok(Vec::new()))?;
+        let mut forgotten = 0;
+        for ((place, held), list) in places.zip(held).zip(lists) {
+            let mut listed = list?;
+            listed.extend(once.iter().cloned());
+            let missing = super::held::missing(held, &listed);
+            forgotten += missing.len();
+            self.void.add(missing.iter());
+            self.held[place].remove(missing.iter());
+            self.held_once.remove(missing.iter());
+        }
+        if forgotten > 0 {
+            log::warn!("redis has forgotten {forgotten} requests that were claimed: nobody gets their answers");
+        }
+        Ok(())
+    }
+}
