@@ -4,11 +4,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde_json::Value;
 
 use crate::cron::{Reading, Table};
 use crate::gateway::fuzzing as gateway;
-use crate::protocol::codec::{decode_request, encode_request};
-use crate::protocol::{Request, RequestId};
+use crate::protocol::codec::{decode_answer, decode_request, encode_outcome, encode_request};
+use crate::protocol::json::{from_msgpack, to_msgpack};
+use crate::protocol::{Json, Request, RequestId};
 
 /// A time that all requests are read at.
 const NOW: u64 = 1_800_000_000_000;
@@ -41,6 +43,43 @@ pub fn request(bytes: &[u8]) {
     }
     let again = decode_request(&encode_request(&request, NOW), None, NOW).expect("what we write can be read");
     assert_eq!(again, request);
+}
+
+/// A value that is taken is the same after it went through an answer, MessagePack, and all that makes a text of it.
+pub fn value(bytes: &[u8]) {
+    let Ok(text) = std::str::from_utf8(bytes) else { return };
+    let Ok(value) = Json::read(text) else { return };
+    let tidy = value.as_json();
+    assert_eq!(Json::read(tidy).expect("it is JSON").as_json(), tidy, "it has white space");
+    if let (Ok(before), Ok(after)) = (serde_json::from_str::<Value>(text), serde_json::from_str::<Value>(tidy)) {
+        assert_eq!(before, after);
+    }
+    assert_eq!(Json::read(&value.to_pretty()).expect("it is JSON").as_json(), tidy);
+    let canonical = value.canonical();
+    assert_eq!(Json::read(&canonical).expect("it is JSON").canonical(), canonical);
+
+    let answer = encode_outcome(Ok(value.clone()));
+    let again = decode_answer(&answer.json).expect("what we write can be read");
+    assert_eq!(*again, *answer);
+    let packed = |value: &Json| {
+        let mut out = Vec::new();
+        to_msgpack(value, &mut out);
+        out
+    };
+    let unpacked = from_msgpack(&packed(&value)).expect("what we write can be read");
+    assert_eq!(packed(&unpacked), packed(&value));
+
+    let request = format!("{{\"func\": \"f\", \"args\": {{\"v\": {text}}}}}");
+    if let Ok(request) = decode_request(request.as_bytes(), None, NOW) {
+        assert_eq!(request.args.get("v").map(Json::as_json), Some(tidy));
+    }
+}
+
+/// What cannot be read of MessagePack is an error, and what can be is the same again.
+pub fn msgpack(bytes: &[u8]) {
+    if let Ok(read) = from_msgpack(bytes) {
+        value(read.as_json().as_bytes());
+    }
 }
 
 /// A crontab that can be read fires at times that lie ahead.

@@ -318,3 +318,6 @@ pub fn answer_to_msgpack(answer: &Answer) -> Box<[u8]> {
 pub fn json_to_msgpack(json: &[u8]) -> Option<Box<[u8]>> {
     serde_json::from_slice(json).ok().map(|answer: Answer| answer_to_msgpack(&answer))
 }
+
+#[cfg(test)]
+mod tests;

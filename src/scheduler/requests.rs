@@ -205,6 +205,17 @@ mod tests {
     }
 
     #[test]
+    fn the_arguments_of_a_line_and_of_what_follows_it_stay_as_they_are_written() {
+        let args = r#"{"z":18446744073709551617,"a":[117.63331139400017,1.0,1e400]}"#;
+        let then = format!(r#"{{"func":"tell","args":{args}}}"#);
+        let text = format!("#: name=a on_failure='{then}'\n@daily | {{\"func\": \"f\", \"args\": {args}}}");
+        let request = sent(&run(&text, "2026-11-20T00:00:00Z"));
+        assert_eq!(request.args.to_json(), args);
+        let follows = request.cron.and_then(|cron| cron.on_failure).expect("something follows");
+        assert_eq!(follows.to_json(), then);
+    }
+
+    #[test]
     fn a_plain_line_calls_the_function_of_its_entry_and_mails_what_it_prints() {
         let text =
             "MAILTO=ops@example.org\n#: name=backup overlap=replace on_failure='logger it failed'\n@daily backup --all";

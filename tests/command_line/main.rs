@@ -17,4 +17,5 @@ mod program;
 mod terminal;
 mod torture;
 mod trust;
+mod values;
 mod watching;

@@ -32,4 +32,5 @@ mod sentinel;
 mod servers;
 mod stop;
 mod unique;
+mod values;
 mod world;

@@ -165,4 +165,4 @@ impl<'de> DeserializeSeed<'de> for Within {
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::protocol) mod tests;

@@ -194,7 +194,7 @@ fn what_json_does_not_have_is_refused_of_messagepack() {
 }
 
 /// Any value, written in any way that JSON allows.
-pub(crate) fn any_json() -> impl Strategy<Value = String> {
+pub(in crate::protocol) fn any_json() -> impl Strategy<Value = String> {
     let number = prop_oneof![
         "-?(0|[1-9][0-9]{0,40})(\\.[0-9]{1,30})?([eE][+-]?[0-9]{1,3})?",
         any::<f64>().prop_filter("JSON has none", |number| number.is_finite()).prop_map(|number| format!("{number:e}")),
