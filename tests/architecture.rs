@@ -95,6 +95,12 @@ const CRATES: &[(&str, &[&str])] = &[
 /// Where the one `unsafe` block is.
 const UNSAFE: &str = "children.rs";
 
+/// Makes what nobody else may read.
+const PRIVATE: &str = "private.rs";
+
+/// Opens files to read them.
+const TRUST: &str = "trust.rs";
+
 /// The only file that writes to the terminal.
 const PRINTING: &str = "cli/output.rs";
 
@@ -200,6 +206,20 @@ fn only_the_output_of_the_command_line_prints() {
             let prints = words(&source.code, way).iter().any(|&at| !source.code[..at].ends_with('.'));
             assert!(!prints, "src/{}: {way} belongs in src/{PRINTING}", source.path);
         }
+    }
+}
+
+#[test]
+fn what_is_kept_is_made_for_its_owner_alone() {
+    let ways = ["File::create", "OpenOptions", "fs::write", "create_dir", "create_dir_all", "DirBuilder"];
+    // Scratch folders of the bench and of torture have nothing in them that anybody wants to hide.
+    let is_scratch = |path: &str| path.starts_with("cli/bench/") || path.starts_with("cli/torture/");
+    for source in sources().iter().filter(|source| ![PRIVATE, TRUST].contains(&&*source.path)) {
+        let code = source.code.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = source.path.contains("tests") || source.path.ends_with("testing.rs");
+        let found = ways.iter().find(|way| !words(code, way).is_empty());
+        let may = is_test || is_scratch(&source.path);
+        assert!(found.is_none() || may, "src/{}: {found:?}: say private::create, append or make_folder", source.path);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::program::{Daemon, PATIENCE, Place};
+use super::program::{Daemon, PATIENCE, Place, eventually};
 
 /// A user who is nobody.
 const NOBODY: u32 = 65534;
@@ -101,6 +101,26 @@ fn another_user_does_not_get_into_a_closed_redis() {
         assert_eq!(status, Some(5), "{said}");
         assert!(said.contains(&format!("{url}: asks for a password")), "{said}");
     }
+}
+
+#[test]
+fn a_server_that_somebody_else_has_put_in_the_place_of_a_closed_redis_is_not_used() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (place, url) = place("");
+    let port = url.rsplit([':', '/']).nth(1).expect("it has a port");
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]);
+    command.args(["redis-server", "--port", port, "--save", "", "--dir", "/tmp"]).stdout(Stdio::null());
+    let mut server = command.spawn().expect("it can be run");
+    let client = redis::Client::open(url.clone()).expect("it is a URL");
+    eventually("it answers", || client.get_connection().is_ok());
+    let run = outcome(at_home(&place, &["run"]));
+    server.kill().expect("it runs");
+    server.wait().expect("it ends");
+    assert_eq!(run.0, Some(6), "{run:?}");
+    assert!(run.1.contains(&format!("{url}: user 65534 has a server there already")), "{run:?}");
 }
 
 #[test]

@@ -19,13 +19,20 @@ pub(super) fn identity() -> Result<Option<Identity>, String> {
         return Ok(None);
     }
     let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = find(&passwd)
+    let found = find(&passwd, &USERS)
         .ok_or("root runs no redis-server as itself, and there is no user redis and none called nobody")?;
     Ok(Some(found))
 }
 
-fn find(passwd: &str) -> Option<Identity> {
-    USERS.iter().find_map(|wanted| {
+/// The user of the package, where it is installed.
+pub(super) fn package_user() -> Option<u32> {
+    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
+    find(&passwd, &USERS[..1]).map(|identity| identity.user.as_raw())
+}
+
+/// The first of the users `wanted` that there is.
+fn find(passwd: &str, wanted: &[&str]) -> Option<Identity> {
+    wanted.iter().find_map(|wanted| {
         passwd.lines().find_map(|line| {
             let [name, _, user, group, ..] = line.split(':').collect::<Vec<_>>()[..] else { return None };
             let (user, group): (u32, u32) = (user.parse().ok()?, group.parse().ok()?);
@@ -78,7 +85,8 @@ mod tests {
 
     #[test]
     fn the_user_of_the_package_keeps_the_data_and_else_one_without_rights() {
-        let found = |passwd: &str| find(passwd).map(|identity| (identity.user.as_raw(), identity.group.as_raw()));
+        let found =
+            |passwd: &str| find(passwd, &USERS).map(|identity| (identity.user.as_raw(), identity.group.as_raw()));
         let both = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\nredis:x:102:105::/:/bin/false\n";
         assert_eq!(found(both), Some((102, 105)));
         assert_eq!(found("nobody:x:65534:65533::/:/bin/false\n"), Some((65534, 65533)));

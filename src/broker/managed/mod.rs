@@ -11,6 +11,7 @@ mod entrance;
 mod keeper;
 mod process;
 mod scratch;
+mod stranger;
 
 use std::fs::{self, File};
 use std::io;
@@ -100,7 +101,10 @@ impl ManagedRedis {
                 end(&running.handle);
                 None
             }
-            Answering::Other => return Ok((None, target.clone())),
+            Answering::Other => match stranger::owner(target).filter(|_| wanted.access.is_closed()) {
+                None => return Ok((None, target.clone())),
+                Some(owner) => return Err(of_stranger(target, owner)),
+            },
         };
         let running = match running {
             Some(running) => running,
@@ -191,6 +195,14 @@ impl Shared {
             }
         }
     }
+}
+
+fn of_stranger(target: &Target, owner: u32) -> String {
+    let address = target.address();
+    format!(
+        "{address}: user {owner} has a server there already, and could call all functions; stop it, name another place in \
+         redis.url, or set redis.server = \"external\" to use it all the same"
+    )
 }
 
 /// Makes the server of `state_dir` ours; `None` where it is another daemon's.

@@ -1,7 +1,7 @@
 //! Runs of cron entries in memory, and in a file where there is one to outlive the process.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 
@@ -241,7 +241,7 @@ impl Runs {
         file.write_all(text.as_bytes())?;
         file.sync_all()?;
         fs::rename(&fresh, &journal.path)?;
-        journal.file = OpenOptions::new().append(true).open(&journal.path)?;
+        journal.file = private::append(&journal.path)?;
         journal.lines = text.lines().count();
         Ok(())
     }
