@@ -107,6 +107,17 @@ impl House {
         data.as_json().to_owned()
     }
 
+    /// What becomes of work. A question waits for the next change only, and that it starts is one.
+    #[track_caller]
+    fn done(&self, callback: &str) -> (u16, String) {
+        loop {
+            let state = self.ask(&format!("/api/status/{callback}?wait=20s"), None);
+            if !["accepted", "pending"].iter().any(|stage| state.1 == format!("{{\"status\":\"{stage}\"}}")) {
+                return state;
+            }
+        }
+    }
+
     /// The body of an answer over HTTP.
     #[track_caller]
     fn ask(&self, target: &str, body: Option<String>) -> (u16, String) {

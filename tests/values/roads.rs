@@ -106,7 +106,7 @@ fn every_value_comes_back_over_http_by_each_of_its_ways() {
             let (status, accepted) = house.ask("/api/work", Some(work));
             let accepted: Object = serde_json::from_str(&accepted).expect("it is an object");
             let callback = accepted.text("callback").unwrap_or_else(|| panic!("{status}: {accepted:?}"));
-            let done = house.ask(&format!("/api/status/{callback}?wait=20s"), None);
+            let done = house.done(&callback);
             assert_eq!(done, (200, format!("{{\"status\":\"done\",\"value\":{args}}}")));
         }
     });
@@ -142,7 +142,7 @@ fn a_value_of_127_levels_is_answered_and_a_deeper_one_is_an_error() {
         let (status, accepted) = house.ask("/api/work", Some("{\"func\":\"most\"}".to_owned()));
         let accepted: Object = serde_json::from_str(&accepted).expect("it is an object");
         let callback = accepted.text("callback").unwrap_or_else(|| panic!("{status}: {accepted:?}"));
-        let done = house.ask(&format!("/api/status/{callback}?wait=20s"), None);
+        let done = house.done(&callback);
         assert_eq!(done, (200, format!("{{\"status\":\"done\",\"value\":{}}}", deep(127))));
         // The answers of all are one level of their own, and so is each.
         let error = house.client().node("*").call("most", ()).expect_err("it is too deep").to_string();
