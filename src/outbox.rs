@@ -17,7 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, 
 use crate::broker::{Broker, Settlement};
 use crate::outage::Retry;
 use crate::protocol::RequestId;
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Pulse, Pulses, Stop};
 
 /// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
 pub const AGAIN: [Duration; 4] =
@@ -102,7 +102,7 @@ impl Mailing {
 
 impl Outbox {
     /// Starts the threads that settle and publish again.
-    pub fn start(broker: Arc<dyn Broker>) -> io::Result<Self> {
+    pub fn start(broker: Arc<dyn Broker>, pulses: &Pulses) -> io::Result<Self> {
         let (sender, letters) = unbounded();
         // Small, so that a settler that is faster than the publisher waits for it.
         let (unheard, unheard_ids) = bounded(64);
@@ -110,15 +110,22 @@ impl Outbox {
         let give_up = Stop::new();
         let (settler_lives, settler_ended) = bounded(0);
         let settler = Joined::spawn("settler", {
-            let (broker, load, give_up) = (Arc::clone(&broker), Arc::clone(&load), give_up.clone());
+            let settler = Settler {
+                broker: Arc::clone(&broker),
+                letters,
+                unheard,
+                load: Arc::clone(&load),
+                give_up: give_up.clone(),
+                pulse: pulses.of("settler"),
+            };
             move || {
                 let _until_the_end = settler_lives;
-                settle(&*broker, &letters, &unheard, &load, &give_up);
+                settler.run();
             }
         })?;
         let publisher = Joined::spawn("publisher", {
-            let give_up = give_up.clone();
-            move || publish_again(&*broker, &unheard_ids, &give_up)
+            let (give_up, pulse) = (give_up.clone(), pulses.of("publisher"));
+            move || publish_again(&*broker, &unheard_ids, &pulse, &give_up)
         })?;
         Ok(Outbox { sender, load, give_up, settler_ended, _settler: settler, _publisher: publisher })
     }
@@ -151,40 +158,52 @@ fn size(settlement: &Settlement) -> usize {
     element + settlement.answer().map_or(0, |(_, answer)| answer.json.len() + answer.msgpack.len())
 }
 
-/// The settler's loop.
-fn settle(
-    broker: &dyn Broker,
-    letters: &Receiver<Letter>,
-    unheard: &Sender<Vec<RequestId>>,
-    load: &Load,
-    give_up: &Stop,
-) {
-    let mut batch = Vec::with_capacity(BATCH);
-    let mut is_open = true;
-    while is_open {
-        let Ok(first) = letters.recv() else { return };
-        for letter in std::iter::once(first).chain(letters.try_iter().take(BATCH - 1)) {
-            match letter {
-                Letter::Settle(settlement) => batch.push(settlement),
-                Letter::End => is_open = false,
+/// What the thread has that settles.
+struct Settler {
+    broker: Arc<dyn Broker>,
+    letters: Receiver<Letter>,
+    unheard: Sender<Vec<RequestId>>,
+    load: Arc<Load>,
+    give_up: Stop,
+    pulse: Pulse,
+}
+
+impl Settler {
+    fn run(self) {
+        let mut batch = Vec::with_capacity(BATCH);
+        let mut is_open = true;
+        while is_open {
+            self.pulse.rest();
+            let Ok(first) = self.letters.recv() else { return };
+            for letter in std::iter::once(first).chain(self.letters.try_iter().take(BATCH - 1)) {
+                match letter {
+                    Letter::Settle(settlement) => batch.push(settlement),
+                    Letter::End => is_open = false,
+                }
+            }
+            if batch.is_empty() {
+                break;
+            }
+            let Some(unheard_ids) = self.settle(&batch) else { return };
+            for settlement in batch.drain(..) {
+                self.load.remove(&settlement);
+            }
+            if !unheard_ids.is_empty() && self.unheard.send(unheard_ids).is_err() {
+                return;
             }
         }
-        if batch.is_empty() {
-            break;
-        }
+    }
+
+    /// Offers `batch` until the broker takes it; gives back the ids of the answers that nobody received, or `None` when it is to give up.
+    fn settle(&self, batch: &[Settlement]) -> Option<Vec<RequestId>> {
         let mut retry = Retry::default();
-        let unheard_ids = loop {
-            match broker.settle(&batch) {
-                Ok(ids) => break ids,
-                Err(_) if retry.pause(give_up) => {}
-                Err(_) => return,
+        loop {
+            self.pulse.beat();
+            match self.broker.settle(batch) {
+                Ok(ids) => return Some(ids),
+                Err(_) if retry.pause(&self.give_up) => {}
+                Err(_) => return None,
             }
-        };
-        for settlement in batch.drain(..) {
-            load.remove(&settlement);
-        }
-        if !unheard_ids.is_empty() && unheard.send(unheard_ids).is_err() {
-            return;
         }
     }
 }
@@ -224,11 +243,12 @@ impl Again {
 }
 
 /// The publisher's loop.
-fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, give_up: &Stop) {
+fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, pulse: &Pulse, give_up: &Stop) {
     let mut again = Again { rounds: Default::default(), len: 0 };
     let mut is_open = true;
     while is_open || again.next().is_some() {
         let alarm = again.next().map_or_else(never, |due| at(due + GRAIN));
+        pulse.rest();
         if is_open {
             select! {
                 recv(unheard) -> ids => match ids {
@@ -241,6 +261,7 @@ fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, give_u
             // The daemon stops; what is left takes a second at most, unless it must go at once.
             let _woken = alarm.recv();
         }
+        pulse.beat();
         let now = Instant::now();
         for round in 0..AGAIN.len() {
             let due = again.take_due(round, now);

@@ -1,6 +1,7 @@
 //! Threads with names that are joined, and the [`Stop`] that ends their loops.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
@@ -47,45 +48,110 @@ impl Stop {
 
 /// Tells when loops last went round. Clones share it.
 #[derive(Debug, Clone, Default)]
-pub struct Pulses(Arc<Mutex<BTreeMap<String, Arc<Mutex<Instant>>>>>);
+pub struct Pulses(Arc<Mutex<BTreeMap<String, Arc<Mutex<Turn>>>>>);
 
-/// That of one loop; forgotten when it is dropped.
+/// That of one loop; forgotten when it is dropped, unless its thread panics.
 #[derive(Debug)]
 pub struct Pulse {
     name: String,
-    last: Arc<Mutex<Instant>>,
+    turn: Arc<Mutex<Turn>>,
     pulses: Pulses,
+}
+
+/// Where a loop is.
+#[derive(Debug, Clone, Copy)]
+struct Turn {
+    since: Instant,
+    phase: Phase,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// It is on its way round.
+    Turning,
+    /// It waits for something to do, however long that takes.
+    Resting,
+    /// Its thread has panicked.
+    Broken,
+}
+
+/// A loop that should turn and does not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stalled {
+    /// What it is called.
+    pub name: String,
+    /// How long ago it last went round.
+    pub since: Duration,
+    /// Whether its thread has panicked, so that it never will again.
+    pub has_panicked: bool,
 }
 
 impl Pulses {
     /// That of the loop called `name`, which goes round now.
     pub fn of(&self, name: &str) -> Pulse {
-        let last = Arc::new(Mutex::new(Instant::now()));
-        self.all().insert(name.to_owned(), Arc::clone(&last));
-        Pulse { name: name.to_owned(), last, pulses: self.clone() }
+        let turn = Arc::new(Mutex::new(Turn { since: Instant::now(), phase: Phase::Turning }));
+        self.all().insert(name.to_owned(), Arc::clone(&turn));
+        Pulse { name: name.to_owned(), turn, pulses: self.clone() }
     }
 
     /// How long ago each of them last went round.
     pub fn ages(&self) -> BTreeMap<String, Duration> {
-        let age = |last: &Mutex<Instant>| last.lock().expect("nothing panics under this lock").elapsed();
-        self.all().iter().map(|(name, last)| (name.clone(), age(last))).collect()
+        self.all().iter().map(|(name, turn)| (name.clone(), lock(turn).since.elapsed())).collect()
     }
 
-    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Instant>>>> {
-        self.0.lock().expect("nothing panics under this lock")
+    /// Those that have been on their way for longer than `longest`, or have panicked.
+    pub fn stalled(&self, longest: Duration) -> Vec<Stalled> {
+        let all = self.all();
+        let stalled = all.iter().filter_map(|(name, turn)| {
+            let Turn { since, phase } = *lock(turn);
+            let since = since.elapsed();
+            let is_stalled = phase == Phase::Broken || (phase == Phase::Turning && since > longest);
+            is_stalled.then(|| Stalled { name: name.clone(), since, has_panicked: phase == Phase::Broken })
+        });
+        stalled.collect()
     }
+
+    fn all(&self) -> MutexGuard<'_, BTreeMap<String, Arc<Mutex<Turn>>>> {
+        lock(&self.0)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().expect("nothing panics under this lock")
 }
 
 impl Pulse {
     /// The loop goes round.
     pub fn beat(&self) {
-        *self.last.lock().expect("nothing panics under this lock") = Instant::now();
+        self.enter(Phase::Turning);
+    }
+
+    /// The loop waits for something to do, until it beats again.
+    pub fn rest(&self) {
+        self.enter(Phase::Resting);
+    }
+
+    fn enter(&self, phase: Phase) {
+        *lock(&self.turn) = Turn { since: Instant::now(), phase };
     }
 }
 
 impl Drop for Pulse {
     fn drop(&mut self) {
-        self.pulses.all().remove(&self.name);
+        if thread::panicking() {
+            self.enter(Phase::Broken);
+        } else {
+            self.pulses.all().remove(&self.name);
+        }
+    }
+}
+
+impl fmt::Display for Stalled {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.has_panicked {
+            return write!(f, "the loop {} has panicked; this is a bug in cerbas", self.name);
+        }
+        write!(f, "the loop {} has not turned for {} s", self.name, self.since.as_secs())
     }
 }
 
@@ -109,5 +175,40 @@ impl Drop for Joined {
         {
             log::error!("a thread of cerbas panicked; this is a bug in cerbas");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_does_not_come_round_is_stalled_and_one_that_rests_is_not() {
+        let pulses = Pulses::default();
+        let (turning, resting) = (pulses.of("turning"), pulses.of("resting"));
+        turning.beat();
+        resting.rest();
+        assert_eq!(pulses.stalled(Duration::from_secs(3600)), []);
+        let names = || pulses.stalled(Duration::ZERO).into_iter().map(|stalled| stalled.name).collect::<Vec<_>>();
+        assert_eq!(names(), ["turning"]);
+        resting.beat();
+        assert_eq!(names(), ["resting", "turning"]);
+        drop((turning, resting));
+        assert_eq!(names(), [""; 0]);
+    }
+
+    #[test]
+    fn a_loop_whose_thread_panics_is_stalled_from_then_on() {
+        let pulses = Pulses::default();
+        let pulse = pulses.of("broken");
+        let thread = thread::spawn(move || {
+            pulse.rest();
+            // Without a message among those of the tests.
+            std::panic::resume_unwind(Box::new("the test breaks it"));
+        });
+        assert!(thread.join().is_err());
+        let stalled = pulses.stalled(Duration::from_secs(3600));
+        assert_eq!(stalled.len(), 1);
+        assert_eq!(stalled[0].to_string(), "the loop broken has panicked; this is a bug in cerbas");
     }
 }

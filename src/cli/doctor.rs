@@ -8,7 +8,7 @@ use serde_json::json;
 use super::columns::{Line, Tone, size};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
-use crate::broker::{Facts, Target};
+use crate::broker::{Facts, Member, Target};
 
 /// Of a mode: others than owner and group may write.
 const OTHERS_WRITE: u32 = 0o002;
@@ -64,6 +64,7 @@ impl Doctor {
         let mut operator = self.place.operator()?;
         let facts = operator.facts()?;
         let mut checks = judge(&facts);
+        checks.push(loops(&operator.members()?));
         checks.push(access(&self.place.address()?));
         let promise = promise(&facts);
         if self.json {
@@ -205,6 +206,18 @@ fn keys(facts: &Facts, add: &mut impl FnMut(&'static str, Level, String)) {
 }
 
 /// What can be promised, in a few sentences.
+/// Whether all loops of the daemons turn.
+fn loops(members: &[Member]) -> Check {
+    let living: Vec<_> = members.iter().filter_map(|member| member.record.as_ref()).collect();
+    let stalled = living.iter().flat_map(|node| node.status.stalled.iter().map(move |one| (&node.status.name, one)));
+    let stalled: Vec<String> = stalled.map(|(name, one)| format!("{} of {name}", one.name)).collect();
+    let (level, message) = match stalled.is_empty() {
+        true => (Level::Ok, format!("those of {} daemons turn", living.len())),
+        false => (Level::Fail, format!("do not turn any more: {}; restart these daemons", stalled.join(", "))),
+    };
+    Check { name: "loops", level, message }
+}
+
 fn promise(facts: &Facts) -> String {
     let node = "A daemon that dies loses nothing: others run its requests again. ";
     let redis = match (facts.has_log, facts.fsync.as_deref()) {

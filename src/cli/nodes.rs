@@ -2,10 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::columns::{Cell, Columns, Tone, cell, plain, size, span};
+use super::columns::{Cell, Columns, Line, Tone, cell, plain, size, span};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
 use crate::broker::Member;
+use crate::protocol::{Node, StalledLoop};
 
 #[derive(clap::Args)]
 pub(super) struct Nodes {
@@ -29,6 +30,7 @@ impl Nodes {
             output::print("no daemons")?;
         } else {
             output::print_lines(&table(&members, self.wide).lines())?;
+            output::print_lines(&stalled(&members))?;
         }
         Ok(exit(&members))
     }
@@ -51,6 +53,22 @@ pub(super) fn describe(member: &Member) -> Value {
     value["inbox"] = member.inbox.into();
     value["holds"] = member.record.as_ref().map(|record| record.status.holds()).into();
     value
+}
+
+/// The loops of `members` that do not turn any more, a line for each; nothing where all do.
+pub(super) fn stalled(members: &[Member]) -> Vec<Line> {
+    let of = |record: &Node| {
+        let name = record.status.name.clone();
+        let line = move |stalled: &StalledLoop| {
+            let what = match stalled.has_panicked {
+                true => "has panicked".to_owned(),
+                false => format!("has not turned for {}", span(stalled.since_ms)),
+            };
+            Line::of(format!("{name}: the loop {} {what}; restart this daemon", stalled.name), Tone::Bad)
+        };
+        record.status.stalled.iter().map(line).collect::<Vec<_>>()
+    };
+    members.iter().filter_map(|member| member.record.as_ref()).flat_map(of).collect()
 }
 
 /// All `members`, for people.
@@ -132,4 +150,40 @@ pub(super) fn left(member: &Member) -> Cell {
 /// An amount of memory.
 pub(super) fn memory(bytes: u64) -> String {
     if bytes == 0 { "-".to_owned() } else { size(bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::NodeStatus;
+
+    #[test]
+    fn each_loop_that_does_not_turn_any_more_has_a_line_that_names_its_daemon() {
+        let loops = [("intake-default", 42_000, false), ("cron", 1, true)];
+        let stalled_loop = |(name, since_ms, has_panicked): (&str, _, _)| StalledLoop {
+            name: name.to_owned(),
+            since_ms,
+            has_panicked,
+        };
+        let stalled_loops = loops.map(stalled_loop).to_vec();
+        let status = NodeStatus { name: "web-1".to_owned(), stalled: stalled_loops, ..NodeStatus::default() };
+        let member = |status| Member {
+            node: "n.1".to_owned(),
+            silent: 0,
+            claimed: 0,
+            inbox: 0,
+            record: Some(Node { status, ..Node::default() }),
+        };
+        let lines: Vec<String> = stalled(&[member(status), member(NodeStatus::default())])
+            .iter()
+            .map(|line| line.text(None, false))
+            .collect();
+        assert_eq!(
+            lines,
+            [
+                "web-1: the loop intake-default has not turned for 42s; restart this daemon",
+                "web-1: the loop cron has panicked; restart this daemon",
+            ]
+        );
+    }
 }

@@ -76,6 +76,7 @@ fn text(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Vec
         true => vec![Line::of("no daemons", Tone::Bad)],
         false => members(overview).lines(),
     };
+    lines.extend(nodes::stalled(&overview.members));
     for table in [waiting(overview), verdicts(overview, per_second), crons(overview)] {
         if table.is_empty() {
             continue;

@@ -208,6 +208,11 @@ impl Snapshot {
         let workers = [("idle", status.idle), ("busy", status.busy), ("stuck", status.stuck)];
         let workers = workers.into_iter().map(|(state, count)| (label("state", state), count as u64));
         encoder.gauges("workers", "Worker threads", workers)?;
+        encoder.gauges(
+            "loops_stalled",
+            "Loops of the daemon that do not turn any more",
+            one(status.stalled.len() as u64),
+        )?;
         encoder.gauges("calls_waiting", "Calls that wait for a worker", one(status.waiting as u64))
     }
 

@@ -68,6 +68,8 @@ pub struct GatewayOptions {
     pub open: OpenPost,
     /// Why the daemon cannot do its work at this moment; nothing if it can.
     pub faults: Arc<Faults>,
+    /// The loops of the daemon that do not turn any more.
+    pub stalled: Arc<Faults>,
     /// What the house knows of itself, for the metrics; this may take long.
     pub house: Arc<dyn Fn() -> House + Send + Sync>,
     /// How many threads share the connections.
@@ -90,7 +92,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { places, settings, dispatcher, open, faults, house, threads, pulses } = options;
+        let GatewayOptions { places, settings, dispatcher, open, faults, stalled, house, threads, pulses } = options;
         let mut listeners = Vec::new();
         for place in &places {
             let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
@@ -130,6 +132,7 @@ impl Gateway {
                 waiting: Arc::clone(&waiting),
                 ids: Arc::clone(&ids),
                 faults: Arc::clone(&faults),
+                stalled: Arc::clone(&stalled),
                 house: Arc::clone(&house),
                 traffic: Arc::clone(&traffic),
                 crowd: Arc::clone(&crowd),

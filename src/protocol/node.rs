@@ -67,6 +67,21 @@ pub struct NodeStatus {
     /// How its cron stands, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronStatus>,
+    /// Loops of it that should turn and do not: what they do is not done.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stalled: Vec<StalledLoop>,
+}
+
+/// A loop of a daemon that should turn and does not.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct StalledLoop {
+    /// What it is called.
+    pub name: String,
+    /// How long ago it last went round, in milliseconds.
+    pub since_ms: u64,
+    /// Whether its thread has panicked, so that it never will again.
+    pub has_panicked: bool,
 }
 
 /// How the cron of a daemon stands.

@@ -27,7 +27,7 @@ use crate::broker::{Begun, Broker, BrokerError, Memory, NewRun};
 use crate::cron::{Crontabs, Entry, FileFault};
 use crate::outage::Retry;
 use crate::protocol::CronStatus;
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Pulse, Stop};
 
 /// So many runs are begun in one round trip: the first of many should not wait for the last.
 const BATCH: usize = 32;
@@ -54,6 +54,8 @@ pub struct SchedulerOptions {
     pub standby: Option<OpenStandby>,
     /// Whether an earlier daemon has left something that is not on record.
     pub has_unrecorded: bool,
+    /// Beats when the thread goes round.
+    pub pulse: Pulse,
 }
 
 /// Takes over entries.
@@ -174,6 +176,7 @@ impl Timekeeper {
             log::warn!("cron: the clock of this machine has not been set; nothing is due until it is");
         }
         while !self.shared.stop.is_asked() {
+            self.options.pulse.beat();
             self.catch_up();
             self.send();
             self.bring_in();
@@ -181,6 +184,7 @@ impl Timekeeper {
             let retry = self.is_waiting_for_broker().then(|| self.retry.next_pause());
             let settled = self.read_at.map(|at| at.saturating_duration_since(Instant::now()));
             let patience = retry.into_iter().chain(settled).min();
+            self.options.pulse.rest();
             let woken = match self.alarm.wait(self.engine.next_wake(), patience) {
                 Ok(woken) => woken,
                 Err(error) => {

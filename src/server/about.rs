@@ -3,10 +3,12 @@
 use std::fs;
 use std::sync::Arc;
 
+use super::loops::Loops;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
-use crate::protocol::{CRON_FUNCTION, NodeStatus, Verdict};
+use crate::protocol::{CRON_FUNCTION, NodeStatus, StalledLoop, Verdict};
 use crate::scheduler::CronWatch;
+use crate::thread::Stalled;
 
 /// Looks at the daemon.
 #[derive(Clone)]
@@ -15,6 +17,7 @@ pub(super) struct About {
     queues: Vec<String>,
     dispatcher: Arc<Dispatcher>,
     cron: Option<CronWatch>,
+    loops: Loops,
 }
 
 impl About {
@@ -23,8 +26,9 @@ impl About {
         queues: Vec<String>,
         dispatcher: &Arc<Dispatcher>,
         cron: Option<CronWatch>,
+        loops: Loops,
     ) -> Self {
-        About { name: name(config), queues, dispatcher: Arc::clone(dispatcher), cron }
+        About { name: name(config), queues, dispatcher: Arc::clone(dispatcher), cron, loops }
     }
 
     /// What it does at this moment.
@@ -46,15 +50,21 @@ impl About {
             verdicts: Verdict::ALL.map(|verdict| (verdict, balance.count(verdict))).into(),
             running: self.dispatcher.running(),
             cron: self.cron.as_ref().map(CronWatch::status),
+            stalled: self.loops.stalled().into_iter().map(StalledLoop::from).collect(),
         }
     }
 }
 
 impl About {
+    /// The loops of it that do not turn any more, for people.
+    pub(super) fn stalled(&self) -> Vec<String> {
+        self.loops.stalled().iter().map(Stalled::to_string).collect()
+    }
+
     /// Why this daemon cannot do its work at this moment, besides what is true of its broker.
     pub(super) fn faults(&self) -> Vec<String> {
         let pool = self.dispatcher.pool();
-        let mut faults = Vec::new();
+        let mut faults = self.stalled();
         if pool.workers == 0 {
             faults.push(format!("all workers are held by {} functions past their time limit", pool.stuck));
         }
@@ -92,4 +102,14 @@ fn resident_bytes() -> u64 {
     let statm = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: u64 = statm.split_whitespace().nth(1).and_then(|pages| pages.parse().ok()).unwrap_or(0);
     pages * rustix::param::page_size() as u64
+}
+
+impl From<Stalled> for StalledLoop {
+    fn from(stalled: Stalled) -> Self {
+        StalledLoop {
+            name: stalled.name,
+            since_ms: stalled.since.as_millis() as u64,
+            has_panicked: stalled.has_panicked,
+        }
+    }
 }

@@ -84,6 +84,10 @@ pub(super) fn start(
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
             Arc::new(move || broker.trouble().into_iter().chain(about.faults()).collect())
         },
+        stalled: {
+            let about = about.clone();
+            Arc::new(move || about.stalled())
+        },
         house: house(config, link, about),
         threads: http.threads,
         pulses: pulses.clone(),

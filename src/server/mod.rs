@@ -4,6 +4,7 @@ mod about;
 mod connection;
 mod gateway;
 mod jobs;
+mod loops;
 mod onward;
 mod process;
 mod running;
@@ -23,6 +24,7 @@ use serde::de::DeserializeOwned;
 use self::about::About;
 use self::connection::{Connection, Kind};
 pub(crate) use self::connection::{named_target, target};
+use self::loops::Loops;
 use self::onward::Exchange;
 use self::running::Loop;
 pub use self::running::{Ended, Running};
@@ -176,9 +178,9 @@ impl Server {
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
         let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
         dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
-        let outbox = Outbox::start(Arc::clone(&link.broker))?;
-        let stop = Stop::new();
         let pulses = Pulses::default();
+        let outbox = Outbox::start(Arc::clone(&link.broker), &pulses)?;
+        let stop = Stop::new();
         let control = Loop::start("control", {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
             let pulse = pulses.of("control");
@@ -206,13 +208,15 @@ impl Server {
                         Box::new(move || standby.open(&server, &node, &dispatcher, &pulses))
                     }),
                     has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
+                    pulse: pulses.of("cron"),
                 },
                 alarm,
             )?),
             None => None,
         };
         let cron = scheduler.as_ref().map(Scheduler::watch);
-        let about = About::new(&self.config.server, served, &dispatcher, cron);
+        let loops = Loops::new(pulses.clone(), self.config.server.lease);
+        let about = About::new(&self.config.server, served, &dispatcher, cron, loops.clone());
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
         let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &pulses)?;
@@ -228,7 +232,11 @@ impl Server {
             heartbeat: Loop::start("heartbeat", {
                 let (broker, lease) = (Arc::clone(&link.broker), self.config.server.lease);
                 let pulse = pulses.of("heartbeat");
-                move |stop| heartbeat::run(&*broker, lease, || about.look(), &pulse, stop)
+                let look = move || {
+                    loops.tell();
+                    about.look()
+                };
+                move |stop| heartbeat::run(&*broker, lease, look, &pulse, stop)
             })?,
             link,
             halted,

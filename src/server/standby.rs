@@ -38,7 +38,7 @@ impl Standby {
             log::warn!("cron: what runs without redis is kept in memory only: {}: {error}", config.state_dir.display());
         }
         let broker: Arc<dyn Broker> = Arc::new(memory.clone());
-        let outbox = Outbox::start(Arc::clone(&broker))?;
+        let outbox = Outbox::start(Arc::clone(&broker), &Pulses::default())?;
         let (stop, shares) = (Stop::new(), Arc::new(Shares::new([1, 1])));
         let mut intakes = Vec::new();
         for (name, source) in [("intake-standby", Source::Inbox), ("intake-again", Source::Delayed)] {

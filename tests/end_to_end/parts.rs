@@ -196,7 +196,7 @@ impl Parts {
         let broker: Arc<dyn Broker> = Arc::new(recorder.clone());
         let rules = Rules { functions, ..Rules::default() };
         let dispatcher = Dispatcher::start(rules, size, Arc::new(Ledger::default())).expect("there are threads");
-        let outbox = Outbox::start(Arc::clone(&broker)).expect("there are threads");
+        let outbox = Outbox::start(Arc::clone(&broker), &Pulses::default()).expect("there are threads");
         let mut parts = Parts {
             intakes: Vec::new(),
             stop: Stop::new(),

@@ -5,6 +5,7 @@ use crate::broker::Overview;
 use crate::protocol::{RunningCall, Verdict};
 
 use super::super::columns::{Columns, Line, Tone, cell, plain, span};
+use super::super::nodes::stalled;
 use super::super::rates::Totals;
 use super::super::status::{in_flight, members, rate_text, waiting};
 
@@ -19,6 +20,7 @@ pub(super) fn lines(view: &View, rows: Option<usize>) -> Vec<Line> {
     }
     let Some(overview) = &view.overview else { return lines };
     lines.push(summary(overview));
+    lines.extend(stalled(&overview.members));
     lines.push(Line::default());
     lines.extend(verdicts(view, overview).lines());
 

@@ -15,12 +15,16 @@ use crate::gateway::response::{Body, Response};
 pub(in crate::gateway) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 impl Api {
-    /// Who can answer this lives; how long ago each loop of the daemon last went round, in milliseconds, is for people and alarms: one that
-    /// waits for Redis or for a free worker is no reason to end the process. The rest is for [`Api::ready`].
+    /// Who can answer this lives, unless a loop of the daemon does not turn any more: only a new process mends that. What waits for Redis or for
+    /// a free worker turns. The rest is for [`Api::ready`].
     pub(super) fn live(&self) -> Response {
+        let stalled = (self.services.stalled)();
         let ages = self.services.pulses.ages().into_iter();
         let turned: BTreeMap<String, u64> = ages.map(|(name, age)| (name, age.as_millis() as u64)).collect();
-        Response::value(200, json!({"status": "ok", "turned_ms": turned}))
+        if stalled.is_empty() {
+            return Response::value(200, json!({"status": "ok", "turned_ms": turned}));
+        }
+        Response::value(503, json!({"status": "error", "data": stalled.join("; "), "turned_ms": turned}))
     }
 
     /// Whether requests should be sent here, and if not, why.

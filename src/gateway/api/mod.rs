@@ -41,6 +41,8 @@ pub(super) struct Services {
     pub(super) ids: Arc<Ids>,
     /// Why the daemon cannot do its work at this moment.
     pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
+    /// The loops of the daemon that do not turn any more.
+    pub(super) stalled: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// When loops last went round.
     pub(super) pulses: Pulses,
     /// What the house knows of itself; this may take long.
