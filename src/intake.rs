@@ -219,7 +219,7 @@ impl Intake {
             return incoming;
         }
         let elements: Vec<_> = incoming.iter().map(|one| (&one.request.id, &*one.door.claim.element)).collect();
-        let sent = match self.patiently(stop, || self.broker.are_sent_by_cron(&elements)) {
+        let sent = match self.patiently(stop, || self.broker.take_sent_by_cron(&elements)) {
             Ok(sent) => sent,
             Err(Hindrance::Stopped) => {
                 // The last one first: each goes to the head of its queue.
@@ -227,7 +227,9 @@ impl Intake {
                 return Vec::new();
             }
             Err(Hindrance::Refused(reason)) => {
-                for one in incoming {
+                for mut one in incoming {
+                    // What nobody can tell is not believed.
+                    one.door.cron = None;
                     self.dispatcher.refuse(one.request.id, refused(&reason), one.door);
                 }
                 return Vec::new();
@@ -240,7 +242,10 @@ impl Intake {
                 one.door.claim.sent_by_cron = Some(one.request.id.clone());
                 by_cron.push(one);
             } else {
-                log::debug!("{}: says that cron has sent it, which is not so: refused", one.request.id);
+                log::debug!(
+                    "{}: says that cron has sent it, which is not so, or it is a copy: refused",
+                    one.request.id
+                );
                 one.door.cron = None;
                 self.dispatcher.refuse(one.request.id, CallError::NotByCron, one.door);
             }

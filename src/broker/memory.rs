@@ -108,7 +108,7 @@ impl Memory {
         let mut state = self.present()?;
         let found = match state.withdraw(id) {
             Some(_) => {
-                state.sent_by_cron.remove(id);
+                state.forget_sent(id);
                 let answer = encode_outcome(Err(CallError::Cancelled));
                 let until = Instant::now() + self.0.result_ttl;
                 state.verdicts[Verdict::Cancelled as usize] += 1;
@@ -327,11 +327,9 @@ impl Broker for Memory {
         Ok(begun)
     }
 
-    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        let state = self.present()?;
-        let is_sent =
-            |(id, element): &(&RequestId, &[u8])| state.sent_by_cron.get(*id).is_some_and(|sent| **sent == **element);
-        Ok(elements.iter().map(is_sent).collect())
+    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        let mut state = self.present()?;
+        Ok(elements.iter().map(|(id, element)| state.take_sent(id, element)).collect())
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

@@ -411,10 +411,10 @@ pub trait Broker: Send + Sync {
     /// error the same can be begun again: what had been begun by it is found so.
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
 
-    /// Whether each of `elements`, under its id, is exactly what cron has sent under that id, and has not ended: begun with
-    /// [`Broker::begin`], following on such a run, or waiting to run again. Clients can copy all texts that they see, but none
-    /// of them can make this true of one.
-    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
+    /// Whether each of `elements`, which this daemon has in flight, is what cron has sent under its id, and has not ended: begun
+    /// with [`Broker::begin`], following on such a run, or waiting to run again. Clients can copy all texts that they see, but
+    /// none can make this true of another, and of two copies it is true of one only. After an error the same can be asked again.
+    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
 
     /// What is known of cron entries, by their names.
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>>;

@@ -202,6 +202,11 @@ impl Keys {
         format!("{}-CRON-SENT", self.prefix)
     }
 
+    /// Which daemon has taken each of those.
+    pub fn taken_of_cron(&self) -> String {
+        format!("{}-CRON-TAKEN", self.prefix)
+    }
+
     /// What waits for its time.
     pub fn delayed(&self) -> String {
         format!("{}-DELAYED", self.prefix)
@@ -240,7 +245,7 @@ impl Keys {
 
     /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
     pub fn is_bounded(&self, key: &str) -> bool {
-        const WHOLE: [&str; 14] = [
+        const WHOLE: [&str; 15] = [
             "COUNTER",
             "VERDICTS",
             "SCHEMA",
@@ -255,6 +260,7 @@ impl Keys {
             "CRON-LAST",
             "CRON-PAUSED",
             "CRON-SENT",
+            "CRON-TAKEN",
         ];
         const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
         let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };

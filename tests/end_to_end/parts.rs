@@ -152,8 +152,8 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
-    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        self.memory.are_sent_by_cron(elements)
+    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        self.memory.take_sent_by_cron(elements)
     }
 
     fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {

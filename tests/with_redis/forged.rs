@@ -13,7 +13,8 @@ use super::world::{Foreign, World, eventually, new_id, scratch};
 
 const REFUSAL: &str = "cerbas authorization - only cron may send this";
 
-/// A daemon with a gateway and a crontab: `wipe`, which is not due, and `tick`, which runs each second.
+/// A daemon with a gateway and a crontab: `wipe`, which is not due, `tick`, which runs each second, and `long`, which goes on until the
+/// test lets it end.
 struct Attacked {
     world: World,
     folder: PathBuf,
@@ -24,7 +25,10 @@ impl Attacked {
         let folder = std::env::temp_dir().join(format!("cerbas-forged-{}", new_id()));
         fs::create_dir(&folder).expect("a new folder can be made");
         let here = folder.display();
-        let crontab = format!("#: name=wipe\n0 0 1 1 * touch {here}/harm\n#: name=tick\n@every 1s true\n");
+        let long = format!("cd {here} && echo run >> long && while [ -e CRONTAB ] && [ ! -e go ]; do sleep 0.02; done");
+        let crontab = format!(
+            "#: name=wipe\n0 0 1 1 * touch {here}/harm\n#: name=tick\n@every 1s true\n#: name=long\n@every 1s {long}\n"
+        );
         fs::write(folder.join("CRONTAB"), crontab).expect("a file can be written");
         let world = World::with(scratch(), |config| {
             let further = "[http]\nlisten = [\"127.0.0.1:0\"]\n[cron]\n";
@@ -40,6 +44,11 @@ impl Attacked {
 
     fn foreign(&self) -> Foreign {
         self.world.foreign()
+    }
+
+    /// How many lines a file has.
+    fn lines(&self, name: &str) -> usize {
+        fs::read_to_string(self.folder.join(name)).unwrap_or_default().lines().count()
     }
 
     /// An instant of `tick` that has ended, and its record.
@@ -90,7 +99,7 @@ impl Attacked {
         let mut foreign = self.foreign();
         assert_eq!(foreign.ask::<String>(&["HGET", "CERBAS-CRON-RUNS-tick", instant]), record);
         let runs = foreign.keys("CERBAS-CRON-RUNS-*");
-        assert!(runs.iter().all(|key| key.ends_with("-tick")), "{runs:?}");
+        assert!(runs.iter().all(|key| key.ends_with("-tick") || key.ends_with("-long")), "{runs:?}");
         let metrics = self.http("/metrics", None).1;
         let names: Vec<&str> = metrics.lines().filter(|line| line.contains("zz") || line.contains("mail")).collect();
         assert!(names.is_empty(), "{names:?}");
@@ -140,7 +149,8 @@ fn what_a_client_pushes_is_never_taken_for_what_cron_has_sent_wherever_he_pushes
     }
     attacked.check_unharmed(&instant, &record);
     eventually("what cron has sent is forgotten when it ends", || {
-        foreign.ask::<u64>(&["HLEN", "CERBAS-CRON-SENT"]) == 0
+        let sent: Vec<String> = foreign.ask(&["HKEYS", "CERBAS-CRON-SENT"]);
+        sent.iter().all(|id| id.starts_with("cron:long:"))
     });
 }
 
@@ -155,6 +165,50 @@ fn the_id_of_a_run_that_goes_on_makes_no_request_one_of_cron() {
     foreign.send("cron:wipe:i", json!({"func": "cron/wipe", "source": "cron"}));
     assert_eq!(foreign.answer("cron:wipe:i"), refused());
     attacked.check_unharmed(&instant, &record);
+}
+
+#[test]
+fn a_copy_of_what_cron_has_sent_does_not_run_beside_it() {
+    let attacked = Attacked::open();
+    let mut foreign = attacked.foreign();
+    let mut sent: Vec<(String, String)> = Vec::new();
+    eventually("a run goes on", || {
+        sent = foreign.ask(&["HGETALL", "CERBAS-CRON-SENT"]);
+        sent.iter().any(|(id, _)| id.starts_with("cron:long:")) && attacked.lines("long") == 1
+    });
+    let (id, copy) = sent.into_iter().find(|(id, _)| id.starts_with("cron:long:")).expect("it goes on");
+    let node: Vec<String> = foreign.ask(&["ZRANGE", "CERBAS-NODES", "0", "-1"]);
+    let inbox = format!("CERBAS-INBOX-{}", node[0]);
+    let rejected = |foreign: &mut Foreign| -> u64 {
+        foreign.ask::<Option<u64>>(&["HGET", "CERBAS-VERDICTS", "rejected"]).unwrap_or_default()
+    };
+    for list in ["CERBAS-QUEUE", "CERBAS-QUEUE-further", "CERBAS-SUSPECTS", &inbox] {
+        let _: i64 = foreign.ask(&["RPUSH", list, &copy, &copy]);
+    }
+    // Each second another run is rejected, as this one goes on.
+    let skipped = || -> u64 {
+        let runs: Vec<String> = attacked.foreign().ask(&["HVALS", "CERBAS-CRON-RUNS-long"]);
+        runs.iter().filter(|run| run.contains("skipped")).count() as u64
+    };
+    eventually("all copies are refused", || rejected(&mut foreign) >= 8 + skipped());
+    assert_eq!(attacked.lines("long"), 1);
+    let instant = id.trim_start_matches("cron:long:");
+    let record: String = foreign.ask(&["HGET", "CERBAS-CRON-RUNS-long", instant]);
+    assert!(record.contains("\"waiting\""), "{record}");
+    fs::write(attacked.folder.join("go"), "").expect("a file can be written");
+    eventually("it ends well", || {
+        let record: String = foreign.ask(&["HGET", "CERBAS-CRON-RUNS-long", instant]);
+        record.contains("\"verdict\":\"ok\"")
+    });
+    // A copy of what has ended is none of cron's.
+    let _: i64 = foreign.ask(&["RPUSH", "CERBAS-QUEUE", &copy]);
+    foreign.send("behind", json!({"func": "hello", "source": "web"}));
+    foreign.answer("behind");
+    let lines = attacked.lines("long");
+    let runs: Vec<String> = foreign.ask(&["HVALS", "CERBAS-CRON-RUNS-long"]);
+    let begun = runs.iter().filter(|run| !run.contains("skipped")).count();
+    assert!(lines <= begun, "{lines} runs of {begun}");
+    eventually("nothing is left of what has ended", || foreign.ask::<u64>(&["HLEN", "CERBAS-CRON-TAKEN"]) <= 1);
 }
 
 #[test]

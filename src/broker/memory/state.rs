@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
     /// What cron has sent and has not ended.
     pub(super) sent_by_cron: HashMap<RequestId, Arc<[u8]>>,
+    /// Which of it has been taken.
+    pub(super) taken_of_cron: HashSet<RequestId>,
     /// What is known of cron.
     pub(super) runs: Runs,
     /// What the daemon last said of itself, and when.
@@ -122,11 +124,26 @@ impl State {
         self.inbox.push_back(element);
     }
 
+    /// Whether `element` is what cron has sent under `id`, and no copy of it; then it is taken.
+    pub(super) fn take_sent(&mut self, id: &RequestId, element: &[u8]) -> bool {
+        if self.sent_by_cron.get(id).is_none_or(|sent| **sent != *element) {
+            return false;
+        }
+        let is_taken = !self.taken_of_cron.insert(id.clone());
+        !is_taken || self.in_flight.iter().filter(|other| ***other == *element).count() == 1
+    }
+
+    /// What cron has sent under `id` has ended.
+    pub(super) fn forget_sent(&mut self, id: &RequestId) {
+        self.sent_by_cron.remove(id);
+        self.taken_of_cron.remove(id);
+    }
+
     /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
     pub(super) fn note_sent(&mut self, settlement: &Settlement) {
         let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
         match settlement {
-            Settlement::Answered { .. } => drop(self.sent_by_cron.remove(id)),
+            Settlement::Answered { .. } => self.forget_sent(id),
             Settlement::Deferred { waiting, .. } => drop(self.sent_by_cron.insert(id.clone(), Arc::clone(waiting))),
             _ => {}
         }

@@ -280,11 +280,11 @@ impl Broker for RedisBroker {
         self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
     }
 
-    fn are_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
         if elements.is_empty() {
             return Ok(Vec::new());
         }
-        self.noted(Role::Ask, self.compare_with_sent(elements))
+        self.noted(Role::Ask, self.take_sent(elements))
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

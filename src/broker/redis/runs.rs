@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::LazyLock;
 use std::time::Duration;
 
-use redis::{Connection, RedisResult, Script, cmd, pipe};
+use redis::{Connection, RedisResult, Script, pipe};
 
 use super::link::{exchange, exchange_each};
 use super::settle::Transaction;
@@ -14,6 +14,7 @@ use crate::clock;
 use crate::protocol::{Occurrence, RequestId};
 
 static BEGIN_RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/begin_run.lua")));
+static TAKE_SENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take_sent.lua")));
 const END_RUN: &str = include_str!("scripts/end_run.lua");
 
 /// The runs of an entry that does not fire any more are kept so long, in seconds.
@@ -98,17 +99,21 @@ impl RedisBroker {
         }
     }
 
-    pub(super) fn compare_with_sent(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        if elements.is_empty() {
-            return Ok(Vec::new());
+    pub(super) fn take_sent(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        let (keys, identity) = (&self.options.keys, self.identity());
+        let (sent, taken, lease) = (keys.sent_by_cron(), keys.taken_of_cron(), keys.lease(""));
+        let (queues, in_flight) = (keys.queue_names(), keys.in_flight("", ""));
+        let mut pipeline = pipe();
+        for (id, element) in elements {
+            pipeline.cmd("EVALSHA").arg(TAKE_SENT.get_hash()).arg(3).arg(&sent).arg(&taken).arg(&queues);
+            pipeline.arg(id.to_string()).arg(*element).arg(identity.name()).arg(&lease).arg(&in_flight);
         }
-        let mut look = cmd("HMGET");
-        look.arg(self.options.keys.sent_by_cron());
-        for (id, _) in elements {
-            look.arg(id.to_string());
-        }
-        let sent: Vec<Option<Vec<u8>>> = lock(&self.arranging).with(|connection| look.query(connection))?;
-        Ok(elements.iter().zip(sent).map(|((_, element), sent)| sent.as_deref() == Some(*element)).collect())
+        let replies = lock(&self.arranging).with(|connection| {
+            let replies = exchange_each(connection, &pipeline, &TAKE_SENT)?;
+            let understand = |reply| Ok(redis::from_redis_value(reply)?);
+            replies.into_iter().map(|reply| reply.and_then(understand)).collect::<RedisResult<Vec<u8>>>()
+        })?;
+        Ok(replies.into_iter().map(|is_taken| is_taken == 1).collect())
     }
 
     /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
@@ -116,7 +121,10 @@ impl RedisBroker {
         let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
         let key = || self.options.keys.sent_by_cron();
         match settlement {
-            Settlement::Answered { .. } => drop(transaction.add("HDEL").arg(key()).arg(id.to_string())),
+            Settlement::Answered { .. } => {
+                transaction.add("HDEL").arg(key()).arg(id.to_string());
+                transaction.add("HDEL").arg(self.options.keys.taken_of_cron()).arg(id.to_string());
+            }
             Settlement::Deferred { claim, waiting, .. } if *waiting != claim.element => {
                 transaction.add("HSET").arg(key()).arg(id.to_string()).arg(&**waiting);
             }

@@ -1,6 +1,7 @@
 -- Cancels the request ARGV[1] where it waits, or tells the daemon that has it to.
 -- KEYS: the two usual queues, delayed requests, names of further queues, all daemons, limited functions, counts of verdicts,
--- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent, its deliveries. ARGV: its id, its number (or ''), TTL of the result, the answer,
+-- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent, its deliveries,
+-- who has taken what cron has sent. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
 -- lists, messages; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.
@@ -35,6 +36,7 @@ local function settle(element)
     redis.call('DEL', KEYS[9])
   end
   redis.call('HDEL', KEYS[14], id)
+  redis.call('HDEL', KEYS[16], id)
   redis.call('HINCRBY', KEYS[7], 'cancelled', 1)
   local is_json, request = pcall(cjson.decode, json)
   if is_json and type(request) == 'table' and request.reply == false then return end
