@@ -211,6 +211,8 @@ fn what_must_not_run_twice_has_left_the_queues_before_it_runs_and_is_lost_when_i
     assert!(lists.len() == 1 && lists[0].ends_with(".once"), "{lists:?}");
     // As if its daemon had died: a new one finds the list of a node without a lease.
     let node = lists[0].trim_start_matches("CERBAS-INFLIGHT-").trim_end_matches(".once").to_owned();
+    // It is fenced first, so that it does not renew its lease.
+    let _: () = foreign.ask(&["SET", &format!("CERBAS-FENCE-{node}"), "gone"]);
     let _: i64 = foreign.ask(&["DEL", &format!("CERBAS-NODE-{node}")]);
     let mut config = config(&cluster.redis.url());
     config.server.lease = Duration::from_secs(60);
