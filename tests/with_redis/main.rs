@@ -14,6 +14,7 @@ mod delay;
 mod addressed;
 mod forged;
 mod forms;
+mod handed_over;
 mod identity;
 mod gateway;
 mod late_subscriber;
