@@ -152,8 +152,18 @@ mod tests {
     }
 
     #[test]
-    fn a_required_argument_must_be_there() {
+    fn a_required_argument_must_be_there_and_null_is_not_there() {
         let terms = Terms { params: vec!["table".to_owned()], ..Terms::default() };
-        check(&Admission::default(), terms, None, None, Err(CallError::InvalidArguments));
+        let function = Function { name: "f".to_owned(), terms, body: Box::new(Nothing) };
+        let admit = |args: &str| {
+            let args = serde_json::from_str(args).expect("the test's arguments are an object");
+            Admission::default().admit(&Request::new(RequestId::Number(1), "f", args), &function)
+        };
+        for missing in ["{}", r#"{"other":1}"#, r#"{"table":null}"#] {
+            assert_eq!(admit(missing), Err(CallError::InvalidArguments), "{missing}");
+        }
+        for there in ["0", "false", r#""""#, "[]", "[null]"] {
+            assert_eq!(admit(&format!("{{\"table\":{there}}}")), Ok(()), "{there}");
+        }
     }
 }

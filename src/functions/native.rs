@@ -37,6 +37,8 @@ impl<T: fmt::Display> From<T> for NativeError {
 
 /// A closure `fn(&Call, Args) -> Result<T, NativeError>`.
 ///
+/// `Args` and `T` are any types of serde. What must keep every digit and the order of its names although the function does not
+/// know it is a [`Json`](crate::Json), or an [`Object`](crate::protocol::Object) of them; a `serde_json::Value` rounds numbers to 64 bits.
 /// Arguments that do not fit `Args` are answered `invalid arguments`; a panic becomes an `error`. The function cannot be
 /// killed: at its time limit the caller is answered and its late result is dropped, but its thread runs on.
 /// A long one should look at [`Call::is_cancelled`].

@@ -48,6 +48,17 @@ fn the_dead_list_shows_and_sends_again_what_was_sent() {
 }
 
 #[test]
+fn a_request_that_waits_is_known_whatever_numbers_are_in_it() {
+    let place = Place::with(FUNCTIONS);
+    let _daemon = place.daemon();
+    let args = r#"{"message":[1e400,18446744073709551617]}"#;
+    let id = place.run(&["send", "echo", args, "--delay", "1h"]).stdout.trim().to_owned();
+    eventually("it waits", || place.run(&["jobs", "list"]).stdout.contains(&id));
+    let why = place.run(&["why", &id]).stdout;
+    assert!(why.starts_with(&format!("{id}: echo is delayed")), "{why}");
+}
+
+#[test]
 fn why_tells_an_answer_as_it_is() {
     let place = Place::with(FUNCTIONS);
     let _daemon = place.daemon();

@@ -56,30 +56,33 @@ pub(super) fn tidy(text: &str, depth: usize) -> Result<Cow<'_, str>, Flaw> {
 
 /// Where the text ends that begins with the quotation mark at `start`, behind the other mark.
 pub(super) fn end_of_text(json: &str, start: usize) -> usize {
-    let bytes = json.as_bytes();
     let mut at = start + 1;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return at + 1,
-            b'\\' => at += 2,
-            _ => at += 1,
+    while let Some((found, is_end)) = mark(json, at) {
+        if is_end {
+            return found + 1;
         }
+        at = found + 2;
     }
-    bytes.len()
+    json.len()
+}
+
+/// The next quotation mark or backslash from `at` on, and whether it is the former.
+fn mark(json: &str, at: usize) -> Option<(usize, bool)> {
+    let rest = json.as_bytes().get(at..)?;
+    let found = memchr::memchr2(b'"', b'\\', rest)?;
+    Some((at + found, rest[found] == b'"'))
 }
 
 /// The same; an error where half a character stands in it.
 fn checked_end(json: &str, start: usize) -> Result<usize, Flaw> {
-    let bytes = json.as_bytes();
     let mut at = start + 1;
-    while let Some(&byte) = bytes.get(at) {
-        match byte {
-            b'"' => return Ok(at + 1),
-            b'\\' => at += length_of_escape(json, at)?,
-            _ => at += 1,
+    while let Some((found, is_end)) = mark(json, at) {
+        if is_end {
+            return Ok(found + 1);
         }
+        at = found + length_of_escape(json, found)?;
     }
-    Ok(bytes.len())
+    Ok(json.len())
 }
 
 /// How long the escape at `at` is; both halves of a character are one.

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use redis::{Connection, RedisResult, cmd};
-use serde_json::{Map, Value};
 
 use super::Operator;
 use super::nodes::{Known, Member, members};
@@ -13,7 +12,7 @@ use crate::broker::redis::claim::parse_number;
 use crate::broker::{Found, QueueTerms, Result};
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, DeadLetter, RequestId};
+use crate::protocol::{Answer, DeadLetter, Object, RequestId};
 
 /// How many elements are looked at in one round trip.
 const PAGE: isize = 1000;
@@ -285,8 +284,8 @@ fn read(
         None => None,
     };
     let json = if number.is_some() { body.as_deref().unwrap_or_default() } else { element };
-    let request: Map<String, Value> = serde_json::from_slice(json).unwrap_or_default();
-    let text = |name: &str| request.get(name).and_then(Value::as_str).map(str::to_owned);
+    let request: Object = serde_json::from_slice(json).unwrap_or_default();
+    let text = |name: &str| request.text(name);
     let id = number.map(|number| RequestId::Number(number).to_string()).or_else(|| text("id"));
     let stand = match stand {
         Stand::Taken { node, is_alive, .. } => {
@@ -303,7 +302,7 @@ fn read(
         func: text("func"),
         stand,
         sent_at: sent_at(json, now),
-        attempt: request.get("attempt").and_then(Value::as_u64).unwrap_or(0),
+        attempt: request.get("attempt").and_then(|attempt| attempt.to().ok()).unwrap_or(0),
         last_error: text("last_error"),
         id,
     })
