@@ -301,9 +301,11 @@ impl Intake {
         }
     }
 
-    /// The one daemon that is to run it. What is in our inbox is ours: whoever put it there knew where we are.
+    /// The one daemon that is to run it. What is in our inbox is ours: whoever put it there knew where we are; but for cron, whose
+    /// requests all begin there.
     fn node_of<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        request.node.as_deref().filter(|node| *node != EVERYWHERE && self.source != Source::Inbox)
+        let is_ours = self.source == Source::Inbox && !request.is_sent_by_cron;
+        request.node.as_deref().filter(|node| *node != EVERYWHERE && !is_ours)
     }
 
     /// When it may start, if it has to wait until then.

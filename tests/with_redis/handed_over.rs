@@ -1,5 +1,5 @@
-//! What cron has sent stays cron's while it goes from one daemon to another: for its next run, when a place is free, and when its daemon
-//! ends.
+//! What cron has sent stays cron's while it goes from one daemon to another: for the one that it names, for its next run, when a place is free,
+//! and when its daemon ends.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 
 use super::world::{Foreign, PATIENCE, config, eventually, new_id, scratch};
 
-/// `failing` runs three times, of `queued` two are due while one goes on, `long` goes on until the test lets it end.
+/// `there` names a daemon, `failing` runs three times, of `queued` two are due while one goes on, `long` goes on until the test lets it end.
 const CRONTAB: &str = "\
+#: name=there
+@every 1s | {\"func\": \"echo\", \"args\": {\"message\": \"m\"}, \"node\": \"two\"}
 #: name=failing retries=2 overlap=parallel
 @every 1s | {\"func\": \"failing\"}
 #: name=queued overlap=queue
@@ -74,6 +76,11 @@ fn what_cron_has_sent_stays_cron_s_on_its_way_between_daemons() {
     let mut foreign = Foreign::connect(&redis.url());
     let [one, two, three] = ["one", "two", "three"].map(|name| daemon(&redis, name, &folder));
 
+    eventually("runs are done where they are to be", || {
+        count(&mut foreign, "there", |run| run["verdict"] == "ok" && run["output"] == "m") >= 4
+    });
+    let there: Vec<Value> = runs(&mut foreign, "there").into_iter().filter(|run| run["verdict"] == "ok").collect();
+    assert!(there.iter().all(|run| run["node"] == there[0]["node"]), "one daemon has done them all: {there:?}");
     eventually("failures are tried again", || {
         count(&mut foreign, "failing", |run| run["attempts"] == 3 && run["output"] == "it fails") >= 3
     });
@@ -94,7 +101,7 @@ fn what_cron_has_sent_stays_cron_s_on_its_way_between_daemons() {
         record.contains("\"verdict\":\"ok\"")
     });
     drop(two);
-    for name in ["failing", "queued", "long"] {
+    for name in ["there", "failing", "queued", "long"] {
         let refused = json!("cerbas authorization - only cron may send this");
         assert_eq!(count(&mut foreign, name, |run| run["output"] == refused), 0, "{name}");
         let rejected = count(&mut foreign, name, |run| run["verdict"] == "rejected" && run["outcome"] == "ran");
