@@ -20,6 +20,11 @@ pub fn http_head(bytes: &[u8]) {
     gateway::head(bytes);
 }
 
+/// Paths of requests.
+pub fn http_path(bytes: &[u8]) {
+    gateway::path(bytes);
+}
+
 /// Bodies in chunks.
 pub fn http_chunks(bytes: &[u8]) {
     gateway::chunks(bytes);

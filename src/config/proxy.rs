@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::function::http_headers;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::gateway::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
+use crate::gateway::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms, is_http, one_form};
 
 const BALANCES: [(&str, Balance); 2] =
     [("round-robin", Balance::RoundRobin), ("least-connections", Balance::LeastConnections)];
@@ -30,6 +30,8 @@ pub(super) fn read(name: &str, section: &mut Section<'_>) -> Option<SiteTerms> {
     section.set("host_header", &mut site.keeps_host, |value| value.choice(&HOSTS));
     section.set("balance", &mut site.balance, |value| value.choice(&BALANCES));
     section.set("headers", &mut site.headers, |value| Ok(http_headers(value.texts()?)?.into_iter().collect()));
+    section.set("upgrades", &mut site.upgrades, |value| value.list()?.into_iter().map(protocol).collect());
+    section.set("encoded_slashes", &mut site.takes_encoded_slashes, Value::switch);
     section.set("public", &mut site.is_public, Value::switch);
     section.set_some("max_request", &mut site.max_request, |value| value.size(0..=u64::MAX / 2));
     let least = Duration::from_millis(1);
@@ -92,8 +94,24 @@ fn health(section: &mut Section<'_>) -> Option<HealthTerms> {
 
 fn path(path: String) -> Fit<String> {
     let is_allowed = |byte: u8| byte.is_ascii_graphic() && byte != b'#' && byte != b'?';
-    if path.starts_with('/') && path.bytes().all(is_allowed) {
-        return Ok(path);
+    if !path.starts_with('/') || !path.bytes().all(is_allowed) {
+        return Err(format!("expected a path such as /app, found {path:?}").into());
     }
-    Err(format!("expected a path such as /app, found {path:?}").into())
+    match one_form(&path) {
+        // No request would be found under another one.
+        Some(form) if form == path => Ok(path),
+        Some(form) => Err(format!("expected a path in its plain form, which is {form:?}, found {path:?}").into()),
+        None => Err(format!("expected a path without dots, backslashes and encoded slashes, found {path:?}").into()),
+    }
+}
+
+fn protocol(name: String) -> Fit<String> {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/+".contains(&byte);
+    if name.is_empty() || !name.bytes().all(is_allowed) {
+        return Err(format!("expected names of protocols such as \"websocket\", found {name:?}").into());
+    }
+    if is_http(&name) {
+        return Err(format!("{name:?} is HTTP itself: in the tunnel requests would go past all rules").into());
+    }
+    Ok(name)
 }

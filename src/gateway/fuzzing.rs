@@ -1,7 +1,7 @@
 //! What must hold of the readers of HTTP whatever bytes come.
 
 use super::proxy::{SiteTerms, forwarded};
-use super::wire::{Chunks, End, RequestHead, ResponseHead, Step, find_end};
+use super::wire::{Chunks, End, RequestHead, ResponseHead, Step, canonical, find_end};
 
 /// A head is found in whatever pieces it comes. One that can be read says the same after the proxy has written it anew.
 pub(crate) fn head(bytes: &[u8]) {
@@ -28,7 +28,24 @@ pub(crate) fn head(bytes: &[u8]) {
     }
     assert_eq!(find_end(&written, 0), Ok(End::At(written.len())), "it has another end: {written:?}");
     let again = RequestHead::read(&written).expect("what we write can be read");
-    assert_eq!((again.method, again.target, again.length), (head.method, head.target, head.length));
+    assert_eq!((again.method, again.search(), again.length), (head.method, head.search(), head.length));
+    assert_eq!(again.path, head.path);
+}
+
+/// A path has one form, which has no other, and whoever decodes it once more stays where it leads.
+pub(crate) fn path(bytes: &[u8]) {
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
+    else {
+        return;
+    };
+    let Ok(path) = canonical(text) else { return };
+    assert_eq!(canonical(&path.text).expect("it is one already"), path);
+    if path.has_encoded_slash || path.doubt.is_some() {
+        return;
+    }
+    let decoded = percent_encoding::percent_decode_str(&path.text).decode_utf8_lossy();
+    assert_eq!(decoded.split('/').count(), path.text.split('/').count(), "{decoded}");
+    assert!(!decoded.split(['/', '\\']).any(|segment| matches!(segment, "." | "..")), "{decoded}");
 }
 
 /// A body is the same in whatever pieces it comes.

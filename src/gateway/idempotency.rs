@@ -16,8 +16,15 @@ const MOST: usize = 10_000;
 /// So many bytes of them.
 const MOST_BYTES: usize = 16 * 1024 * 1024;
 
-/// Who asks, for what, under which key.
-pub(super) type Key = (Option<String>, String, String);
+/// Who asks, for what, under which key. An answer belongs to whom it was for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Key {
+    pub(super) token: Option<String>,
+    pub(super) user: Option<String>,
+    pub(super) source: Option<String>,
+    pub(super) func: String,
+    pub(super) key: String,
+}
 
 /// The answers that are kept.
 #[derive(Default)]
@@ -133,7 +140,7 @@ mod tests {
     use crate::protocol::codec::encode_outcome;
 
     fn key(name: &str) -> Key {
-        (None, "sum".to_owned(), name.to_owned())
+        Key { token: None, user: None, source: None, func: "sum".to_owned(), key: name.to_owned() }
     }
 
     fn promise(found: Found) -> Promise {

@@ -49,10 +49,12 @@ use self::mailbox::Mailbox;
 pub use self::metrics::{House, Process};
 use self::orders::Orders;
 use self::poller::Poller;
+pub(crate) use self::proxy::is_http;
 pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
 use self::proxy::{Sites, Watch};
 pub use self::settings::{AccessLog, Limits, Network, Settings};
 use self::traffic::Traffic;
+pub(crate) use self::wire::one_form;
 use crate::dispatch::Dispatcher;
 use crate::thread::{Joined, Pulses};
 

@@ -7,4 +7,5 @@ mod health;
 mod limits;
 mod proxy;
 mod support;
+mod trust;
 mod work;

@@ -394,7 +394,8 @@ fn a_connection_that_is_upgraded_becomes_a_tunnel_that_a_reload_does_not_cut() {
         }
         let _ = stream.shutdown(Shutdown::Write);
     });
-    let mut running = serve(&format!("[proxy.app]\ntarget = \"http://{}\"\n", upstream.address));
+    let site = format!("[proxy.app]\ntarget = \"http://{}\"\nupgrades = [\"echo\"]\n", upstream.address);
+    let mut running = serve(&site);
     let mut connection = Connection::open(address(&running));
     connection
         .send("GET /app HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\nearly");
@@ -424,7 +425,7 @@ fn a_tunnel_does_not_hold_up_the_end_of_the_daemon() {
         let _ = stream.write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n");
         let _until_it_is_closed = stream.read(&mut [0]);
     });
-    let running = serve(&format!("[proxy.app]\ntarget = \"http://{}\"\n", upstream.address));
+    let running = serve(&format!("[proxy.app]\ntarget = \"http://{}\"\nupgrades = [\"x\"]\n", upstream.address));
     let mut connection = Connection::open(address(&running));
     connection.send("GET /app HTTP/1.1\r\nHost: localhost\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n");
     assert_eq!(connection.answer().status, 101);

@@ -10,7 +10,7 @@ use crate::clock;
 use crate::gateway::args;
 use crate::gateway::desk::{Asked, Wait, Wants};
 use crate::gateway::door::HttpDoor;
-use crate::gateway::idempotency::{Found, Promise};
+use crate::gateway::idempotency::{Found, Key, Promise};
 use crate::gateway::response::Response;
 use crate::protocol::codec::{Unreadable, decode_answer, decode_request, encode_request};
 use crate::protocol::{Arguments, CallError, EVERYWHERE, Json, Object, Request, RequestId};
@@ -113,7 +113,9 @@ impl Asking<'_> {
         let latest = now + self.api.settings().limits.queue_timeout.as_millis() as u64;
         let expires_at = request.expires_at.into_iter().chain(request.deadline).chain([latest]).min();
         request.expires_at = expires_at;
-        let promise = self.promise(&request)?;
+        // Who may not call gets no answer of before; dispatching the call refuses it.
+        let may_call = self.services().dispatcher.admit(&request).is_ok();
+        let promise = if may_call { self.promise(&request)? } else { None };
         if self.needs_others(&request) {
             return self.send_by_queue(&request, promise);
         }
@@ -147,8 +149,13 @@ impl Asking<'_> {
         }
         let mut hasher = DefaultHasher::new();
         request.args.canonical().hash(&mut hasher);
-        let who = self.identity.token.clone().or_else(|| request.user.clone());
-        let key = (who, request.func.clone(), key.to_owned());
+        let key = Key {
+            token: self.identity.token.clone(),
+            user: request.user.clone(),
+            source: request.source.clone(),
+            func: request.func.clone(),
+            key: key.to_owned(),
+        };
         match self.services().kept.begin(key, hasher.finish(), Instant::now()) {
             Found::New(promise) => Ok(Some(promise)),
             Found::Answered(answer) => Err(Response::answer(answer).with("Idempotency-Replayed", "true")),

@@ -17,7 +17,7 @@ use super::door::Place;
 use super::idempotency::Kept;
 use super::mailbox::Mailbox;
 use super::metrics::House;
-use super::proxy::{self, Site, Sites};
+use super::proxy::{Site, Sites};
 use super::response::Response;
 use super::settings::Settings;
 use super::slots::Handle;
@@ -177,15 +177,19 @@ impl Api {
     }
 
     fn proxy(&self, site: &Arc<Site>, head: &RequestHead<'_>, peer: Option<IpAddr>) -> Plan {
-        if proxy::has_dots(head.path()) {
-            return Plan::Answer(Response::error(400, "the path has dots in it that could lead elsewhere"));
+        if let Some(reason) = self.doubt(site, head) {
+            return Plan::Answer(Response::error(400, reason));
         }
-        let was_for_us = !site.terms.is_public && !self.settings.tokens.is_empty();
-        let identity = match was_for_us {
-            true => access::identify(&self.settings.tokens, head.header("authorization")),
-            false => Some(Identity::default()),
+        let tokens = &self.settings.tokens;
+        let is_for_all = site.terms.is_public || tokens.is_empty();
+        let identity = match is_for_all {
+            true => Some(Identity::default()),
+            false => access::identify(tokens, head.header("authorization")),
         };
         let Some(identity) = identity else { return Plan::Answer(unknown()) };
+        // A token of ours is not told to an upstream, also where it was not asked for.
+        let is_token = |header| !tokens.is_empty() && access::identify(tokens, Some(header)).is_some();
+        let was_for_us = !is_for_all || head.all("authorization").any(is_token);
         if let (Length::Known(length), Some(most)) = (head.length, site.terms.max_request)
             && length > most
         {
@@ -193,6 +197,24 @@ impl Api {
         }
         let is_trusted = peer.is_none_or(|peer| self.settings.trusted.iter().any(|network| network.contains(peer)));
         Plan::Proxy(Proxied { site: Arc::clone(site), is_trusted, was_for_us, user: identity.user })
+    }
+
+    /// Why it is not sure that `site` and its upstream read the path of `head` as it was judged.
+    fn doubt(&self, site: &Arc<Site>, head: &RequestHead<'_>) -> Option<String> {
+        if let Some(what) = head.path.doubt {
+            return Some(format!("the path has {what} in it, which can be read in two ways"));
+        }
+        if !head.path.has_encoded_slash {
+            return None;
+        }
+        if !site.terms.takes_encoded_slashes {
+            let reason = "the path has an encoded slash in it, which can be read in two ways";
+            return Some(format!("{reason}; encoded_slashes of the site can allow it"));
+        }
+        // An upstream that decodes it must not find itself under the rules of another site.
+        let decoded = head.path().replace("%2F", "/");
+        let other = self.sites.find(head.host, &decoded).is_none_or(|other| !Arc::ptr_eq(other, site));
+        other.then(|| "the path is that of another site if its slashes are decoded".to_owned())
     }
 
     /// Lets the function `name` answer a request for which there is no upstream.

@@ -61,7 +61,7 @@ impl Asking<'_> {
             return Err(Response::error(400, "idempotency-key: must have 1 to 255 characters"));
         }
         let args = request.args.canonical();
-        let all = json!([self.identity.token, request.user, request.func, args, key]).to_string();
+        let all = json!([self.identity.token, request.user, request.source, request.func, args, key]).to_string();
         let hash = TokenHash::of(&all).to_string();
         Ok(work_id(&hash[hash.len() - 40..]))
     }

@@ -1,5 +1,6 @@
 //! What becomes of heads on their way to an upstream and back (RFC 9110, 7.6). Pure.
 
+use std::borrow::Cow;
 use std::net::IpAddr;
 
 use super::SiteTerms;
@@ -18,8 +19,9 @@ pub(super) struct From<'a> {
 }
 
 /// Headers that are of one connection only.
-const HOP_BY_HOP: [&str; 9] = [
+const HOP_BY_HOP: [&str; 10] = [
     "connection",
+    "http2-settings",
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -43,33 +45,20 @@ const OURS: [&str; 9] = [
     "x-request-id",
 ];
 
-/// The target of `head` as the upstream is asked for it.
-pub(super) fn target<'a>(site: &SiteTerms, target: &'a str) -> std::borrow::Cow<'a, str> {
+/// The path of `head` as the upstream is asked for it.
+fn path<'a>(site: &SiteTerms, head: &'a RequestHead<'_>) -> Cow<'a, str> {
+    let path = head.path();
     if !site.strips {
-        return target.into();
+        return path.into();
     }
-    let rest = target.strip_prefix(site.path.trim_end_matches('/')).unwrap_or(target);
-    if rest.starts_with('/') { rest.into() } else { format!("/{rest}").into() }
-}
-
-/// Whether a path could lead out of its prefix on a server that takes dots away after it has decoded them.
-pub(in crate::gateway) fn has_dots(path: &str) -> bool {
-    let is_dots = |segment: &str| {
-        let plain = segment.split(';').next().unwrap_or_default().to_ascii_lowercase().replace("%2e", ".");
-        plain == "." || plain == ".."
-    };
-    let lower = path.to_ascii_lowercase();
-    path.split('/').any(is_dots)
-        || lower.contains("%2f..")
-        || lower.contains("..%2f")
-        || path.contains('\\')
-        || lower.contains("%5c")
+    let rest = path.strip_prefix(site.path.trim_end_matches('/')).unwrap_or(path);
+    if rest.starts_with('/') || rest == "*" { rest.into() } else { format!("/{rest}").into() }
 }
 
 /// The head that goes to the upstream `authority`.
 pub(super) fn request(head: &RequestHead<'_>, site: &SiteTerms, authority: &str, from: &From<'_>) -> Vec<u8> {
     let mut lines = Lines::default();
-    lines.line(&[head.method, " ", &target(site, head.target), " HTTP/1.1"]);
+    lines.line(&[head.method, " ", &path(site, head), head.search(), " HTTP/1.1"]);
     let host = head.host.unwrap_or_default();
     lines.line(&["Host: ", if site.keeps_host && !host.is_empty() { host } else { authority }]);
     let named = named(&head.headers);
@@ -77,6 +66,8 @@ pub(super) fn request(head: &RequestHead<'_>, site: &SiteTerms, authority: &str,
         let dashed = name.to_ascii_lowercase().replace('_', "-");
         let is_dropped = HOP_BY_HOP.contains(&&*dashed)
             || OURS.contains(&&*dashed)
+            // What the operator says the client cannot say first.
+            || site.headers.iter().any(|(ours, _)| ours.replace('_', "-").eq_ignore_ascii_case(&dashed))
             || named.iter().any(|option| option.eq_ignore_ascii_case(name.as_bytes()))
             || (from.was_for_us && dashed == "authorization");
         if !is_dropped {
@@ -84,20 +75,24 @@ pub(super) fn request(head: &RequestHead<'_>, site: &SiteTerms, authority: &str,
         }
     }
     let peer = from.peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
-    let before = |name: &str| head.header(name).filter(|_| from.is_trusted && !from_underscore(head, name));
-    match before("x-forwarded-for") {
-        Some(before) => lines.line(&["X-Forwarded-For: ", before, ", ", &peer]),
+    let before = |name| said_before(head, name, from.is_trusted);
+    // All lines, in their order, are one list (RFC 9110, 5.3): what a proxy appends may stand in a line of its own.
+    let list = |name| Some(before(name).join(", ")).filter(|list| !list.is_empty());
+    // Of what is no list the nearest proxy has the last word.
+    let last = |name| before(name).pop();
+    match list("x-forwarded-for") {
+        Some(before) => lines.line(&["X-Forwarded-For: ", &before, ", ", &peer]),
         None => lines.line(&["X-Forwarded-For: ", &peer]),
     }
-    lines.line(&["X-Forwarded-Host: ", before("x-forwarded-host").unwrap_or(host)]);
-    lines.line(&["X-Forwarded-Proto: ", before("x-forwarded-proto").unwrap_or("http")]);
+    lines.line(&["X-Forwarded-Host: ", last("x-forwarded-host").unwrap_or(host)]);
+    lines.line(&["X-Forwarded-Proto: ", last("x-forwarded-proto").unwrap_or("http")]);
     let node = match from.peer {
         Some(IpAddr::V6(peer)) => format!("\"[{peer}]\""),
         _ => peer,
     };
     let own = format!("for={node};host=\"{}\";proto=http", host.replace(['"', '\\'], ""));
-    match before("forwarded") {
-        Some(before) => lines.line(&["Forwarded: ", before, ", ", &own]),
+    match list("forwarded") {
+        Some(before) => lines.line(&["Forwarded: ", &before, ", ", &own]),
         None => lines.line(&["Forwarded: ", &own]),
     }
     // No Via of ours, though RFC 9110, 7.6.3 asks for it: nginx and others do not compress answers to requests that have one.
@@ -113,18 +108,33 @@ pub(super) fn request(head: &RequestHead<'_>, site: &SiteTerms, authority: &str,
         Length::Known(length) => lines.line(&["Content-Length: ", &length.to_string()]),
         Length::Chunked | Length::ToTheEnd => lines.line(&["Transfer-Encoding: chunked"]),
     }
-    if let Some(protocol) = upgrade(head) {
+    if let Some(protocols) = upgrade(head, site) {
         lines.line(&["Connection: upgrade"]);
-        lines.header("Upgrade", protocol);
+        lines.line(&["Upgrade: ", &protocols]);
     }
     lines.end()
 }
 
-/// The protocol that the client wants to go on with, where no body is in between.
-pub(super) fn upgrade<'a>(head: &RequestHead<'a>) -> Option<&'a [u8]> {
-    let is_plain = head.wants_upgrade && head.length == Length::Known(0);
-    let mut found = head.headers.iter().filter(|(name, _)| is_plain && name.eq_ignore_ascii_case("upgrade"));
-    found.next().map(|(_, value)| *value)
+/// What the client wants to go on with, as far as the site takes it, and where no body is in between. What is HTTP itself never is: in
+/// the tunnel requests would go past all rules.
+pub(super) fn upgrade(head: &RequestHead<'_>, site: &SiteTerms) -> Option<String> {
+    if !head.wants_upgrade || head.length != Length::Known(0) {
+        return None;
+    }
+    let offered = head.all("upgrade").flat_map(|value| value.split(',')).map(str::trim);
+    let allowed: Vec<&str> = offered.filter(|protocol| allows(site, protocol)).collect();
+    (!allowed.is_empty()).then(|| allowed.join(", "))
+}
+
+/// Whether `site` takes connections that become `protocol`.
+pub(super) fn allows(site: &SiteTerms, protocol: &str) -> bool {
+    !is_http(protocol) && site.upgrades.iter().any(|allowed| allowed.eq_ignore_ascii_case(protocol))
+}
+
+/// Whether a connection that becomes `protocol` speaks HTTP, be it within TLS.
+pub(crate) fn is_http(protocol: &str) -> bool {
+    let name = protocol.split('/').next().unwrap_or_default().trim().to_ascii_lowercase();
+    matches!(&*name, "h2c" | "h2" | "h3" | "http" | "https" | "tls" | "ssl") || name.starts_with("h2c-")
 }
 
 /// How a client gets the body of an answer.
@@ -216,6 +226,11 @@ pub(super) fn response(head: &ResponseHead<'_>, back: &Back<'_>) -> (Vec<u8>, Co
 fn named<'a>(headers: &[(&str, &'a [u8])]) -> Vec<&'a [u8]> {
     let connections = headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("connection"));
     connections.flat_map(|(_, value)| options(value)).collect()
+}
+
+/// What the proxies before us say in `name`, where they can be believed and nobody has sent it with an underscore besides.
+fn said_before<'a>(head: &RequestHead<'a>, name: &str, is_trusted: bool) -> Vec<&'a str> {
+    if !is_trusted || from_underscore(head, name) { Vec::new() } else { head.all(name).collect() }
 }
 
 /// Whether somebody has sent `name` with an underscore, too.

@@ -19,7 +19,7 @@ pub(super) use self::connect::Upstreams;
 pub(super) use self::exchange::{Begun, Exchange, Progress};
 #[cfg(fuzzing)]
 pub(super) use self::forward::forwarded;
-pub(super) use self::forward::has_dots;
+pub(crate) use self::forward::is_http;
 pub(super) use self::health::Watch;
 pub use self::site::{Balance, Fallback, HealthTerms, SiteTerms};
 pub(super) use self::site::{Site, Sites};

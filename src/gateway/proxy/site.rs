@@ -28,6 +28,10 @@ pub struct SiteTerms {
     pub balance: Balance,
     /// Headers that upstreams get besides.
     pub headers: Vec<(String, String)>,
+    /// What a connection may become besides HTTP; names of protocols (RFC 9110, 7.8).
+    pub upgrades: Vec<String>,
+    /// Whether its paths may have encoded slashes in them, which it takes for letters.
+    pub takes_encoded_slashes: bool,
     /// Whether everybody may use it, also without a token.
     pub is_public: bool,
     /// The longest body of a request, where there is a limit.
@@ -64,6 +68,8 @@ impl SiteTerms {
             keeps_host: true,
             balance: Balance::default(),
             headers: Vec::new(),
+            upgrades: vec!["websocket".to_owned()],
+            takes_encoded_slashes: false,
             is_public: false,
             max_request: None,
             connect_timeout: Duration::from_secs(2),

@@ -34,7 +34,7 @@ pub(super) fn key(head: &RequestHead<'_>) -> Option<String> {
     let is_personal = head.header("authorization").is_some() || head.header("cookie").is_some();
     let is_partial = head.header("range").is_some();
     (head.method == "GET" && !is_personal && !is_partial)
-        .then(|| format!("{}{}", head.host.unwrap_or_default(), head.target))
+        .then(|| format!("{}{}{}", head.host.unwrap_or_default(), head.path(), head.search()))
 }
 
 /// Whether an answer may be given to others.

@@ -3,7 +3,7 @@
 use httparse::{EMPTY_HEADER, Header, ParserConfig, Status};
 
 use super::framing::{Length, Lengths, Unclear};
-use super::{MAX_HEAD, MAX_HEADERS, MAX_LINE};
+use super::{MAX_HEAD, MAX_HEADERS, MAX_LINE, Path, canonical};
 
 /// Why a message is refused: the status of the answer, and what is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,8 +83,10 @@ struct Facts {
 pub(in crate::gateway) struct RequestHead<'a> {
     /// The method.
     pub(in crate::gateway) method: &'a str,
-    /// Path and query as they were sent, or `*`.
-    pub(in crate::gateway) target: &'a str,
+    /// The path in its one form, or `*`.
+    pub(in crate::gateway) path: Path<'a>,
+    /// The query with its question mark; empty where there is none.
+    search: &'a str,
     /// The host that the client means.
     pub(in crate::gateway) host: Option<&'a str>,
     /// Whether it is HTTP/1.0.
@@ -139,9 +141,11 @@ impl<'a> RequestHead<'a> {
             return Err(Broken::bad("HTTP/1.0 has no transfer codings"));
         }
         let (target, authority) = target_of(method, target)?;
+        let (path, search) = target.split_at(target.find('?').unwrap_or(target.len()));
         Ok(RequestHead {
             method,
-            target,
+            path: canonical(path).map_err(Broken::bad)?,
+            search,
             host: authority.or(host),
             is_old,
             length: length.unwrap_or(Length::Known(0)),
@@ -152,14 +156,25 @@ impl<'a> RequestHead<'a> {
         })
     }
 
-    /// The path, without the query.
-    pub(in crate::gateway) fn path(&self) -> &'a str {
-        self.target.split('?').next().unwrap_or_default()
+    /// The path in its one form, without the query.
+    pub(in crate::gateway) fn path(&self) -> &str {
+        &self.path.text
+    }
+
+    /// The query with its question mark; empty where there is none.
+    pub(in crate::gateway) fn search(&self) -> &'a str {
+        self.search
     }
 
     /// What stands behind the first question mark.
     pub(in crate::gateway) fn query(&self) -> &'a str {
-        self.target.split_once('?').map_or("", |(_, query)| query)
+        self.search.strip_prefix('?').unwrap_or_default()
+    }
+
+    /// The values of all headers `name` that are text, in their order.
+    pub(in crate::gateway) fn all<'b>(&'b self, name: &'b str) -> impl DoubleEndedIterator<Item = &'a str> + 'b {
+        let found = self.headers.iter().filter(move |(known, _)| known.eq_ignore_ascii_case(name));
+        found.filter_map(|(_, value)| std::str::from_utf8(value).ok())
     }
 
     /// The value of the header `name`, the first one, if it is text.

@@ -7,11 +7,14 @@
 mod chunks;
 mod framing;
 mod head;
+mod path;
 
 #[cfg(fuzzing)]
 pub(super) use chunks::{Chunks, Step};
 pub(super) use framing::{Framing, Length};
 pub(super) use head::{Broken, End, RequestHead, ResponseHead, find_end, options};
+pub(crate) use path::one_form;
+pub(super) use path::{Path, canonical};
 
 /// How many bytes a head may have.
 pub(super) const MAX_HEAD: usize = 16 * 1024;

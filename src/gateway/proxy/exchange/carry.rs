@@ -7,14 +7,14 @@ use super::fault::Fault;
 use super::tunnel::move_tunnel;
 use super::{Answer, Exchange, LAST_CHUNK};
 use crate::gateway::client::World;
-use crate::gateway::proxy::HELD;
 use crate::gateway::proxy::connect::keep_alive;
 use crate::gateway::proxy::forward::{self, Back, Coding};
 use crate::gateway::proxy::stale::{self, MOST_BODY};
+use crate::gateway::proxy::{HELD, SiteTerms};
 use crate::gateway::response::Response;
 use crate::gateway::slots::Handle;
 use crate::gateway::stream::Wire;
-use crate::gateway::wire::{End, Framing, Length, ResponseHead, find_end};
+use crate::gateway::wire::{End, Framing, Length, ResponseHead, find_end, options};
 
 /// Why an exchange cannot go on.
 pub(super) enum Stop {
@@ -121,7 +121,7 @@ impl Exchange {
         now: Instant,
     ) -> Result<(), Stop> {
         let head = ResponseHead::read(&wire.input.data()[..length], self.is_to_head).map_err(Fault::Malformed)?;
-        let is_upgraded = head.status == 101 && self.wants_upgrade;
+        let is_upgraded = head.status == 101 && self.wants_upgrade && becomes_what_is_allowed(&head, &self.site.terms);
         if head.status < 200 && !is_upgraded {
             // What is said in between is for us (RFC 9110, 15.2).
             if head.status == 101 {
@@ -167,6 +167,14 @@ impl Exchange {
         };
         Ok(())
     }
+}
+
+/// Whether an upstream that goes on in another protocol goes on in one that may be.
+fn becomes_what_is_allowed(head: &ResponseHead<'_>, terms: &SiteTerms) -> bool {
+    let named = head.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("upgrade"));
+    named
+        .flat_map(|(_, value)| options(value))
+        .all(|protocol| forward::allows(terms, &String::from_utf8_lossy(protocol)))
 }
 
 fn write_body(to: &mut Wire, data: &[u8], in_chunks: bool) {

@@ -112,7 +112,7 @@ impl Exchange {
             is_to_head: head.method == "HEAD",
             is_old: head.is_old,
             is_repeatable: matches!(head.method, "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"),
-            wants_upgrade: forward::upgrade(head).is_some(),
+            wants_upgrade: forward::upgrade(head, &site.terms).is_some(),
             is_asked: head.expects_continue,
             request: (head.length != Length::Known(0)).then(|| Framing::new(head.length)),
             sends_chunks: head.length == Length::Chunked,

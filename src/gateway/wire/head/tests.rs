@@ -46,10 +46,10 @@ fn who_says_nothing_of_the_connection_keeps_it_with_http_1_1_and_closes_it_with_
 
 #[test]
 fn a_target_may_have_a_host_that_wins() {
-    let target = |text: &'static str| read(text).map(|head| (head.target, head.host));
-    assert_eq!(target("GET http://b:80/x?y HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("/x?y", Some("b:80"))));
-    assert_eq!(target("GET HTTP://b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("/", Some("b"))));
-    assert_eq!(target("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("*", Some("a"))));
+    let target = |text: &'static str| read(text).map(|head| (format!("{}{}", head.path(), head.search()), head.host));
+    assert_eq!(target("GET http://b:80/x?y HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("/x?y".to_owned(), Some("b:80"))));
+    assert_eq!(target("GET HTTP://b HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("/".to_owned(), Some("b"))));
+    assert_eq!(target("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n"), Ok(("*".to_owned(), Some("a"))));
     for text in [
         "GET * HTTP/1.1",
         "GET x HTTP/1.1",
