@@ -6,7 +6,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::Child;
 
-use super::process::{Running, Settings, launch, log_file, quote};
+use super::process::{LOG, Running, Settings, launch};
 use crate::broker::redis::Target;
 use crate::private;
 
@@ -34,8 +34,7 @@ impl ScratchRedis {
         private::make_folder(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         let port = free_port().map_err(|error| format!("no free port: {error}"))?;
         let mut settings = vec!["bind 127.0.0.1".to_owned(), format!("port {port}")];
-        settings.push(format!("dir {}", quote(&folder.display().to_string())));
-        settings.push(format!("logfile {}", quote(&log_file(&folder))));
+        settings.extend(["dir .".to_owned(), format!("logfile {LOG}")]);
         settings.extend(lines.iter().map(|line| (*line).to_owned()));
         let settings = Settings { lines: settings, folder, identity: None };
         let mut scratch = ScratchRedis { address: format!("127.0.0.1:{port}"), settings, running: None };
