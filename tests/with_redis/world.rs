@@ -92,10 +92,11 @@ impl World {
     /// That all that was accepted has its verdict, in the daemon's account and in Redis.
     #[track_caller]
     pub(super) fn check_all_settled(&self) {
+        let mut foreign = self.foreign();
+        eventually("nothing waits", || foreign.waiting() == 0);
+        eventually("nothing is in flight in Redis", || foreign.in_flight().is_empty());
         eventually("nothing is in flight in the daemon", || self.running.balance().in_flight == 0);
         assert!(self.running.balance().holds(), "{:?}", self.running.balance());
-        let mut foreign = self.foreign();
-        eventually("nothing is in flight in Redis", || foreign.in_flight().is_empty());
         assert_eq!(foreign.waiting(), 0);
     }
 }
