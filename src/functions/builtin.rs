@@ -197,3 +197,44 @@ fn is_number(json: &str) -> bool {
 fn is_whole(json: &str) -> bool {
     is_number(json) && !json.contains(['.', 'e', 'E'])
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(a: &str, b: &str, expected: Result<&str, &str>) {
+        let read = |text: &str| Json::read(text).expect("the test's value is JSON");
+        let sum = add(Some(&read(a)), Some(&read(b)));
+        let sum = sum.as_ref().map(Json::as_json).map_err(ToString::to_string);
+        assert_eq!(sum, expected.map_err(str::to_owned), "{a} + {b}");
+    }
+
+    #[test]
+    fn the_sum_of_whole_numbers_is_exact() {
+        check("1", "2", Ok("3"));
+        check("4611686018427387905", "4611686018427387904", Ok("9223372036854775809"));
+        check("18446744073709551615", "18446744073709551615", Ok("36893488147419103230"));
+        check("-9223372036854775808", "-1", Ok("-9223372036854775809"));
+        let largest = i128::MAX.to_string();
+        check(&largest, "0", Ok(&largest));
+        check(&largest, "1", Err("the sum is beyond 128 bits"));
+    }
+
+    #[test]
+    fn the_sum_with_a_fraction_is_the_nearest_double() {
+        check("0.1", "0.2", Ok("0.30000000000000004"));
+        check("1", "2.5", Ok("3.5"));
+        check("117.63331139400017", "0", Ok("117.63331139400017"));
+        check("1e308", "1e308", Err("bad arguments"));
+        check("1e400", "1", Err("bad arguments"));
+    }
+
+    #[test]
+    fn what_is_no_number_has_no_sum() {
+        for text in ["\"1\"", "null", "true", "[1]", "{}", "\"Infinity\""] {
+            check(text, "1", Err("bad arguments"));
+            check("1.5", text, Err("bad arguments"));
+        }
+    }
+}

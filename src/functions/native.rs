@@ -70,3 +70,64 @@ where
         "native"
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use serde::Deserialize;
+
+    use super::super::testing::{arguments, call, json};
+    use super::*;
+
+    fn run<Args: DeserializeOwned, T: Serialize>(args: &str, function: fn(Args) -> T) -> Outcome {
+        let native = Native::new(move |_: &Call, args: Args| Ok(function(args)));
+        native.run(&call(), arguments(Json::read(args).expect("the test's arguments are JSON")))
+    }
+
+    #[derive(Deserialize, Serialize)]
+    struct Inner {
+        a: u8,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    struct Outer {
+        #[serde(flatten)]
+        inner: Inner,
+        either: Either,
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(untagged)]
+    enum Either {
+        Number(f64),
+        Text(String),
+    }
+
+    #[derive(Deserialize, Serialize)]
+    #[serde(rename_all = "lowercase")]
+    enum Shape {
+        Circle { radius: u128 },
+    }
+
+    #[derive(Deserialize, Serialize)]
+    struct Named(BTreeMap<String, u64>);
+
+    #[test]
+    fn arguments_are_whatever_serde_can_make_of_an_object() {
+        assert_eq!(run(r#"{"a":1}"#, |args: Option<Inner>| args.map(|inner| inner.a)), Ok(json!(1)));
+        assert_eq!(run(r#"{"b":1,"a":2}"#, |Named(map)| map), Ok(json!({"a": 2, "b": 1})));
+        let circle = r#"{"circle":{"radius":340282366920938463463374607431768211455}}"#;
+        assert_eq!(
+            run(circle, |Shape::Circle { radius }| radius).map(|data| data.to_string()),
+            Ok(u128::MAX.to_string())
+        );
+        for outer in [r#"{"a":1,"either":117.63331139400017}"#, r#"{"a":1,"either":"x"}"#] {
+            assert_eq!(run(outer, |outer: Outer| outer).map(|data| data.to_string()), Ok(outer.to_owned()));
+        }
+        let any = r#"{"z":1e400,"a":[1.0,18446744073709551617]}"#;
+        assert_eq!(run(any, |args: Json| args).map(|data| data.to_string()), Ok(any.to_owned()));
+        assert_eq!(run(any, |args: Arguments| args).map(|data| data.to_string()), Ok(any.to_owned()));
+        assert_eq!(run(r#"{"a":"x"}"#, |inner: Inner| inner), Err(CallError::InvalidArguments));
+    }
+}

@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use serde::de::value::MapDeserializer;
 use serde::de::{DeserializeOwned, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value};
@@ -67,7 +66,8 @@ impl Object {
 
     /// It as a `T`.
     pub fn to<T: DeserializeOwned>(&self) -> serde_json::Result<T> {
-        T::deserialize(MapDeserializer::new(self.0.iter().map(|(name, value)| (&**name, &*value.0))))
+        // By way of the text: serde_json knows what enums, options and its own types are in JSON.
+        serde_json::from_str(&self.to_json())
     }
 
     /// It as JSON.
