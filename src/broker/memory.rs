@@ -257,6 +257,9 @@ impl Broker for Memory {
                     Source::Inbox => state.inbox.push_front(Arc::clone(&claim.element)),
                 },
             }
+            if let Some(id) = settlement.untracked() {
+                state.stages.remove(id);
+            }
             if let Some((id, answer)) = settlement.answer() {
                 let until = now + self.0.result_ttl;
                 state.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });

@@ -341,10 +341,10 @@ impl Settlement {
         }
     }
 
-    /// The request whose stage is known by its answer from now on.
+    /// The request whose stage goes with its verdict: from now on it is known by its answer, if there is one.
     pub(crate) fn untracked(&self) -> Option<&RequestId> {
         match self {
-            Settlement::Answered { id, answer: Some(_), is_tracked: true, .. } => Some(id),
+            Settlement::Answered { id, is_tracked: true, .. } => Some(id),
             _ => None,
         }
     }

@@ -16,8 +16,10 @@ pub trait Door: Send {
     /// The caller's answer.
     fn answer(self: Box<Self>, answer: Arc<Encoded>);
 
-    /// The call starts now.
-    fn starts(&mut self) {}
+    /// The call is to start now; false where nobody wants it any more, and then it does not.
+    fn starts(&mut self) -> bool {
+        true
+    }
 
     /// The caller's answer, given before the function runs; [`Door::answer`] follows, for the record only.
     fn answer_early(&mut self, answer: Arc<Encoded>);
@@ -100,10 +102,11 @@ impl Reply {
         self.0.settle(settled);
     }
 
-    /// Tells the door that the call starts.
-    pub(super) fn starts(&self) {
-        if let Some(Open::Caller(_, door, _)) = self.0.open().as_mut() {
-            door.starts();
+    /// Tells the door that the call is to start; false where nobody wants it any more.
+    pub(super) fn starts(&self) -> bool {
+        match self.0.open().as_mut() {
+            Some(Open::Caller(_, door, _)) => door.starts(),
+            Some(Open::Inside(_)) | None => true,
         }
     }
 

@@ -37,7 +37,7 @@ pub(super) struct Caller {
     pub(super) to: Handle,
     pub(super) serial: u32,
     /// Its place among the calls that wait.
-    pub(super) _place: Place,
+    pub(super) place: Place,
 }
 
 /// Asks the broker once; it may not be there.
@@ -137,6 +137,9 @@ struct Clerk {
 impl Clerk {
     fn run(mut self, jobs: &Receiver<Job>, waits: &Sender<(Caller, Wait)>) {
         for Job { caller, ask } in jobs {
+            if caller.place.is_given_up() {
+                continue;
+            }
             let response = match ask(self.post()) {
                 Ok(Asked::Done(response)) => response,
                 Ok(Asked::Wait(wait)) => match waits.try_send((caller, wait)) {
@@ -188,12 +191,34 @@ impl Clerk {
             let now = Instant::now();
             for stage in stages {
                 let Some((caller, wait)) = waits.pop_front() else { break };
+                if stage == Some(Stage::Pending) {
+                    caller.place.start();
+                }
+                if caller.place.is_given_up() {
+                    self.withdraw(caller, wait, stage.as_ref(), &mut waits);
+                    continue;
+                }
                 match stage {
                     Some(stage) if wait.wants.are_met_by(&stage) => tell(caller, (wait.answer)(&stage)),
                     // Also while the broker is away: the client asked to be told by then.
                     _ if now >= wait.until => tell(caller, (wait.answer)(wait.wants.last())),
                     _ => waits.push_back((caller, wait)),
                 }
+            }
+        }
+    }
+
+    /// Nobody waits for `wait` any more. A call that has not started is cancelled, which is its verdict.
+    fn withdraw(&mut self, caller: Caller, wait: Wait, stage: Option<&Stage>, waits: &mut VecDeque<(Caller, Wait)>) {
+        if !matches!(wait.wants, Wants::Verdict) || matches!(stage, Some(Stage::Done(_) | Stage::Unknown)) {
+            return;
+        }
+        let cancelled = self.post().and_then(|post| post.cancel(&wait.id).map_err(|error| error.to_string()));
+        if cancelled.is_err() {
+            self.post = None;
+            // It is tried again, until its time is over by itself.
+            if Instant::now() < wait.until {
+                waits.push_back((caller, wait));
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The door of a call that came over HTTP.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::idempotency::Promise;
@@ -23,7 +23,7 @@ pub(super) struct HttpDoor {
     /// The request, where it may run again.
     pub(super) request: Option<Arc<Request>>,
     /// Its place among the calls that wait.
-    pub(super) _place: Place,
+    pub(super) place: Place,
     /// Keeps the answer for calls that come again.
     pub(super) promise: Option<Promise>,
 }
@@ -38,8 +38,13 @@ impl HttpDoor {
 }
 
 impl Door for HttpDoor {
+    fn starts(&mut self) -> bool {
+        self.place.start()
+    }
+
     fn answer(mut self: Box<Self>, answer: Arc<Encoded>) {
-        if let Some(promise) = self.promise.take() {
+        // One that nobody waited for has not run, and can be asked for again.
+        if let Some(promise) = self.promise.take().filter(|_| !self.place.is_given_up()) {
             promise.keep(&answer, Instant::now());
         }
         self.tell(Response::answer(answer));
@@ -64,20 +69,98 @@ impl Door for HttpDoor {
     }
 }
 
-/// A place among the calls that wait; free again when this is dropped.
-pub(super) struct Place(Arc<AtomicUsize>);
+/// A place among the calls that wait, and how far the call has come. Its copies are one place: the connection has one, and whoever has to
+/// answer another. It is free again when the client goes, or when all copies are gone.
+#[derive(Clone)]
+pub(super) struct Place(Arc<Taken>);
+
+struct Taken {
+    count: Arc<AtomicUsize>,
+    is_free: AtomicBool,
+    stage: AtomicU8,
+}
+
+/// The call has not started.
+const WAITS: u8 = 0;
+/// It has.
+const STARTED: u8 = 1;
+/// It has not, and is not to start any more: nobody waits for it.
+const GIVEN_UP: u8 = 2;
 
 impl Place {
     /// One of `most`, if there is any.
     pub(super) fn take(taken: &Arc<AtomicUsize>, most: usize) -> Option<Self> {
         let update = |count: usize| (count < most).then_some(count + 1);
         taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).ok()?;
-        Some(Place(Arc::clone(taken)))
+        let (is_free, stage) = (AtomicBool::new(false), AtomicU8::new(WAITS));
+        Some(Place(Arc::new(Taken { count: Arc::clone(taken), is_free, stage })))
+    }
+
+    /// The call is to start; false where it was given up before.
+    pub(super) fn start(&self) -> bool {
+        self.turn(STARTED) || self.0.stage.load(Ordering::Acquire) == STARTED
+    }
+
+    /// Gives up a call that has not started; false where it has.
+    pub(super) fn give_up(&self) -> bool {
+        let is_given_up = self.turn(GIVEN_UP);
+        if is_given_up {
+            self.0.free();
+        }
+        is_given_up
+    }
+
+    /// The client has gone: a call that has not started is given up, and the place is free whatever the call does.
+    pub(super) fn leave(&self) {
+        self.turn(GIVEN_UP);
+        self.0.free();
+    }
+
+    /// Whether the call was given up before it started.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.0.stage.load(Ordering::Acquire) == GIVEN_UP
+    }
+
+    fn turn(&self, stage: u8) -> bool {
+        self.0.stage.compare_exchange(WAITS, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
 }
 
-impl Drop for Place {
+impl Taken {
+    fn free(&self) {
+        if !self.is_free.swap(true, Ordering::AcqRel) {
+            self.count.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
+        self.free();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_either_starts_or_is_given_up_and_its_place_is_free_once() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let taken = || count.load(Ordering::Relaxed);
+        let place = Place::take(&count, 1).expect("there is one");
+        assert!(Place::take(&count, 1).is_none());
+        let copy = place.clone();
+        assert!(copy.give_up() && !place.start() && place.is_given_up());
+        assert_eq!(taken(), 0);
+        drop((place, copy));
+        assert_eq!(taken(), 0);
+
+        let place = Place::take(&count, 1).expect("there is one");
+        // Also when it runs again.
+        assert!(place.start() && place.start() && !place.give_up());
+        assert_eq!(taken(), 1);
+        place.leave();
+        assert_eq!((taken(), place.is_given_up()), (0, false));
     }
 }

@@ -22,7 +22,6 @@ use super::mailbox::{Mail, Mailbox, Rerun};
 use super::orders::Orders;
 use super::poller::{Events, Poller, Ready};
 use super::proxy::Upstreams;
-use super::response::Response;
 use super::slots::{Handle, Slots};
 use super::stream::Stream;
 use super::timers::Timers;
@@ -38,6 +37,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// So many connections beyond the limit are told that there are too many; more are closed without a word.
 const MOST_TURNED_AWAY: usize = 64;
+
+/// So many of one address beyond its limit.
+const MOST_STANDING: usize = 16;
 
 /// So many timers of connections that are gone do no harm.
 const MOST_LEFT_TIMERS: usize = 1024;
@@ -267,7 +269,8 @@ impl Front {
     fn hand_out(&mut self, stream: Stream, peer: Option<IpAddr>, now: Instant) {
         let (limits, crowd) = (&self.api.settings().limits, &self.api.services().crowd);
         let count = crowd.len();
-        if count >= limits.max_connections + MOST_TURNED_AWAY {
+        let is_crowded = |peer| crowd.from(peer) >= limits.max_per_address + MOST_STANDING;
+        if count >= limits.max_connections + MOST_TURNED_AWAY || peer.is_some_and(is_crowded) {
             return;
         }
         let is_one_too_many = peer.is_some_and(|peer| crowd.from(peer) >= limits.max_per_address);
@@ -284,19 +287,19 @@ impl Front {
     }
 
     fn welcome(&mut self, stream: Stream, seat: Seat, refusal: Option<&'static str>, now: Instant) {
-        let handle = self.clients.insert_with(|handle| Client::new(stream, handle, seat, now));
+        let handle = self.clients.insert_with(|handle| {
+            let client = Client::new(stream, handle, seat, now);
+            match refusal {
+                Some(refusal) => client.refused(refusal),
+                None => client,
+            }
+        });
         let Some(client) = self.clients.get_mut(handle) else { return };
         if let Err(error) = self.poller.add(client.stream(), handle.0) {
             log::error!("http: a connection cannot be waited for: {error}");
             return self.remove(handle);
         }
-        match refusal {
-            Some(why) => {
-                let response = Response::error(503, why).with("Retry-After", "5");
-                self.with(handle, now, |client, world| client.turn_away(&response, world));
-            }
-            None => self.drive(handle, now),
-        }
+        self.drive(handle, now);
     }
 
     fn receive(&mut self, mail: Mail, now: Instant) {

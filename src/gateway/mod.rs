@@ -116,6 +116,7 @@ impl Gateway {
         let mailboxes: Vec<Arc<Mailbox>> =
             pollers.iter().map(|poller| Arc::new(Mailbox::new(poller.waker()))).collect();
         let (settings, desk) = (Arc::new(settings), Arc::new(Desk::start(&open)?));
+        let scraping = Arc::default();
         let (kept, waiting, ids) = (Arc::new(Kept::default()), Arc::default(), Arc::new(Ids::new()));
         let (traffic, crowd) = (Arc::new(Traffic::default()), Arc::new(Crowd::new(count)));
         let mut gateway = Gateway {
@@ -132,6 +133,7 @@ impl Gateway {
                 desk: Arc::clone(&desk),
                 kept: Arc::clone(&kept),
                 waiting: Arc::clone(&waiting),
+                scraping: Arc::clone(&scraping),
                 ids: Arc::clone(&ids),
                 faults: Arc::clone(&faults),
                 stalled: Arc::clone(&stalled),

@@ -122,7 +122,7 @@ impl Default for Limits {
             max_request: 1024 * 1024,
             max_connections: 4096,
             max_per_address: 1024,
-            max_calls: 1024,
+            max_calls: 2048,
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             idle_timeout: Duration::from_secs(60),

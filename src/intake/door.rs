@@ -103,13 +103,14 @@ impl BrokerDoor {
 }
 
 impl Door for BrokerDoor {
-    fn starts(&mut self) {
+    fn starts(&mut self) -> bool {
         if self.cron.is_some() {
             self.started = Some(clock::now());
         }
         if self.is_tracked {
             self.mailing.send(Settlement::Started { id: self.id.clone() });
         }
+        true
     }
 
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {

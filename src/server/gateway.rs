@@ -82,7 +82,10 @@ pub(super) fn start(
         open,
         faults: {
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-            Arc::new(move || broker.trouble().into_iter().chain(about.faults()).collect())
+            Arc::new(move || {
+                let trouble = broker.trouble().map(|error| format!("redis is away or refuses: {error}"));
+                trouble.into_iter().chain(about.faults()).collect()
+            })
         },
         stalled: {
             let about = about.clone();

@@ -3,6 +3,7 @@
 mod access;
 mod calls;
 mod framing;
+mod gone;
 mod health;
 mod limits;
 mod proxy;

@@ -68,7 +68,10 @@ impl Shared {
             reply.answer(Err(CallError::Expired));
             return false;
         }
-        reply.starts();
+        if !reply.starts() {
+            reply.answer(Err(CallError::Cancelled));
+            return false;
+        }
         let left = |deadline: u64| Duration::from_millis(deadline.saturating_sub(clock::now()));
         let time_limit = request.deadline.map_or(time_limit, |deadline| time_limit.min(left(deadline)));
         let start = Instant::now();

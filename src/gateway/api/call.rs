@@ -4,7 +4,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Asking, Served, busy};
+use super::{Asking, Later, Served, busy};
 use crate::broker::Stage;
 use crate::clock;
 use crate::gateway::args;
@@ -15,8 +15,8 @@ use crate::gateway::response::Response;
 use crate::protocol::codec::{Unreadable, decode_answer, decode_request, encode_request};
 use crate::protocol::{Arguments, CallError, EVERYWHERE, Json, Object, Request, RequestId};
 
-/// How long the answer of a call that went by the queue may take, besides the time that it may wait there.
-const PATIENCE: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// How long the answer of a call that went by the queue is waited for, besides the time that it may wait there.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
 
 impl Asking<'_> {
     /// `/api/FUNC`: the arguments are those of the query, and those of the body over them.
@@ -109,34 +109,44 @@ impl Asking<'_> {
 
     fn send(self, request: Request) -> Result<Served, Response> {
         let mut request = self.signed(request)?;
-        let now = clock::now();
-        let latest = now + self.api.settings().limits.queue_timeout.as_millis() as u64;
+        let (now, queue_timeout) = (clock::now(), self.api.settings().limits.queue_timeout);
+        let delay = request.not_before.map_or(0, |not_before| not_before.saturating_sub(now));
+        if Duration::from_millis(delay) > queue_timeout {
+            let longest = humantime::format_duration(queue_timeout);
+            let reason = format!("delay: a call may wait {longest} (queue_timeout); POST it to /api/work instead");
+            return Err(Response::error(400, reason));
+        }
+        let patience = Duration::from_millis(delay) + queue_timeout;
+        let (latest, start_by) = (now + patience.as_millis() as u64, Instant::now() + patience);
         let expires_at = request.expires_at.into_iter().chain(request.deadline).chain([latest]).min();
         request.expires_at = expires_at;
         // Who may not call gets no answer of before; dispatching the call refuses it.
         let may_call = self.services().dispatcher.admit(&request).is_ok();
         let promise = if may_call { self.promise(&request)? } else { None };
         if self.needs_others(&request) {
-            return self.send_by_queue(&request, promise);
+            return self.send_by_queue(&request, start_by, promise);
         }
         let place = self.place()?;
         let services = self.services();
-        let may_run_again = {
+        let (may_run_again, is_shared) = {
             let rules = services.dispatcher.rules();
-            let count = rules.functions.get(&request.func).map_or(0, |function| function.terms.retries.count);
-            request.retries.unwrap_or(count) > 0
+            let terms = rules.functions.get(&request.func).map(|function| &function.terms);
+            let count = terms.map_or(0, |terms| terms.retries.count);
+            (request.retries.unwrap_or(count) > 0, terms.is_some_and(|terms| terms.cache.is_some()))
         };
+        // A run that is shared may have started for somebody else.
+        let start_by = Some(start_by).filter(|_| !is_shared);
         let door = HttpDoor {
             mailbox: Arc::clone(&services.mailbox),
             to: self.from.to,
             serial: self.from.serial,
             was_told: false,
             request: may_run_again.then(|| Arc::new(request.clone())),
-            _place: place,
+            place: place.clone(),
             promise,
         };
         services.dispatcher.dispatch(request, Box::new(door));
-        Ok(Served::Later)
+        Ok(Served::Later(Later { place, start_by }))
     }
 
     /// The promise of a call that has an `Idempotency-Key`; the error is the answer to one that does not run, be it that of the first.
@@ -179,28 +189,38 @@ impl Asking<'_> {
     }
 
     /// Lets it go the way of all requests, through the queue, and waits for its answer there.
-    fn send_by_queue(&self, request: &Request, promise: Option<Promise>) -> Result<Served, Response> {
-        // The client may give two requests the same id; in the queue each needs its own.
+    fn send_by_queue(
+        &self,
+        request: &Request,
+        start_by: Instant,
+        promise: Option<Promise>,
+    ) -> Result<Served, Response> {
+        // The client may give two requests the same id; in the queue each needs its own. Whoever asks here waits for the answer.
         let id = RequestId::random();
-        let element = encode_request(&Request { id: id.clone(), is_tracked: true, ..request.clone() }, clock::now());
+        let sent = Request { id: id.clone(), is_tracked: true, reply: true, ..request.clone() };
+        let element = encode_request(&sent, clock::now());
         let promise = std::cell::RefCell::new(promise);
-        self.ask(Box::new(move |post| {
-            post?.submit(None, &element, &id, PATIENCE).map_err(|error| error.to_string())?;
-            let answer = move |stage: &Stage| match stage {
-                Stage::Done(json) => {
-                    let Some(answer) = decode_answer(json) else {
-                        return Response::error(500, "the answer cannot be read");
-                    };
-                    if let Some(promise) = promise.take() {
-                        promise.keep(&answer, Instant::now());
+        self.ask_from(
+            self.place()?,
+            Some(start_by),
+            Box::new(move |post| {
+                post?.submit(None, &element, &id, PATIENCE).map_err(|error| error.to_string())?;
+                let answer = move |stage: &Stage| match stage {
+                    Stage::Done(json) => {
+                        let Some(answer) = decode_answer(json) else {
+                            return Response::error(500, "the answer cannot be read");
+                        };
+                        if let Some(promise) = promise.take() {
+                            promise.keep(&answer, Instant::now());
+                        }
+                        Response::answer(answer)
                     }
-                    Response::answer(answer)
-                }
-                Stage::Unknown => Response::error(500, CallError::Lost.to_string()),
-                Stage::Accepted | Stage::Pending => busy("the daemon stops before the answer is there"),
-            };
-            let until = Instant::now() + PATIENCE;
-            Ok(Asked::Wait(Wait { id, until, wants: Wants::Verdict, answer: Box::new(answer) }))
-        }))
+                    Stage::Unknown => Response::error(500, CallError::Lost.to_string()),
+                    Stage::Accepted | Stage::Pending => busy("the daemon stops before the answer is there"),
+                };
+                let until = start_by + PATIENCE;
+                Ok(Asked::Wait(Wait { id, until, wants: Wants::Verdict, answer: Box::new(answer) }))
+            }),
+        )
     }
 }

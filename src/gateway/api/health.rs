@@ -6,13 +6,17 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::{Api, Asking, Served};
+use super::{Api, Asking, Served, busy};
 use crate::gateway::desk::Asked;
+use crate::gateway::door::Place;
 use crate::gateway::metrics;
 use crate::gateway::response::{Body, Response};
 
 /// A thread of the gateway goes round at least so often, also when nothing happens.
 pub(in crate::gateway) const LONGEST_WAIT: Duration = Duration::from_secs(1);
+
+/// So many may ask for the metrics at once.
+const MOST_SCRAPES: usize = 8;
 
 impl Api {
     /// Who can answer this lives, unless a loop of the daemon does not turn any more: only a new process mends that. What waits for Redis or for
@@ -41,10 +45,17 @@ impl Asking<'_> {
     /// `GET /metrics`. Some of it is asked of the broker, so it is done at the desk; the rest is there also without.
     pub(super) fn metrics(self) -> Result<Served, Response> {
         let (services, sites) = (Arc::clone(&self.api.services), Arc::clone(&self.api.sites));
-        self.ask(Box::new(move |_| {
-            let text = metrics::encode(&services, &sites);
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            Ok(Asked::Done(Response::new(200, Body::Bytes(kind, text.into_bytes().into()))))
-        }))
+        // Not among the calls: when those have all places, somebody has to see it.
+        let place =
+            Place::take(&services.scraping, MOST_SCRAPES).ok_or_else(|| busy("too many ask for the metrics"))?;
+        self.ask_from(
+            place,
+            None,
+            Box::new(move |_| {
+                let text = metrics::encode(&services, &sites);
+                let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+                Ok(Asked::Done(Response::new(200, Body::Bytes(kind, text.into_bytes().into()))))
+            }),
+        )
     }
 }

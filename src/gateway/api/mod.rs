@@ -8,6 +8,7 @@ mod work;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Instant;
 
 use self::route::{Method, Route};
 use super::access::{self, Identity, Page};
@@ -38,6 +39,8 @@ pub(super) struct Services {
     pub(super) kept: Arc<Kept>,
     /// How many calls wait for their answer.
     pub(super) waiting: Arc<AtomicUsize>,
+    /// How many wait for the metrics.
+    pub(super) scraping: Arc<AtomicUsize>,
     pub(super) ids: Arc<Ids>,
     /// Why the daemon cannot do its work at this moment.
     pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
@@ -93,7 +96,15 @@ pub(super) enum Served {
     /// This is the answer.
     Now(Response),
     /// It comes by the mailbox.
-    Later,
+    Later(Later),
+}
+
+/// An answer that is to come.
+pub(super) struct Later {
+    /// The place of whoever waits for it.
+    pub(super) place: Place,
+    /// When what it comes from must have started.
+    pub(super) start_by: Option<Instant>,
 }
 
 /// Ids of requests: what no other start of a daemon has, and a number.
@@ -144,6 +155,13 @@ impl Api {
             return None;
         }
         head.header("origin").filter(|origin| access::is_listed(&self.settings.origins, origin))
+    }
+
+    /// Whether a request may come from somebody who has too many connections already: who looks after the machine has seats of their own.
+    pub(super) fn has_own_seats(&self, head: &RequestHead<'_>) -> bool {
+        let route = Route::of(head.path());
+        let is_of_watchers = matches!(route, Some(Route::Live | Route::Ready | Route::Metrics));
+        is_of_watchers && self.site(head, route.as_ref()).is_none()
     }
 
     /// What is done with a request before its body is there.
@@ -306,14 +324,19 @@ impl Asking<'_> {
 
     /// Lets somebody ask the broker.
     fn ask(&self, ask: Ask) -> Result<Served, Response> {
+        self.ask_from(self.place()?, None, ask)
+    }
+
+    /// The same from a place that somebody has.
+    fn ask_from(&self, place: Place, start_by: Option<Instant>, ask: Ask) -> Result<Served, Response> {
         let caller = Caller {
             mailbox: Arc::clone(&self.services().mailbox),
             to: self.from.to,
             serial: self.from.serial,
-            _place: self.place()?,
+            place: place.clone(),
         };
         match self.services().desk.ask(caller, ask) {
-            Some(()) => Ok(Served::Later),
+            Some(()) => Ok(Served::Later(Later { place, start_by })),
             None => Err(busy("too many requests wait for the queue")),
         }
     }

@@ -40,7 +40,8 @@ impl Asking<'_> {
         };
         let signed = self.signed(request)?;
         let id = self.work_id(&signed)?;
-        let request = Request { id: id.clone(), is_tracked: true, ..signed };
+        // Whoever asks for a callback is going to ask for the answer.
+        let request = Request { id: id.clone(), is_tracked: true, reply: true, ..signed };
         let element = encode_request(&request, clock::now());
         let waits = request.not_before.map_or(0, |not_before| not_before.saturating_sub(clock::now()));
         let keep = KEPT + Duration::from_millis(waits);

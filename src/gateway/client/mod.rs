@@ -8,7 +8,7 @@ mod respond;
 use std::time::{Duration, Instant};
 
 use self::respond::{Current, too_large};
-use super::api::{Api, Plan, Served};
+use super::api::{Api, Later, Plan, Served};
 use super::crowd::Seat;
 use super::poller::{Poller, Ready};
 use super::proxy::{Begun, Exchange, Upstreams};
@@ -16,6 +16,8 @@ use super::response::Response;
 use super::slots::Handle;
 use super::stream::{Stream, Wire};
 use super::wire::{Broken, End, Framing, Length, MAX_HEAD, RequestHead, find_end};
+use crate::protocol::CallError;
+use crate::protocol::codec::encode_outcome;
 
 /// While so many bytes of answers wait to be taken, no more requests are read.
 const MOST_OUTPUT: usize = 64 * 1024;
@@ -28,6 +30,9 @@ const MOST_STEPS: usize = 64;
 
 /// So many empty lines may stand before a request (RFC 9112, 2.2).
 const MOST_EMPTY_LINES: u8 = 4;
+
+/// So long who has no seat may take to say that it only asks how the daemon is.
+const STANDING: Duration = Duration::from_millis(500);
 
 /// How long what a client still sends is read and dropped after our last word, so that it can read that (RFC 9112, 9.6).
 const LINGER: Duration = Duration::from_secs(2);
@@ -72,6 +77,8 @@ pub(super) struct Client {
     deadline: Option<Instant>,
     timer: Option<Instant>,
     current: Current,
+    /// Why there is no seat for it, but to ask how the daemon is.
+    refusal: Option<&'static str>,
 }
 
 enum Phase {
@@ -80,7 +87,7 @@ enum Phase {
     /// The head is there, its body comes.
     Body(Box<Incoming>),
     /// Somebody else has to answer.
-    Waiting,
+    Waiting(Later),
     /// An upstream answers.
     Proxying(Box<Exchange>),
     /// The last answer goes out.
@@ -118,7 +125,13 @@ impl Client {
             deadline: None,
             timer: None,
             current: Current::default(),
+            refusal: None,
         }
+    }
+
+    /// There is no seat for it, but to ask how the daemon is.
+    pub(super) fn refused(self, refusal: &'static str) -> Self {
+        Client { refusal: Some(refusal), ..self }
     }
 
     pub(super) fn stream(&self) -> &Stream {
@@ -142,16 +155,16 @@ impl Client {
         self.wire.note(ready);
     }
 
-    /// Sends `response` and closes, without a request.
-    pub(super) fn turn_away(&mut self, response: &Response, world: &mut World<'_>) -> Next {
-        self.current = Current::default();
-        self.respond(response, world);
-        self.drive(world)
+    /// Says why there is no seat for it, and closes.
+    fn turn_down(&mut self, world: &mut World<'_>) {
+        self.current.keeps_alive = false;
+        let reason = self.refusal.unwrap_or("too many connections");
+        self.respond(&Response::error(503, reason).with("Retry-After", "5"), world);
     }
 
     /// The answer to the request `serial`, if it still waits for one.
     pub(super) fn answer(&mut self, serial: u32, response: &Response, world: &mut World<'_>) {
-        if serial == self.serial && matches!(self.phase, Phase::Waiting) {
+        if serial == self.serial && matches!(self.phase, Phase::Waiting(_)) {
             self.respond(response, world);
         }
     }
@@ -168,7 +181,7 @@ impl Client {
             let step = match self.phase {
                 Phase::Head => self.read_head(world),
                 Phase::Body(_) => self.read_body(world),
-                Phase::Waiting => self.wait_for_answer(world),
+                Phase::Waiting(_) => self.wait_for_answer(world),
                 Phase::Proxying(_) => self.proxy(world),
                 Phase::Closing => self.close(world),
                 Phase::Lingering => self.linger(),
@@ -194,17 +207,27 @@ impl Client {
                 Step::Again | Step::Wait => self.drive(world),
             };
         }
-        if !self.wire.output.is_empty() {
+        if !self.wire.output.is_empty() && world.now >= self.since + world.api.settings().limits.write_timeout {
             // It takes nothing.
             return Next::Gone;
         }
         match self.phase {
+            Phase::Head if self.refusal.is_some() => {
+                self.turn_down(world);
+                self.drive(world)
+            }
             Phase::Head if self.wire.input.is_empty() => Next::Gone,
             Phase::Head | Phase::Body(_) => {
                 self.refuse(Broken { status: 408, reason: "the request did not come in time" }, world);
                 self.drive(world)
             }
-            Phase::Waiting => Next::Wait,
+            Phase::Waiting(ref mut later) => {
+                let is_late = later.start_by.take_if(|at| *at <= world.now).is_some();
+                if is_late && later.place.give_up() {
+                    self.respond(&Response::answer(encode_outcome(Err(CallError::Expired))), world);
+                }
+                self.drive(world)
+            }
             Phase::Proxying(_) => unreachable!("is looked at before"),
             Phase::Closing | Phase::Lingering => Next::Gone,
         }
@@ -245,6 +268,7 @@ impl Client {
                 }
                 let patience = match (self.wire.output.is_empty(), was_empty) {
                     (false, _) => limits.write_timeout,
+                    (true, _) if self.refusal.is_some() => limits.head_timeout.min(STANDING),
                     (true, true) => limits.idle_timeout,
                     (true, false) => limits.head_timeout,
                 };
@@ -263,6 +287,14 @@ impl Client {
             Err(broken) => return self.refuse(broken, world),
         };
         self.current = Current::of(&head, self.seat.peer(), world);
+        if self.refusal.is_some() {
+            self.current.keeps_alive = false;
+            if !world.api.has_own_seats(&head) {
+                self.wire.input.consume(length);
+                self.turn_down(world);
+                return Step::Again;
+            }
+        }
         let from = self.current.from(self.handle, self.serial);
         let served = match world.api.plan(&head, self.seat.peer()) {
             Plan::Answer(response) => {
@@ -352,8 +384,8 @@ impl Client {
                 self.respond(&response, world);
                 Step::Again
             }
-            Served::Later => {
-                self.phase = Phase::Waiting;
+            Served::Later(later) => {
+                self.phase = Phase::Waiting(later);
                 Step::Again
             }
         }
@@ -361,14 +393,23 @@ impl Client {
 
     /// It is over: what it holds elsewhere is given up.
     pub(super) fn leave(&mut self, upstreams: &mut Upstreams) {
-        if let Phase::Proxying(exchange) = &mut self.phase {
-            exchange.cancel(upstreams);
+        match &mut self.phase {
+            Phase::Proxying(exchange) => exchange.cancel(upstreams),
+            Phase::Waiting(later) => later.place.leave(),
+            _ => {}
         }
     }
 
     fn wait_for_answer(&mut self, world: &mut World<'_>) -> Step {
+        // The end of the client's side is seen only by reading on; what it sends ahead waits.
+        self.wire.fill(MOST_INPUT);
+        if self.wire.has_ended() {
+            return Step::Gone;
+        }
+        let Phase::Waiting(later) = &self.phase else { return Step::Again };
         let is_taken = self.wire.output.is_empty();
-        self.deadline = (!is_taken).then(|| self.since + world.api.settings().limits.write_timeout);
+        let write_by = (!is_taken).then(|| self.since + world.api.settings().limits.write_timeout);
+        self.deadline = [later.start_by, write_by].into_iter().flatten().min();
         Step::Wait
     }
 
