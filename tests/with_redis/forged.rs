@@ -3,10 +3,16 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use cerbas::Config;
-use cerbas::broker::ScratchRedis;
+use cerbas::broker::{
+    Broker, Claim, Claimed, EndedRun, Memory, NewRun, QueueTerms, RedisBroker, RedisOptions, ScratchRedis, Settlement,
+    Source, Target,
+};
 use cerbas::config::QueueConfig;
+use cerbas::protocol::keys::Keys;
+use cerbas::protocol::{RequestId, Verdict};
 use serde_json::{Value, json};
 
 use super::world::{Foreign, World, eventually, new_id, scratch};
@@ -251,4 +257,83 @@ fn a_queue_that_is_too_long_refuses_what_is_forged_without_believing_it() {
     }
     assert_eq!(foreign.ask::<String>(&["HGET", "CERBAS-CRON-RUNS-tick", "i"]), record);
     world.check_all_settled();
+}
+
+/// The one element that waits in `source`.
+fn claim(broker: &dyn Broker, source: Source) -> Claim {
+    let mut claimed: Vec<Claimed> = broker.claim(source, 10, Duration::ZERO).expect("it is there");
+    assert_eq!(claimed.len(), 1, "{}", broker.address());
+    claimed.remove(0).claim
+}
+
+fn take(broker: &dyn Broker, id: &RequestId, claim: &Claim) -> bool {
+    broker.take_sent_by_cron(&[(id, &claim.element)]).expect("it is there")[0]
+}
+
+/// That of two copies of what cron has sent one is taken, until it ends, also for what follows on it and for its next run.
+fn check_copies(broker: &dyn Broker, copy: impl Fn(&[u8])) {
+    let at = broker.address();
+    let request = br#"{"id":"cron:a:i","func":"cron/a"}"#;
+    let text = || Box::<str>::from("{}");
+    let (name, instant, request) = ("a".into(), "i".into(), Some(Box::from(&request[..])));
+    let run = NewRun { name, instant, at: 1, record: text(), if_paused: text(), request };
+    broker.begin(&[run], 10).expect("it is there");
+    let id = RequestId::from_text("cron:a:i").expect("it is an id");
+    let first = claim(broker, Source::Inbox);
+    assert!(take(broker, &id, &first) && take(broker, &id, &first), "{at}: it may be asked twice");
+    copy(&first.element);
+    let second = claim(broker, Source::Queue(0));
+    assert!(!take(broker, &id, &second), "{at}: it is a copy");
+    broker.settle(&[Settlement::HandedBack { claim: second }]).expect("it is there");
+
+    // It waits for its next run, in another form.
+    let waiting = br#"{"id":"cron:a:i","func":"cron/a","attempt":1}"#;
+    let first = Claim { sent_by_cron: Some(id.clone()), ..first };
+    let deferred = Settlement::Deferred { claim: first, due: 1, waiting: waiting[..].into() };
+    broker.settle(&[deferred]).expect("it is there");
+    let old = claim(broker, Source::Queue(0));
+    assert!(!take(broker, &id, &old), "{at}: it is of the run before");
+    let next = claim(broker, Source::Delayed);
+    assert!(take(broker, &id, &next), "{at}: it is the next run");
+
+    // It ends, and a request follows.
+    let follow = RequestId::from_text("cron:a:i-mail").expect("it is an id");
+    let mail = Box::<[u8]>::from(&br#"{"id":"cron:a:i-mail","func":"cron/.mail"}"#[..]);
+    let run = EndedRun { name: "a".into(), instant: "i".into(), record: text(), follow: vec![(follow.clone(), mail)] };
+    copy(&next.element);
+    let claimed = Claim { sent_by_cron: Some(id.clone()), ..next };
+    let (verdict, run) = (Verdict::Ok, Some(Box::new(run)));
+    let ended = Settlement::Answered {
+        claim: claimed,
+        id: id.clone(),
+        verdict,
+        answer: None,
+        dead: None,
+        run,
+        is_tracked: false,
+    };
+    broker.settle(&[ended]).expect("it is there");
+    let late = claim(broker, Source::Queue(0));
+    assert!(!take(broker, &id, &late), "{at}: it has ended");
+    let mail = claim(broker, Source::Inbox);
+    assert!(take(broker, &follow, &mail), "{at}: it follows");
+    assert!(!take(broker, &id, &mail), "{at}: it has another id");
+}
+
+#[test]
+fn of_two_copies_of_what_cron_has_sent_both_brokers_take_one() {
+    let memory = Memory::new(Duration::from_secs(60));
+    check_copies(&memory, |element| memory.push(0, element));
+    let redis = scratch();
+    let broker = RedisBroker::new(RedisOptions {
+        target: Target::new(&redis.url(), None, None).expect("a URL"),
+        keys: Keys::new("CERBAS", 1),
+        node: "n.1".to_owned(),
+        result_ttl: Duration::from_secs(60),
+        lease: Duration::from_secs(60),
+        max_deliveries: 3,
+        queues: vec![QueueTerms::usual()],
+        is_strict: false,
+    });
+    check_copies(&broker, |element| Foreign::connect(&redis.url()).push(element));
 }
