@@ -59,6 +59,34 @@ fn a_request_that_waits_is_known_whatever_numbers_are_in_it() {
 }
 
 #[test]
+fn a_line_of_a_crontab_is_listed_and_run_with_its_digits_with_and_without_redis() {
+    let functions = format!("{FUNCTIONS}\n[functions.kept]\ncommand = [\"sh\", \"-c\", \"cat >> kept\"]\n");
+    let functions = format!("{functions}[cron]\nfile = \"CRONTAB\"\n");
+    for (place, is_shared) in [(Place::empty(), false), (Place::with(""), true)] {
+        match is_shared {
+            true => place.configure("", &functions),
+            false => place.write("cerbas.toml", &format!("[redis]\nserver = \"none\"\n{functions}")),
+        }
+        let args = format!("{{\"message\":{VALUE}}}");
+        let then = format!("{{\"func\":\"kept\",\"args\":{args}}}");
+        let policies = format!("#: name=failing on_failure='{then}'");
+        let lines = format!("{policies}\n@yearly | {{\"func\": \"witherror\"}}\n#: name=told\n@yearly | {then}\n");
+        place.write("CRONTAB", &lines);
+        let list = place.run(&["cron", "list", "--json"]);
+        assert!(list.stdout.contains(&format!("\"request\":{then}")), "{list:?}");
+        let daemon = is_shared.then(|| place.daemon());
+        eventually("a daemon can be told to", || daemon.is_none() || place.run(&["nodes"]).status == Some(0));
+        let kept = || std::fs::read_to_string(place.path("kept")).unwrap_or_default();
+        let told = place.run(&["cron", "run", "told"]);
+        assert!(kept().contains(&format!(",\"args\":{args},")), "{told:?}: {}", kept());
+        place.run(&["cron", "run", "failing"]);
+        eventually("what follows has run", || {
+            kept().contains(&format!(",\"args\":{{\"message\":{VALUE},\"failure\":{{"))
+        });
+    }
+}
+
+#[test]
 fn why_tells_an_answer_as_it_is() {
     let place = Place::with(FUNCTIONS);
     let _daemon = place.daemon();
