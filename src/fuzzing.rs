@@ -50,6 +50,14 @@ pub fn request(bytes: &[u8]) {
     assert_eq!(again, request);
 }
 
+/// What is seen of a request that cannot be read is what is read of one that can.
+pub fn glimpse(bytes: &[u8]) {
+    let seen = crate::protocol::glimpse::glimpse(bytes).id;
+    if let (Ok(request), Some(seen)) = (decode_request(bytes, None, NOW), seen) {
+        assert_eq!(request.id, seen);
+    }
+}
+
 /// A value that is taken is the same after it went through an answer, MessagePack, and all that makes a text of it.
 pub fn value(bytes: &[u8]) {
     let Ok(text) = std::str::from_utf8(bytes) else { return };

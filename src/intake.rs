@@ -23,7 +23,7 @@ use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
 use crate::outage::Retry;
 use crate::outbox::Mailing;
-use crate::protocol::codec::{Unreadable, decode_request, with_id};
+use crate::protocol::codec::{Unreadable, decode_request, who_waits_for_large, with_id};
 use crate::protocol::{CallError, DeadLetter, EVERYWHERE, Request, RequestId};
 use crate::thread::{Pulse, Stop};
 
@@ -222,7 +222,8 @@ impl Intake {
         // What we have put there ourselves was short enough when it came, and has grown a little.
         if json.len() > self.max_request && self.source != Source::Delayed {
             let reason = format!("{} bytes are more than max_request = {}", json.len(), self.max_request);
-            return Err(unreadable(reason, number));
+            let id = who_waits_for_large(json, number);
+            return Err(Unreadable { error: CallError::BadCall, reason, id });
         }
         decode_request(json, number, now)
     }
@@ -382,7 +383,7 @@ impl Intake {
     }
 
     fn refuse(&self, claim: Claim, unreadable: Unreadable, now: u64) {
-        log::debug!("refused an element: {}", unreadable.reason);
+        let is_kept = self.mailing.refused("-", &unreadable.reason);
         let dead = DeadLetter {
             at: now,
             id: unreadable.id.as_ref().map(RequestId::to_string),
@@ -396,7 +397,7 @@ impl Intake {
             element: None,
             bytes: None,
         };
-        let dead = dead.with_element(&claim.element).to_json();
+        let dead = is_kept.then(|| dead.with_element(&claim.element).to_json());
         let is_told = unreadable.id.is_some();
         let id = unreadable.id.unwrap_or_else(RequestId::random);
         let door = Refused { mailing: self.mailing.clone(), claim, id: id.clone(), is_told, dead };

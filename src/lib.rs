@@ -43,7 +43,9 @@ mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
 mod outage;
+mod refusals;
 mod private;
+mod said;
 mod signals;
 mod trust;
 pub mod thread;

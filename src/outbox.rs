@@ -17,6 +17,7 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, 
 use crate::broker::{Broker, Settlement};
 use crate::outage::Retry;
 use crate::protocol::RequestId;
+use crate::refusals::Refusals;
 use crate::thread::{Joined, Pulse, Pulses, Stop};
 
 /// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
@@ -42,6 +43,7 @@ const GRAIN: Duration = Duration::from_millis(5);
 pub struct Outbox {
     sender: Sender<Letter>,
     load: Arc<Load>,
+    refusals: Arc<Refusals>,
     give_up: Stop,
     /// Closed when the settler has ended.
     settler_ended: Receiver<()>,
@@ -81,6 +83,7 @@ impl Load {
 pub struct Mailing {
     sender: Sender<Letter>,
     load: Arc<Load>,
+    refusals: Arc<Refusals>,
 }
 
 impl Mailing {
@@ -91,6 +94,11 @@ impl Mailing {
             // Only a function that was left behind at the end answers so late; its request was handed back.
             log::warn!("an answer came after the end and was dropped");
         }
+    }
+
+    /// A request for `func` was refused for `reason`. Says so in the log, many of a kind together; tells whether this one is to be put on record.
+    pub fn refused(&self, func: &str, reason: &str) -> bool {
+        self.refusals.note(func, reason, Instant::now())
     }
 
     /// Whether more may be claimed.
@@ -127,12 +135,13 @@ impl Outbox {
             let (give_up, pulse) = (give_up.clone(), pulses.of("publisher"));
             move || publish_again(&*broker, &unheard_ids, &pulse, &give_up)
         })?;
-        Ok(Outbox { sender, load, give_up, settler_ended, _settler: settler, _publisher: publisher })
+        let refusals = Arc::default();
+        Ok(Outbox { sender, load, refusals, give_up, settler_ended, _settler: settler, _publisher: publisher })
     }
 
     /// A way to put settlements in.
     pub fn mailing(&self) -> Mailing {
-        Mailing { sender: self.sender.clone(), load: Arc::clone(&self.load) }
+        Mailing { sender: self.sender.clone(), load: Arc::clone(&self.load), refusals: Arc::clone(&self.refusals) }
     }
 
     /// Waits until `deadline` for all that was put in to be settled. Gives back how many settlements the broker did not

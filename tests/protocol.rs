@@ -120,6 +120,7 @@ fn every_key_has_its_name() {
     assert_eq!(keys.deliveries(&RequestId::Number(42)), "CERBAS-DELIVERIES-0000000042");
     assert_eq!(keys.delayed(), "CERBAS-DELAYED");
     assert_eq!(keys.dead(), "CERBAS-DEAD");
+    assert_eq!(keys.refused(), "CERBAS-REFUSED");
     assert_eq!(keys.queue_names(), "CERBAS-QUEUES");
     assert_eq!(keys.named_queue("urgent"), "CERBAS-QUEUE-urgent");
     assert_eq!(keys.inbox("node"), "CERBAS-INBOX-node");

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
-use self::state::{MOST_DEAD, State, Stored, id_of};
+use self::state::{State, Stored, id_of};
 use super::{
     Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, Content, EntryMark, Found, Message,
     NewRun, Post, Result, Settlement, Source, Stage, Whereabouts,
@@ -138,6 +138,11 @@ impl Memory {
         self.state().in_flight.len()
     }
 
+    /// What was refused and nobody waits for, the oldest first.
+    pub fn refused(&self) -> Vec<String> {
+        self.state().refused.iter().map(|entry| entry.to_string()).collect()
+    }
+
     /// The entries of the dead list, the oldest first.
     pub fn dead(&self) -> Vec<String> {
         self.state().dead.iter().map(|entry| entry.to_string()).collect()
@@ -240,9 +245,7 @@ impl Broker for Memory {
                             state.send_by_cron(id.clone(), request);
                         }
                     }
-                    state.dead.extend(dead.clone());
-                    let excess = state.dead.len().saturating_sub(MOST_DEAD);
-                    state.dead.drain(..excess);
+                    state.bury(*verdict, dead.clone());
                 }
                 Settlement::AnsweredEarly { .. } => {}
                 Settlement::Started { id } => {

@@ -82,7 +82,8 @@ impl Dispatcher {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
         };
-        reply.measure(self.ledger.meter(&account(&request)), Instant::now());
+        let meter = self.ledger.meter(&account(&request));
+        reply.measure(meter, &function, request.attempt + 1, Instant::now());
         // Again before it starts; but a shared run is everybody's, and does not expire with the one who came first.
         if request.is_expired(clock::now) {
             return reply.answer(Err(CallError::Expired));

@@ -6,9 +6,13 @@ use std::time::Instant;
 
 use super::chance::{Again, Chance};
 use crate::clock;
-use crate::ledger::{Entry, Meter};
+use crate::functions::Function;
+use crate::ledger::{Closed, Entry, Meter};
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{CallError, Outcome};
+use crate::protocol::{Answer, CRON_FUNCTION, CallError, Outcome, RequestId, Verdict};
+
+/// So much of a reason stands in the log, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// The door that a request came in by, waiting to be told. It must not block, and it must not dispatch: it is called by
 /// workers and by the watchdog.
@@ -43,10 +47,17 @@ struct Slot(Mutex<Option<Open>>);
 
 /// What is told of the answer.
 enum Open {
-    /// A caller: the ledger, the door, and what follows on a failure.
-    Caller(Entry, Box<dyn Door>, Option<Chance>),
+    /// A caller: the ledger, the door, what is called, and what follows on a failure.
+    Caller(Entry, Box<dyn Door>, Option<Called>, Option<Chance>),
     /// Somebody inside, who tells callers in turn.
     Inside(Box<dyn FnOnce(Settled) + Send>),
+}
+
+/// What is called, for the log.
+struct Called {
+    function: Arc<Function>,
+    /// Which run of it this is, from 1.
+    attempt: u32,
 }
 
 /// How a reply was settled.
@@ -61,20 +72,21 @@ pub(super) enum Settled {
 impl Reply {
     /// The reply to the caller at `door`, on record as `entry`.
     pub(super) fn to(entry: Entry, door: Box<dyn Door>) -> Self {
-        Self::from(Open::Caller(entry, door, None))
+        Self::from(Open::Caller(entry, door, None, None))
     }
 
     /// Lets the caller's request run again if it fails.
     pub(super) fn give_chance(&mut self, given: Chance) {
-        if let Some(Open::Caller(_, _, chance)) = self.0.open().as_mut() {
+        if let Some(Open::Caller(_, _, _, chance)) = self.0.open().as_mut() {
             *chance = Some(given);
         }
     }
 
-    /// Counts the caller's request with those of its function.
-    pub(super) fn measure(&self, meter: Arc<Meter>, now: Instant) {
-        if let Some(Open::Caller(entry, ..)) = self.0.open().as_mut() {
+    /// Counts the caller's request with those of its `function`, of which this is the run `attempt`, from 1.
+    pub(super) fn measure(&self, meter: Arc<Meter>, function: &Arc<Function>, attempt: u32, now: Instant) {
+        if let Some(Open::Caller(entry, _, called, _)) = self.0.open().as_mut() {
             entry.measure(meter, now);
+            *called = Some(Called { function: Arc::clone(function), attempt });
         }
     }
 
@@ -105,14 +117,14 @@ impl Reply {
     /// Tells the door that the call is to start; false where nobody wants it any more.
     pub(super) fn starts(&self) -> bool {
         match self.0.open().as_mut() {
-            Some(Open::Caller(_, door, _)) => door.starts(),
+            Some(Open::Caller(_, door, ..)) => door.starts(),
             Some(Open::Inside(_)) | None => true,
         }
     }
 
     /// Gives the caller `outcome` now; what follows is only recorded.
     pub(super) fn answer_early(&self, outcome: Outcome) {
-        if let Some(Open::Caller(_, door, _)) = self.0.open().as_mut() {
+        if let Some(Open::Caller(_, door, ..)) = self.0.open().as_mut() {
             door.answer_early(encode_outcome(outcome));
         }
     }
@@ -167,22 +179,74 @@ impl Open {
     fn settle(self, settled: Settled) {
         match (self, settled) {
             // The door first: what is on record as answered is on its way.
-            (Open::Caller(entry, door, chance), Settled::Answered(answer)) => {
-                if let Some(again) = chance.and_then(|chance| chance.after(&answer, clock::now(), random())) {
-                    door.run_again(again, answer);
-                    return entry.withdraw();
+            (Open::Caller(entry, door, called, chance), Settled::Answered(answer)) => {
+                let told = called.filter(|_| is_told(answer.verdict)).map(|called| (called, Arc::clone(&answer)));
+                let again = chance.and_then(|chance| chance.after(&answer, clock::now(), random()));
+                let will_run_again = again.is_some();
+                let closed = match again {
+                    Some(again) => {
+                        door.run_again(again, answer);
+                        entry.withdraw()
+                    }
+                    None => {
+                        let verdict = answer.verdict;
+                        door.answer(answer);
+                        entry.close(verdict)
+                    }
+                };
+                if let Some((called, answer)) = told {
+                    called.tell(&closed, &answer, will_run_again);
                 }
-                let verdict = answer.verdict;
-                door.answer(answer);
-                entry.close(verdict);
             }
-            (Open::Caller(entry, door, _), Settled::HandedBack) => {
+            (Open::Caller(entry, door, ..), Settled::HandedBack) => {
                 door.hand_back();
-                entry.withdraw();
+                let _goes_on_elsewhere = entry.withdraw();
             }
             (Open::Inside(inside), settled) => inside(settled),
         }
     }
+}
+
+/// Whether the log has a line for a call that ended with `verdict`. What was refused is told where many of a kind can be told together.
+fn is_told(verdict: Verdict) -> bool {
+    match verdict {
+        Verdict::Ok => log::log_enabled!(log::Level::Debug),
+        Verdict::Rejected => false,
+        _ => log::log_enabled!(log::Level::Info),
+    }
+}
+
+impl Called {
+    /// The line in the log of a call that has ended so.
+    fn tell(&self, closed: &Closed, answer: &Encoded, will_run_again: bool) {
+        let (func, attempt) = (self.function.name.as_str(), self.attempt);
+        // Cron has a line of its own for each run.
+        if func.starts_with(CRON_FUNCTION) {
+            return;
+        }
+        let id = closed.id.as_ref().map(RequestId::to_string).unwrap_or_default();
+        let took = closed.took.unwrap_or_default().as_millis() as u64;
+        let verdict = answer.verdict.as_str();
+        let reason = if answer.verdict == Verdict::Ok { String::new() } else { reason_of(answer) };
+        let level = match answer.verdict {
+            Verdict::Ok => log::Level::Debug,
+            Verdict::Lost => log::Level::Warn,
+            _ => log::Level::Info,
+        };
+        let colon = if reason.is_empty() { "" } else { ": " };
+        let again = if will_run_again { ", runs again" } else { "" };
+        log::log!(
+            level, id = id, func = func, verdict = verdict, attempt = attempt, ms = took, reason = reason;
+            "{func} {id}: {verdict} after {took} ms, run {attempt}{again}{colon}{reason}"
+        );
+    }
+}
+
+/// Why it failed, in one line: the last one of what its function said. It may come from anybody, so nothing in it can steer a terminal.
+fn reason_of(answer: &Encoded) -> String {
+    let text = serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data.to_text()).unwrap_or_default();
+    let line = text.trim_end().lines().last().unwrap_or_default();
+    line.chars().take(LONGEST_REASON).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// A fresh hasher's keys are random, which is all the chance that is needed here.

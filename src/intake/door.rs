@@ -77,6 +77,9 @@ impl BrokerDoor {
     /// The entry of the dead list, for what failed and nobody would hear of otherwise: nobody waits for it, it was tried
     /// several times, or it ended its daemons.
     fn dead_letter(&self, answer: &Encoded) -> Option<Box<str>> {
+        if answer.verdict == Verdict::Rejected {
+            return self.refused(answer);
+        }
         let has_failed = matches!(answer.verdict, Verdict::Error | Verdict::Timeout | Verdict::Expired);
         let is_lost = answer.verdict == Verdict::Lost;
         // What became of it is kept with its entry.
@@ -85,6 +88,21 @@ impl BrokerDoor {
             return None;
         }
         let ran = u32::from(!matches!(answer.verdict, Verdict::Expired));
+        Some(self.letter(answer, ran).to_json())
+    }
+
+    /// The entry of one that was refused, where nobody waits for it. It is in the log as well, many of a kind together.
+    fn refused(&self, answer: &Encoded) -> Option<Box<str>> {
+        let is_waited_for = self.waits();
+        if is_waited_for && !log::log_enabled!(log::Level::Info) {
+            return None;
+        }
+        let letter = self.letter(answer, 0);
+        let is_kept = self.mailing.refused(letter.func.as_deref().unwrap_or("-"), &letter.message);
+        (is_kept && !is_waited_for).then(|| letter.to_json())
+    }
+
+    fn letter(&self, answer: &Encoded, ran: u32) -> DeadLetter {
         let letter = DeadLetter {
             at: clock::now(),
             id: Some(self.id.to_string()),
@@ -98,7 +116,7 @@ impl BrokerDoor {
             element: None,
             bytes: None,
         };
-        Some(letter.with_request(self.request()).to_json())
+        letter.with_request(self.request())
     }
 }
 
@@ -173,7 +191,8 @@ pub(super) struct Refused {
     pub(super) id: RequestId,
     /// Whether somebody is to be told: that much of it could be read.
     pub(super) is_told: bool,
-    pub(super) dead: Box<str>,
+    /// What is put on record of it, if it is.
+    pub(super) dead: Option<Box<str>>,
 }
 
 impl Door for Refused {
@@ -185,7 +204,7 @@ impl Door for Refused {
             id: self.id,
             verdict,
             answer,
-            dead: Some(self.dead),
+            dead: self.dead,
             run: None,
             is_tracked: false,
         });

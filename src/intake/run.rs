@@ -77,8 +77,15 @@ fn log_end(run: &Run) {
     match verdict {
         Some(Verdict::Ok) => log::info!("cron: {name}@{local}: ok{took}"),
         Some(verdict) if matches!(outcome, RunOutcome::Ran | RunOutcome::DstShifted) => {
-            let why = run.output.lines().next().unwrap_or_default();
-            log::warn!("cron: {name}@{local}: {verdict}{took}: {why}");
+            // How it ended, and the last that it said: most often that is why.
+            let mut lines = run.output.lines().map(str::trim).filter(|line| !line.is_empty());
+            let why = lines.next().unwrap_or_default();
+            let said = lines.next_back().map_or_else(String::new, |said| format!(": {said}"));
+            let said = said.replace(char::is_control, "\u{fffd}");
+            log::warn!(
+                entry = name.as_str(), verdict = verdict.as_str();
+                "cron: {name}@{local}: {verdict}{took}: {why}{said}"
+            );
         }
         _ => log::info!("cron: {name}@{local}: {outcome}"),
     }

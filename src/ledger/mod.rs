@@ -8,7 +8,7 @@ mod meter;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use self::meter::{BOUNDS, Meter, Reading};
 use crate::protocol::{RequestId, Verdict};
@@ -90,6 +90,15 @@ impl Ledger {
     }
 }
 
+/// What is known of an entry that is no more.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Closed {
+    /// The request.
+    pub id: Option<RequestId>,
+    /// How long it took since its function was known.
+    pub took: Option<Duration>,
+}
+
 /// An accepted request that has no verdict yet.
 #[derive(Debug)]
 pub struct Entry {
@@ -105,37 +114,43 @@ impl Entry {
         self.meter = Some((meter, now));
     }
 
-    /// Records the one verdict.
-    pub fn close(mut self, verdict: Verdict) {
-        self.record(verdict);
+    /// Records the one verdict; gives back whose it was, and how long that took since it was measured.
+    pub fn close(mut self, verdict: Verdict) -> Closed {
+        self.record(verdict)
     }
 
     /// The request goes back to where it came from: it counts as never accepted, and whoever takes it next accepts it.
-    pub fn withdraw(mut self) {
+    pub fn withdraw(mut self) -> Closed {
         self.is_open = false;
         let mut book = self.ledger.book();
-        if book.open.remove(&self.number).is_some() {
+        let id = book.open.remove(&self.number);
+        if id.is_some() {
             book.accepted -= 1;
         }
+        Closed { id, took: self.meter.as_ref().map(|(_, since)| since.elapsed()) }
     }
 
-    fn record(&mut self, verdict: Verdict) {
+    fn record(&mut self, verdict: Verdict) -> Closed {
         self.is_open = false;
         let mut book = self.ledger.book();
-        if book.open.remove(&self.number).is_some() {
+        let id = book.open.remove(&self.number);
+        if id.is_some() {
             book.verdicts[verdict as usize] += 1;
         }
         drop(book);
-        if let Some((meter, since)) = self.meter.take() {
-            meter.count(verdict, since.elapsed());
-        }
+        let took = self.meter.take().map(|(meter, since)| {
+            let took = since.elapsed();
+            meter.count(verdict, took);
+            took
+        });
+        Closed { id, took }
     }
 }
 
 impl Drop for Entry {
     fn drop(&mut self) {
         if self.is_open {
-            self.record(Verdict::Lost);
+            let _nobody_asks = self.record(Verdict::Lost);
         }
     }
 }

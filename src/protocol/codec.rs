@@ -8,6 +8,7 @@ use rmp::encode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
+use super::glimpse::glimpse;
 use super::json::{Given, Json, Object, deserialize_given, to_msgpack};
 use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Scheduled, Verdict};
 
@@ -247,10 +248,18 @@ pub fn encode_rerun(json: &[u8], rerun: &Rerun<'_>) -> Option<Vec<u8>> {
 /// Whom to tell that a request cannot be read, as far as that much of it can be.
 fn who_waits(json: &[u8], number: Option<u64>) -> Option<RequestId> {
     let found: Option<IdOnly> = if is_object(json) { serde_json::from_slice(json).ok() } else { None };
-    if found.as_ref().is_some_and(|found| found.reply == Some(Value::Bool(false))) {
+    let seen = glimpse(json);
+    if seen.is_quiet || found.as_ref().is_some_and(|found| found.reply == Some(Value::Bool(false))) {
         return None;
     }
-    number.map(RequestId::Number).or_else(|| RequestId::from_text(found?.id?.as_str()?))
+    let read = || RequestId::from_text(found?.id?.as_str()?);
+    number.map(RequestId::Number).or_else(read).or(seen.id)
+}
+
+/// Whom to tell that a request is too large to be read.
+pub fn who_waits_for_large(json: &[u8], number: Option<u64>) -> Option<RequestId> {
+    let seen = glimpse(json);
+    if seen.is_quiet { None } else { number.map(RequestId::Number).or(seen.id) }
 }
 
 /// An answer as bytes, ready to be sent any number of times.

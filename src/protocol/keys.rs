@@ -110,6 +110,11 @@ impl Keys {
         format!("{}-SETTLED-{node}", self.prefix)
     }
 
+    /// Requests that were refused and that nobody waits for; apart from those that failed, so that a flood of them pushes none of those off.
+    pub fn refused(&self) -> String {
+        format!("{}-REFUSED", self.prefix)
+    }
+
     /// What the counts of deliveries begin with; the id of the request follows.
     pub fn all_deliveries(&self) -> String {
         format!("{}-DELIVERIES-", self.prefix)

@@ -7,6 +7,7 @@ pub mod age;
 pub mod codec;
 mod dead;
 mod error;
+pub(crate) mod glimpse;
 pub mod json;
 pub mod keys;
 mod node;

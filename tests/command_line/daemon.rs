@@ -129,3 +129,29 @@ fn an_absent_redis_is_said_once_and_waited_for() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(0), "{}", daemon.log());
 }
+
+#[test]
+fn a_call_that_fails_has_one_line_in_the_log_and_what_is_refused_one_for_each_kind() {
+    let place = Place::with(
+        "[functions.failing]\ncommand = [\"sh\", \"-c\", \"echo no disk; echo \\\"$CERBAS_ARG_X\\\" >&2; exit 3\"]\n\
+         [functions.slow]\ncommand = [\"sleep\", \"60\"]\ntimeout = \"100ms\"\n\
+         [functions.hello]\nbuiltin = \"hello\"\n",
+    );
+    let daemon = place.daemon();
+    place.run(&["call", "failing", r#"{"x": "\u001b[2Jdisk is full"}"#]);
+    daemon.wait_for(": error after ");
+    place.run(&["call", "slow"]);
+    daemon.wait_for(": timeout after ");
+    place.check(&["call", "hello"], 0, "hello world!\n", "");
+    for _ in 0..5 {
+        place.run(&["send", "helo"]);
+    }
+    daemon.wait_for("helo: refused: Undefined function");
+    place.check(&["call", "hello"], 0, "hello world!\n", "");
+    let log = daemon.log();
+    let line = log.lines().find(|line| line.contains(": error after ")).expect("it is there");
+    assert!(line.contains("failing ") && line.contains(", run 1: ") && line.ends_with("disk is full"), "{line}");
+    assert!(!log.contains('\x1b'), "{log}");
+    assert_eq!(log.matches("refused: Undefined function").count(), 1, "{log}");
+    assert!(!log.contains("hello "), "calls that go well have no line: {log}");
+}

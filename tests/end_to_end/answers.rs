@@ -192,7 +192,7 @@ fn a_number_without_a_body_is_a_bad_call() {
     daemon.memory().push(0, "42");
     let answer = daemon.memory().answer(&RequestId::Number(42), PATIENCE).expect("it is answered");
     assert_eq!(*answer.json, *br#"{"status":"error","data":"bad call","verdict":"rejected"}"#);
-    assert_eq!(daemon.memory().dead().len(), 1);
+    assert_eq!(daemon.memory().refused().len(), 1);
 }
 
 #[test]

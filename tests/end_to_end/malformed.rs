@@ -117,7 +117,7 @@ fn daemon() -> Daemon {
 fn check_all_are_rejected(daemon: &Daemon, count: u64) {
     becomes(count, || daemon.balance().accepted);
     assert_eq!(verdicts(&daemon.settled()), [(Verdict::Rejected, count)]);
-    let dead = daemon.memory().dead();
+    let dead = daemon.memory().refused();
     assert!(!dead.is_empty() && dead.len() <= 1000, "{} are on the dead list", dead.len());
     for entry in dead {
         assert!(entry.len() < 40_000, "{} bytes of a dead element are kept", entry.len());
@@ -201,18 +201,19 @@ fn a_request_may_be_as_long_as_allowed_and_not_longer() {
     daemon.memory().push(0, request("too-long", MAX_REQUEST + 1));
     assert_eq!(daemon.answer("longest"), ok(1));
     becomes(1, || daemon.balance().count(Verdict::Rejected));
-    assert!(daemon.is_unanswered("too-long"), "what is too long is not even read for its id");
+    assert_eq!(daemon.answer("too-long"), rejected("bad call"));
 }
 
 #[test]
-fn the_dead_list_has_an_end_and_keeps_the_newest() {
+fn a_flood_of_what_cannot_be_read_is_on_record_with_some_of_it() {
     let daemon = daemon();
     for number in 0..1500 {
         daemon.memory().push(0, format!("no request {number}"));
     }
     becomes(1500, || daemon.balance().count(Verdict::Rejected));
     daemon.settled();
-    let dead = daemon.memory().dead();
-    assert_eq!(dead.len(), 1000);
-    assert!(dead[0].contains("no request 500") && dead[999].contains("no request 1499"), "{} {}", dead[0], dead[999]);
+    let refused = daemon.memory().refused();
+    assert!((1..=40).contains(&refused.len()), "{}", refused.len());
+    assert!(refused[0].contains("no request 0"), "{}", refused[0]);
+    assert_eq!(daemon.memory().dead(), [""; 0]);
 }

@@ -46,6 +46,7 @@ fn after_100_000_requests_every_key_has_an_end_or_a_bound() {
             "CERBAS-VERDICTS" | "CERBAS-LIMITED" => assert!(foreign.ask::<u64>(&["HLEN", &key]) < 20, "{key}"),
             "CERBAS-QUEUES" | "CERBAS-NODES" => assert_eq!(foreign.ask::<u64>(&["ZCARD", &key]), 1, "{key}"),
             "CERBAS-DELAYED" => assert_eq!(foreign.ask::<u64>(&["ZCARD", &key]), 1, "{key}"),
+            "CERBAS-REFUSED" => assert!(foreign.ask::<u64>(&["ZCARD", &key]) <= MAX_DEAD, "{key}"),
             "CERBAS-DEAD" => {
                 let length = foreign.ask::<u64>(&["ZCARD", &key]);
                 assert!((900..=MAX_DEAD).contains(&length), "{length}");

@@ -24,6 +24,8 @@ pub(super) struct State {
     /// How far requests have come that were submitted and have no result yet.
     pub(super) stages: HashMap<RequestId, Stage>,
     pub(super) dead: VecDeque<Box<str>>,
+    /// What was refused and nobody waits for.
+    pub(super) refused: VecDeque<Box<str>>,
     pub(super) verdicts: [u64; Verdict::ALL.len()],
     pub(super) messages: Vec<Message>,
     pub(super) interruptions: u64,
@@ -56,7 +58,7 @@ pub(super) struct Hold {
 }
 
 /// The dead list holds no more than this.
-pub(super) const MOST_DEAD: usize = 1000;
+const MOST_DEAD: usize = 1000;
 
 impl State {
     pub(super) fn arrange(&mut self, one: &Arrangement, now: Instant) -> Arranged {
@@ -86,6 +88,14 @@ impl State {
         }
         let claim = Claim { is_once: *is_once, locks: Some(Arc::new(locks.clone())), ..claim.clone() };
         Arranged::Ready { claim, replaced }
+    }
+
+    /// Puts the entry of one that ended with `verdict` on record, if there is one.
+    pub(super) fn bury(&mut self, verdict: Verdict, entry: Option<Box<str>>) {
+        let list = if verdict == Verdict::Rejected { &mut self.refused } else { &mut self.dead };
+        list.extend(entry);
+        let excess = list.len().saturating_sub(MOST_DEAD);
+        list.drain(..excess);
     }
 
     /// From now on what `claim` names is `element`.

@@ -1,15 +1,13 @@
 //! Says when Redis goes away and when it returns: one line each.
 
 use std::sync::{Mutex, MutexGuard};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::broker::BrokerError;
+use crate::said::{Said, times};
 
 /// So many reasons are told apart. Some hold what clients have written.
 const MOST_TOLD: usize = 16;
-
-/// A reason that was told is told again after so long.
-const AGAIN: Duration = Duration::from_secs(60);
 
 /// Whether Redis serves us, as all connections of one broker see it.
 #[derive(Debug, Default)]
@@ -22,7 +20,8 @@ struct State {
     away_since: Option<Instant>,
     /// The reasons that were told already since all went well.
     told: Vec<String>,
-    refusals: Refusals,
+    /// What was refused for single requests.
+    refusals: Said<MOST_TOLD>,
 }
 
 /// A connection, by what it does.
@@ -82,8 +81,7 @@ impl Health {
     /// Redis has refused something for `reason` that is not tried again.
     pub(super) fn refused(&self, reason: &str) {
         if let Some(before) = self.state().refusals.note(reason, Instant::now()) {
-            let again =
-                if before == 0 { String::new() } else { format!(", and {before} times more since it was said") };
+            let again = times(before);
             log::warn!("redis refuses what a request needs, which costs that request: {reason}{again}");
         }
     }
@@ -111,42 +109,6 @@ impl Health {
     }
 }
 
-/// What Redis has refused for single requests. Each reason is told at its first time, then at most once in [`AGAIN`].
-#[derive(Debug, Default)]
-struct Refusals {
-    reasons: Vec<Told>,
-}
-
-#[derive(Debug)]
-struct Told {
-    reason: String,
-    at: Instant,
-    /// How often it came since.
-    since: u64,
-}
-
-impl Refusals {
-    /// Notes one at `now`; when it is to be told, how often it came since it was told last.
-    fn note(&mut self, reason: &str, now: Instant) -> Option<u64> {
-        if let Some(told) = self.reasons.iter_mut().find(|told| told.reason == reason) {
-            if now.duration_since(told.at) < AGAIN {
-                told.since += 1;
-                return None;
-            }
-            told.at = now;
-            return Some(std::mem::take(&mut told.since));
-        }
-        if self.reasons.len() == MOST_TOLD {
-            self.reasons.retain(|told| now.duration_since(told.at) < AGAIN);
-        }
-        if self.reasons.len() == MOST_TOLD {
-            return None;
-        }
-        self.reasons.push(Told { reason: reason.to_owned(), at: now, since: 0 });
-        Some(0)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,23 +116,6 @@ mod tests {
 
     fn error(cause: Cause) -> BrokerError {
         BrokerError { address: "redis://there".to_owned(), reason: "no".to_owned(), cause }
-    }
-
-    #[test]
-    fn a_reason_is_told_once_and_again_after_a_while_with_its_count() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
-        assert_eq!(refusals.note("a", now), Some(0));
-        assert_eq!((refusals.note("a", now), refusals.note("a", now)), (None, None));
-        assert_eq!(refusals.note("b", now), Some(0));
-        assert_eq!(refusals.note("a", now + AGAIN), Some(2));
-    }
-
-    #[test]
-    fn however_many_reasons_there_are_few_are_kept() {
-        let (mut refusals, now) = (Refusals::default(), Instant::now());
-        let told = (0..1000).filter(|number| refusals.note(&format!("no {number}"), now).is_some()).count();
-        assert_eq!((told, refusals.reasons.len()), (MOST_TOLD, MOST_TOLD));
-        assert_eq!(refusals.note("later", now + AGAIN), Some(0));
     }
 
     #[test]

@@ -134,7 +134,7 @@ impl RedisBroker {
                         self.end_run(&mut transaction, &identity.inbox, run);
                     }
                     if let Some(dead) = dead {
-                        self.bury(&mut transaction, dead);
+                        self.bury(&mut transaction, *verdict, dead);
                     }
                 }
                 Settlement::AnsweredEarly { .. } => {}
@@ -203,8 +203,9 @@ impl RedisBroker {
         }
     }
 
-    fn bury(&self, transaction: &mut Transaction<'_>, dead: &str) {
-        let (key, now) = (self.options.keys.dead(), clock::now());
+    fn bury(&self, transaction: &mut Transaction<'_>, verdict: Verdict, dead: &str) {
+        let (keys, now) = (&self.options.keys, clock::now());
+        let key = if verdict == Verdict::Rejected { keys.refused() } else { keys.dead() };
         transaction.add("ZADD").arg(&key).arg(now).arg(dead);
         transaction.add("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(now.saturating_sub(DEAD_TTL));
         transaction.add("ZREMRANGEBYRANK").arg(&key).arg(0).arg(-1 - MOST_DEAD);

@@ -7,6 +7,7 @@ use redis::{Script, cmd};
 
 use super::Operator;
 use crate::broker::Result;
+use crate::protocol::keys::Keys;
 use crate::protocol::{CRON_FUNCTION, DeadLetter, Verdict};
 
 static RETRY_DEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("../scripts/retry_dead.lua")));
@@ -19,8 +20,10 @@ const OF_ITS_PAST: [&str; 7] = ["attempt", "first_at", "last_error", "expires", 
 pub struct DeadEntry {
     /// What it says.
     pub letter: DeadLetter,
-    /// As it stands in the list.
+    /// As it stands in its list.
     member: Vec<u8>,
+    /// Whether that is the list of what was refused.
+    is_refused: bool,
 }
 
 impl DeadEntry {
@@ -42,12 +45,18 @@ fn is_sent_by_cron(letter: &DeadLetter) -> bool {
 }
 
 impl Operator {
-    /// The entries of the dead list, the oldest first. What is no entry is left out.
+    /// What failed or was refused and nobody else would hear of, the oldest first. What is no entry is left out.
     pub fn dead(&mut self) -> Result<Vec<DeadEntry>> {
-        let members: Vec<Vec<u8>> =
-            self.ask(|connection, keys| cmd("ZRANGE").arg(keys.dead()).arg(0).arg(-1).query(connection))?;
-        let read = |member: Vec<u8>| Some(DeadEntry { letter: serde_json::from_slice(&member).ok()?, member });
-        Ok(members.into_iter().filter_map(read).collect())
+        let mut entries = Vec::new();
+        for is_refused in [false, true] {
+            let members: Vec<Vec<u8>> = self
+                .ask(|connection, keys| cmd("ZRANGE").arg(list(keys, is_refused)).arg(0).arg(-1).query(connection))?;
+            let read =
+                |member: Vec<u8>| Some(DeadEntry { letter: serde_json::from_slice(&member).ok()?, member, is_refused });
+            entries.extend(members.into_iter().filter_map(read));
+        }
+        entries.sort_by_key(|entry| entry.letter.at);
+        Ok(entries)
     }
 
     /// Sends the request of `entry` again, under its id, and takes it out of the list, in one step. False if the entry was
@@ -61,7 +70,7 @@ impl Operator {
         let element = request.to_json();
         let sent_by_cron = entry.letter.id.as_deref().filter(|_| is_sent_by_cron(&entry.letter)).unwrap_or_default();
         self.ask(|connection, keys| {
-            let mut script = RETRY_DEAD.key(keys.dead());
+            let mut script = RETRY_DEAD.key(list(keys, entry.is_refused));
             script.key(keys.queue()).key(keys.sent_by_cron());
             script.arg(&entry.member).arg(&element).arg(sent_by_cron).invoke(connection)
         })
@@ -69,6 +78,12 @@ impl Operator {
 
     /// Takes `entry` out of the list; false if it was not there any more.
     pub fn delete_dead(&mut self, entry: &DeadEntry) -> Result<bool> {
-        self.ask(|connection, keys| cmd("ZREM").arg(keys.dead()).arg(&entry.member).query(connection))
+        let is_refused = entry.is_refused;
+        self.ask(|connection, keys| cmd("ZREM").arg(list(keys, is_refused)).arg(&entry.member).query(connection))
     }
+}
+
+/// The list of what was refused, or of what failed.
+fn list(keys: &Keys, is_refused: bool) -> String {
+    if is_refused { keys.refused() } else { keys.dead() }
 }
