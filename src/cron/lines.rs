@@ -28,7 +28,8 @@ pub fn with_user(text: &str, user: &str) -> Vec<String> {
             return line.to_owned();
         }
         match cut(entry, words_of_schedule(entry)) {
-            Some((schedule, command)) if !command.starts_with('|') => format!("{schedule} {user} {command}"),
+            // One that begins with `*` is a fault, and stays one.
+            Some((schedule, command)) if !command.starts_with(['|', '*']) => format!("{schedule} {user} {command}"),
             _ => line.to_owned(),
         }
     };
@@ -95,7 +96,7 @@ mod tests {
 
     #[test]
     fn lines_of_a_user_get_the_user_behind_the_schedule() {
-        let text = "# backup\nMAILTO=tom\n\n#: name=a\n  */5 1 * *\tmon-fri  echo a  b % c\n@daily x\n@every 90s y\n1 2 * * * | {}\n1 2 3\n";
+        let text = "# backup\nMAILTO=tom\n\n#: name=a\n  */5 1 * *\tmon-fri  echo a  b % c\n@daily x\n@every 90s y\n1 2 * * * | {}\n* * * * * * z\n1 2 3\n";
         let expected = [
             "# backup",
             "MAILTO=tom",
@@ -105,6 +106,7 @@ mod tests {
             "@daily tom x",
             "@every 90s tom y",
             "1 2 * * * | {}",
+            "* * * * * * z",
             "1 2 3",
         ];
         assert_eq!(with_user(text, "tom"), expected);

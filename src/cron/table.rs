@@ -182,6 +182,10 @@ impl State<'_> {
             Err(fault) => return self.fault(number, offset + fault.offset, line, fault.reason),
         };
         let rest_at = line.len() - rest.len();
+        if rest.starts_with('*') {
+            let reason = "bad command: there are five fields before it, none of them for seconds, and it cannot begin with *";
+            return self.fault(number, rest_at, line, reason.to_owned());
+        }
         let action = match rest.strip_prefix('|') {
             Some(json) => request(json).map(Action::Request).map_err(|(at, reason)| (rest_at + 1 + at, reason)),
             None => self.command(rest).map(Action::Command).map_err(|(at, reason)| (rest_at + at, reason)),

@@ -46,3 +46,15 @@ fn what_the_sample_only_mentions_can_be_written() {
     let config = read(&uncommented.join("\n"));
     assert_eq!((config.server.workers, config.functions.len()), (16, 13));
 }
+
+#[test]
+fn the_sample_runs_hello_every_minute() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let cron = read(SAMPLE).cron.expect("it has a section [cron]");
+    assert!(cron.crontabs.files[0].ends_with("CRONTAB"), "{:?}", cron.crontabs.files);
+    let text = std::fs::read_to_string(folder.join("CRONTAB")).expect("it is beside the sample");
+    let entries = crate::cron::Table::read(&text, &crate::cron::Reading::default()).expect("it is a crontab").entries;
+    let [entry] = &entries[..] else { panic!("it has one entry: {entries:?}") };
+    let crate::cron::Action::Request(request) = &entry.action else { panic!("it is a request: {entry:?}") };
+    assert_eq!((&*entry.text, request.text("func").as_deref()), ("* * * * *", Some("hello")));
+}

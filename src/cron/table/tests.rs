@@ -73,6 +73,18 @@ fn a_system_crontab_has_a_column_for_the_user() {
 }
 
 #[test]
+fn a_sixth_field_is_no_command() {
+    let reason = "bad command: there are five fields before it, none of them for seconds, and it cannot begin with *";
+    check_faults("* * * * * * echo six\n", &[(1, 11, reason)]);
+    check_faults("  0 */5 * * *\t* /usr/bin/foo\n", &[(1, 15, reason)]);
+    check_faults("@daily *\n", &[(1, 8, reason)]);
+    let with_users = Reading { has_users: true, host: HOST, ..Reading::default() };
+    let faults = Table::read("* * * * * * root echo six\n", &with_users).expect_err("no user is called *");
+    assert_eq!((faults[0].column, faults[0].reason.as_str()), (11, reason));
+    assert_eq!(command(&read("* * * * * echo *\n")[0]).line, "echo *");
+}
+
+#[test]
 fn policies_stand_above_their_entry() {
     let entries = read(concat!(
         "#: name=backup overlap=queue timeout=2h tz=Europe/Rome\n",
