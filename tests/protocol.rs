@@ -551,15 +551,16 @@ fn who_sends_a_bad_call_is_told_where_the_id_can_be_read() {
     check_told(r#"{"id": "x", "func": "f", "args": []}"#, Some("x"));
     check_told(r#"{"id": "x", "func": "f", "delay": -1}"#, Some("x"));
     check_told(r#"{"func": "f", "func": "g", "id": "x"}"#, Some("x"));
+    check_told(r#"{"id": 1, "func": "f"}"#, Some("1"));
+    check_told(r#"{"id": "x", "func": "f""#, Some("x"));
+    check_told(r#"{"id": "x", "id": "x", "func": "f"}"#, Some("x"));
 }
 
 #[test]
 fn nobody_is_told_where_the_id_cannot_be_read() {
     check_told(r#"{"id": "not an id", "func": "f"}"#, None);
     check_told(r#"{"id": "", "func": "f"}"#, None);
-    check_told(r#"{"id": 1, "func": "f"}"#, None);
-    check_told(r#"{"id": "x", "func": "f""#, None);
-    check_told(r#"{"id": "x", "id": "x", "func": "f"}"#, None);
+    check_told(r#"{"id": "x", "id": "y", "func": "f"}"#, None);
     check_told("\"x\"", None);
     check_told("", None);
 }

@@ -183,7 +183,8 @@ impl State<'_> {
         };
         let rest_at = line.len() - rest.len();
         if rest.starts_with('*') {
-            let reason = "bad command: there are five fields before it, none of them for seconds, and it cannot begin with *";
+            let reason =
+                "bad command: there are five fields before it, none of them for seconds, and it cannot begin with *";
             return self.fault(number, rest_at, line, reason.to_owned());
         }
         let action = match rest.strip_prefix('|') {

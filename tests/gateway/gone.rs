@@ -47,7 +47,7 @@ fn a_client_that_has_gone_frees_its_place_and_its_seat_at_once_whether_its_call_
     let at = address(&held.running);
     for round in 0..5 {
         let clients: Vec<Connection> = (0..3).map(|number| send(&held, round * 10 + number)).collect();
-        eventually("all of them wait", || held.running.balance().accepted >= (round + 1) * 3);
+        eventually("all of them wait", || held.running.balance().in_flight == 3);
         assert_eq!(get(at, "/api/held?n=0").status, 503, "there is no place");
         drop(clients);
         // Otherwise nothing is answered, and there is no seat for the next round.

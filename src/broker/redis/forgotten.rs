@@ -2,11 +2,13 @@
 //!
 //! Its counter has gone back with the rest, so clients draw the same numbers again, and the element of a new request can be equal to that
 //! of an old one. Whoever asks must not get the answer to what somebody else has asked. So after each break of a connection, and before
-//! anything is claimed or settled on the new one, it is looked which claims Redis still has in flight; the others are void.
+//! anything is claimed or settled on the new one, it is looked which claims Redis still has in flight; other numbers are void. An id that
+//! a client has made is nobody else's: its answer is still for who waits for it.
 
 use redis::{Connection, RedisResult, pipe};
 
 use super::RedisBroker;
+use super::claim::parse_number;
 use super::lease::Identity;
 use super::link::exchange;
 
@@ -35,7 +37,8 @@ impl RedisBroker {
         for ((place, held), list) in places.zip(held).zip(lists) {
             let mut listed = list?;
             listed.extend(once.iter().cloned());
-            let missing = super::held::missing(held, &listed);
+            let mut missing = super::held::missing(held, &listed);
+            missing.retain(|element| parse_number(element).is_some());
             forgotten += missing.len();
             self.void.add(missing.iter());
             self.held[place].remove(missing.iter());
