@@ -36,7 +36,8 @@ pub fn request(bytes: &[u8]) {
     if !matches!(request.id, RequestId::Text(_)) || request.attempt > 0 || request.cron.is_some() {
         return;
     }
-    let request = Request { first_at: None, ..request };
+    // Written down, it has its id.
+    let request = Request { first_at: None, is_named: true, ..request };
     // What is due already needs no delay any more.
     let is_past = |at: Option<u64>| at.is_some_and(|at| at <= NOW);
     if is_past(request.not_before) || is_past(request.expires_at) {

@@ -34,10 +34,9 @@ pub(crate) fn head(bytes: &[u8]) {
 
 /// A path has one form, which has no other, and whoever decodes it once more stays where it leads.
 pub(crate) fn path(bytes: &[u8]) {
-    let Some(text) = std::str::from_utf8(bytes).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_graphic()))
-    else {
-        return;
-    };
+    // As a head has it.
+    let is_path = |text: &&str| text.starts_with('/') && text.bytes().all(|byte| byte.is_ascii_graphic());
+    let Some(text) = std::str::from_utf8(bytes).ok().filter(is_path) else { return };
     let Ok(path) = canonical(text) else { return };
     assert_eq!(canonical(&path.text).expect("it is one already"), path);
     if path.has_encoded_slash || path.doubt.is_some() {

@@ -40,7 +40,6 @@ pub(in crate::gateway) fn canonical(path: &str) -> Result<Path<'_>, &'static str
                         b'/' => has_encoded_slash = true,
                         b'\\' => doubt = Some("an encoded backslash"),
                         0 => doubt = Some("an encoded NUL"),
-                        b'%' if is_encoded_twice(bytes, at) => doubt = Some("something that is encoded twice"),
                         _ => {}
                     }
                 }
@@ -57,6 +56,10 @@ pub(in crate::gateway) fn canonical(path: &str) -> Result<Path<'_>, &'static str
             // A path is ASCII: the head is refused otherwise.
             byte => text.push(char::from(byte)),
         }
+    }
+    // In the form that is left: what was decoded above may have made it.
+    if text.match_indices("%25").any(|(at, found)| is_encoded_twice(text.as_bytes(), at + found.len())) {
+        doubt = Some("something that is encoded twice");
     }
     // Programs that know parameters of segments take them away first.
     let plain = text.replace("%2F", "/").replace("%5C", "/").replace('\\', "/");
@@ -147,6 +150,8 @@ mod tests {
             ("/app/%252e%252e/x", false, true),
             ("/app/a%252Fb", false, true),
             ("/app/a%25zz", false, false),
+            ("/app/%25%32e%25%32%65", false, true),
+            ("/%252%252%358b", false, true),
         ] {
             let found = canonical(path).expect(path);
             assert_eq!((found.has_encoded_slash, found.doubt.is_some()), (has_encoded_slash, has_doubt), "{path}");
