@@ -38,6 +38,7 @@ impl RedisBroker {
             }
             if matches!(became, Arranged::Parked | Arranged::Gone) {
                 self.held[self.sources.place(one.claim.source)].remove(element());
+                self.void.remove(element());
             }
             arranged.push(became);
         }

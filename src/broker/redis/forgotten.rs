@@ -27,15 +27,16 @@ impl RedisBroker {
             return Ok(());
         }
         let mut look = pipe();
-        look.cmd("LRANGE").arg(&identity.once).arg(0).arg(-1);
         for place in places.clone() {
             look.cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1);
         }
-        let mut lists = exchange(connection, &look)?.into_iter().map(redis::from_redis_value::<Vec<Vec<u8>>>);
-        let once = lists.next().unwrap_or_else(|| Ok(Vec::new()))?;
+        // Last: what must not run again moves from those to this, and must not be missed in both.
+        look.cmd("LRANGE").arg(&identity.once).arg(0).arg(-1);
+        let lists = exchange(connection, &look)?.into_iter().map(redis::from_redis_value::<Vec<Vec<u8>>>);
+        let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
+        let once = lists.pop().unwrap_or_default();
         let mut forgotten = 0;
-        for ((place, held), list) in places.zip(held).zip(lists) {
-            let mut listed = list?;
+        for ((place, held), mut listed) in places.zip(held).zip(lists) {
             listed.extend(once.iter().cloned());
             let mut missing = super::held::missing(held, &listed);
             missing.retain(|element| parse_number(element).is_some());

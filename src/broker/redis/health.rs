@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Cause};
 use crate::said::{Said, times};
 
 /// So many reasons are told apart. Some hold what clients have written.
@@ -22,6 +22,17 @@ struct State {
     told: Vec<String>,
     /// What was refused for single requests.
     refusals: Said<MOST_TOLD>,
+}
+
+/// How long the trouble lasts when a verb fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// Until one of its kind succeeds: it is done again and again, whatever requests come.
+    UntilDone,
+    /// Until Redis says anything to it: it is tried again while Redis is away, and a refusal ends that.
+    WhileAway,
+    /// No longer: what failed is left out, and nobody may ever ask for the like again.
+    Never,
 }
 
 /// A connection, by what it does.
@@ -46,11 +57,11 @@ pub(super) enum Role {
 }
 
 impl Role {
-    /// Whether its verbs are done again and again, whatever requests come: until one succeeds, something is wrong.
-    pub(super) fn is_repeated(self) -> bool {
+    fn lasting(self) -> Lasting {
         match self {
-            Role::Claim(_) | Role::Settle | Role::Beat | Role::Begin | Role::Listen => true,
-            Role::Arrange | Role::Ask | Role::Publish => false,
+            Role::Claim(_) | Role::Settle | Role::Beat | Role::Begin | Role::Listen => Lasting::UntilDone,
+            Role::Arrange | Role::Ask => Lasting::WhileAway,
+            Role::Publish => Lasting::Never,
         }
     }
 }
@@ -61,8 +72,22 @@ impl Health {
         self.state().failing.iter().any(|(failing, _)| *failing != role)
     }
 
-    /// A verb has failed.
-    pub(super) fn failed(&self, role: Role, error: &BrokerError) {
+    /// Notes how a verb ended: says the first failure, and the first success after it.
+    pub(super) fn note(&self, role: Role, error: Option<&BrokerError>) {
+        match (error, role.lasting()) {
+            (None, _) => self.succeeded(role),
+            (Some(error), Lasting::UntilDone) => self.failed(role, error),
+            (Some(error), Lasting::WhileAway) if error.cause == Cause::Away => self.failed(role, error),
+            (Some(error), _) if error.is_refusal() => {
+                self.refused(&error.reason);
+                self.succeeded(role);
+            }
+            // The connections that are asked again say why.
+            (Some(_), _) => self.succeeded(role),
+        }
+    }
+
+    fn failed(&self, role: Role, error: &BrokerError) {
         let mut state = self.state();
         match state.failing.iter_mut().find(|(failing, _)| *failing == role) {
             Some((_, of)) => *of = error.clone(),
@@ -91,9 +116,9 @@ impl Health {
         self.state().failing.first().map(|(_, error)| error.to_string())
     }
 
-    /// A verb has succeeded. Redis is back when that holds for all that had failed: one that is out of memory
+    /// A verb is not failing any more. Redis is back when that holds for all that had failed: one that is out of memory
     /// still lets some through.
-    pub(super) fn succeeded(&self, role: Role) {
+    fn succeeded(&self, role: Role) {
         let mut state = self.state();
         state.failing.retain(|(failing, _)| *failing != role);
         if state.failing.is_empty()
@@ -112,7 +137,6 @@ impl Health {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Cause;
 
     fn error(cause: Cause) -> BrokerError {
         BrokerError { address: "redis://there".to_owned(), reason: "no".to_owned(), cause }
@@ -128,6 +152,28 @@ mod tests {
         health.succeeded(Role::Settle);
         assert_eq!(health.trouble().as_deref(), Some("redis://there: no"));
         health.succeeded(Role::Beat);
+        assert_eq!(health.trouble(), None);
+    }
+
+    #[test]
+    fn what_nobody_asks_again_is_no_trouble_for_ever() {
+        let health = Health::default();
+        // The last answer to be published again, and then none.
+        health.note(Role::Publish, Some(&error(Cause::Away)));
+        assert!(!health.is_away_for_others(Role::Begin) && health.trouble().is_none());
+        // What was waited out ends in a refusal.
+        for role in [Role::Arrange, Role::Ask] {
+            health.note(role, Some(&error(Cause::Away)));
+            assert!(health.is_away_for_others(Role::Begin));
+            health.note(role, Some(&error(Cause::Refused)));
+            assert!(!health.is_away_for_others(Role::Begin) && health.trouble().is_none());
+        }
+        // What is done again and again is trouble until it succeeds, whatever it fails of.
+        for cause in [Cause::Away, Cause::Refused, Cause::Permanent] {
+            health.note(Role::Listen, Some(&error(cause)));
+            assert!(health.trouble().is_some());
+        }
+        health.note(Role::Listen, None);
         assert_eq!(health.trouble(), None);
     }
 

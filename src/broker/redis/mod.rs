@@ -188,14 +188,8 @@ impl RedisBroker {
         link.link.with(|connection| schema::check(connection, &self.options.keys))
     }
 
-    /// Logs the first failure and the first success after it. What is refused of a verb that is not repeated is said, but is no
-    /// trouble that lasts.
     fn noted<T>(&self, role: Role, result: Result<T>) -> Result<T> {
-        match &result {
-            Ok(_) => self.health.succeeded(role),
-            Err(error) if error.is_refusal() && !role.is_repeated() => self.health.refused(&error.reason),
-            Err(error) => self.health.failed(role, error),
-        }
+        self.health.note(role, result.as_ref().err());
         result
     }
 }
