@@ -133,8 +133,8 @@ impl Intake {
 
     fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
         let now = clock::now();
-        let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new() };
-        let (mut unnamed, mut of_cron) = (Vec::new(), Vec::new());
+        let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new(), of_cron: Vec::new() };
+        let mut unnamed = Vec::new();
         for Claimed { claim, content, is_lost } in claimed {
             let read = self.read(&claim, &content, now);
             let body = body_of(content);
@@ -147,26 +147,25 @@ impl Intake {
             };
             let door = self.door(claim, body, &request);
             let incoming = Incoming { request, door, is_lost };
-            if !incoming.request.is_named {
-                unnamed.push(incoming);
-            } else if incoming.request.claims_to_be_of_cron() {
-                of_cron.push(incoming);
-            } else {
-                self.take_in(incoming, &mut lot, stop);
-            }
+            if incoming.request.is_named { self.sort(incoming, &mut lot, stop) } else { unnamed.push(incoming) }
         }
         for incoming in self.name(unnamed, stop) {
-            if incoming.request.claims_to_be_of_cron() {
-                of_cron.push(incoming);
-            } else {
-                self.take_in(incoming, &mut lot, stop);
-            }
+            self.sort(incoming, &mut lot, stop);
         }
-        for incoming in self.only_by_cron(of_cron, stop) {
+        for incoming in self.only_by_cron(std::mem::take(&mut lot.of_cron), stop) {
             self.take_in(incoming, &mut lot, stop);
         }
         if !lot.to_arrange.is_empty() {
             self.arrange(lot.to_arrange, stop);
+        }
+    }
+
+    /// Takes in one that has its id, unless cron has to be asked about it first.
+    fn sort(&self, incoming: Incoming, lot: &mut Lot, stop: &Stop) {
+        if incoming.request.claims_to_be_of_cron() {
+            lot.of_cron.push(incoming);
+        } else {
+            self.take_in(incoming, lot, stop);
         }
     }
 
@@ -383,25 +382,15 @@ impl Intake {
     }
 
     fn refuse(&self, claim: Claim, unreadable: Unreadable, now: u64) {
-        let is_kept = self.mailing.refused("-", &unreadable.reason);
-        let dead = DeadLetter {
-            at: now,
-            id: unreadable.id.as_ref().map(RequestId::to_string),
-            verdict: unreadable.error.verdict(),
-            message: unreadable.reason,
-            func: None,
-            attempts: 0,
-            node: self.node.to_string(),
-            first_at: None,
-            request: None,
-            element: None,
-            bytes: None,
-        };
-        let dead = is_kept.then(|| dead.with_element(&claim.element).to_json());
-        let is_told = unreadable.id.is_some();
-        let id = unreadable.id.unwrap_or_else(RequestId::random);
+        let Unreadable { error, reason, id } = unreadable;
+        let dead = self.mailing.refused("-", &reason).then(|| {
+            let letter = DeadLetter::new(now, id.as_ref(), error.verdict(), reason, &self.node);
+            letter.with_element(&claim.element).to_json()
+        });
+        let is_told = id.is_some();
+        let id = id.unwrap_or_else(RequestId::random);
         let door = Refused { mailing: self.mailing.clone(), claim, id: id.clone(), is_told, dead };
-        self.dispatcher.refuse(id, unreadable.error, Box::new(door));
+        self.dispatcher.refuse(id, error, Box::new(door));
     }
 }
 
@@ -429,6 +418,8 @@ struct Incoming {
 struct Lot {
     rules: Arc<Rules>,
     to_arrange: Vec<(Request, Box<BrokerDoor>, Needs)>,
+    /// Those that say that cron has sent them.
+    of_cron: Vec<Incoming>,
 }
 
 fn body_of(content: Content) -> Option<Vec<u8>> {

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::said::{Said, times};
+use crate::said::{Said, tidy, times};
 
 /// So many kinds are told apart in the log.
 const MOST_KINDS: usize = 256;
@@ -36,7 +36,7 @@ struct State {
 impl Refusals {
     /// A request for `func` was refused for `reason` at `now`. Says so, many of a kind together; tells whether it is to be put on record.
     pub(crate) fn note(&self, func: &str, reason: &str, now: Instant) -> bool {
-        let (func, reason) = (tidy(func), tidy(reason));
+        let (func, reason) = (tidy(func, LONGEST), tidy(reason, LONGEST));
         let kind = kind_of(&func, &reason);
         let mut state = self.state();
         if let Some(before) = state.said.note(&kind, now) {
@@ -63,11 +63,6 @@ impl State {
         *count += 1;
         *count <= MOST_OF_A_KIND
     }
-}
-
-/// A text that may come from anybody, as it can stand in the log.
-fn tidy(text: &str) -> String {
-    text.chars().take(LONGEST).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 /// Where in a text something is wrong makes no other kind.

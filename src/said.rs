@@ -39,6 +39,11 @@ impl<const MOST: usize> Said<MOST> {
     }
 }
 
+/// `text` as it can stand in the log, whoever has written it: at most `longest` characters, and nothing that could steer a terminal.
+pub(crate) fn tidy(text: &str, longest: usize) -> String {
+    text.chars().take(longest).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
 /// What is said of a thing that came `before` times since it was said last.
 pub(crate) fn times(before: u64) -> String {
     if before == 0 { String::new() } else { format!(", and {before} times more since it was said") }

@@ -22,7 +22,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // The road, from its end to its beginning.
     ("ledger", &["clock", "protocol"]),
     ("functions", &["children", "protocol", "thread"]),
-    ("dispatch", &["clock", "functions", "ledger", "protocol", "thread"]),
+    ("dispatch", &["clock", "functions", "ledger", "protocol", "said", "thread"]),
     ("broker", &["children", "clock", "outage", "private", "protocol", "said", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "refusals", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),

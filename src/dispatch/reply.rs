@@ -9,7 +9,8 @@ use crate::clock;
 use crate::functions::Function;
 use crate::ledger::{Closed, Entry, Meter};
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{Answer, CRON_FUNCTION, CallError, Outcome, RequestId, Verdict};
+use crate::protocol::{CRON_FUNCTION, CallError, Outcome, RequestId, Verdict};
+use crate::said::tidy;
 
 /// So much of a reason stands in the log, in characters.
 const LONGEST_REASON: usize = 300;
@@ -242,11 +243,9 @@ impl Called {
     }
 }
 
-/// Why it failed, in one line: the last one of what its function said. It may come from anybody, so nothing in it can steer a terminal.
+/// Why it failed, in one line: the last one of what its function said.
 fn reason_of(answer: &Encoded) -> String {
-    let text = serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data.to_text()).unwrap_or_default();
-    let line = text.trim_end().lines().last().unwrap_or_default();
-    line.chars().take(LONGEST_REASON).map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    tidy(answer.message().trim_end().lines().last().unwrap_or_default(), LONGEST_REASON)
 }
 
 /// A fresh hasher's keys are random, which is all the chance that is needed here.

@@ -7,8 +7,8 @@ use crate::broker::{Claim, EndedRun, Settlement};
 use crate::clock;
 use crate::dispatch::{Again, Door};
 use crate::outbox::Mailing;
-use crate::protocol::codec::{Encoded, Rerun, encode_rerun, with_id};
-use crate::protocol::{Answer, DeadLetter, RequestId, Scheduled, Verdict};
+use crate::protocol::codec::{Encoded, Rerun, encode_rerun, func_of, with_id};
+use crate::protocol::{DeadLetter, RequestId, Scheduled, Verdict};
 
 /// How much of an error waits with a request that is tried again, in characters.
 const ERROR_LENGTH: usize = 1024;
@@ -62,7 +62,7 @@ impl BrokerDoor {
 
     /// What is kept of it, where cron has sent it.
     fn ended(&self, scheduled: &Scheduled, answer: &Encoded) -> EndedRun {
-        let message = message_of(answer);
+        let message = answer.message();
         let ending = Ending {
             verdict: answer.verdict,
             message: &message,
@@ -88,7 +88,7 @@ impl BrokerDoor {
             return None;
         }
         let ran = u32::from(!matches!(answer.verdict, Verdict::Expired));
-        Some(self.letter(answer, ran).to_json())
+        Some(self.letter(answer.verdict, answer.message(), ran).to_json())
     }
 
     /// The entry of one that was refused, where nobody waits for it. It is in the log as well, many of a kind together.
@@ -97,25 +97,14 @@ impl BrokerDoor {
         if is_waited_for && !log::log_enabled!(log::Level::Info) {
             return None;
         }
-        let letter = self.letter(answer, 0);
-        let is_kept = self.mailing.refused(letter.func.as_deref().unwrap_or("-"), &letter.message);
-        (is_kept && !is_waited_for).then(|| letter.to_json())
+        let message = answer.message();
+        let is_kept = self.mailing.refused(func_of(self.request()).as_deref().unwrap_or("-"), &message);
+        (is_kept && !is_waited_for).then(|| self.letter(answer.verdict, message, 0).to_json())
     }
 
-    fn letter(&self, answer: &Encoded, ran: u32) -> DeadLetter {
-        let letter = DeadLetter {
-            at: clock::now(),
-            id: Some(self.id.to_string()),
-            verdict: answer.verdict,
-            message: message_of(answer),
-            func: None,
-            attempts: self.attempt + ran,
-            node: self.node.to_string(),
-            first_at: self.first_at,
-            request: None,
-            element: None,
-            bytes: None,
-        };
+    fn letter(&self, verdict: Verdict, message: String, ran: u32) -> DeadLetter {
+        let letter = DeadLetter::new(clock::now(), Some(&self.id), verdict, message, &self.node);
+        let letter = DeadLetter { attempts: self.attempt + ran, first_at: self.first_at, ..letter };
         letter.with_request(self.request())
     }
 }
@@ -149,7 +138,7 @@ impl Door for BrokerDoor {
     }
 
     fn run_again(self: Box<Self>, again: Again, failure: Arc<Encoded>) {
-        let last_error: String = message_of(&failure).chars().take(ERROR_LENGTH).collect();
+        let last_error: String = failure.message().chars().take(ERROR_LENGTH).collect();
         let rerun = Rerun {
             id: &self.id,
             reply: self.waits(),
@@ -171,16 +160,6 @@ impl Door for BrokerDoor {
 
     fn hand_back(self: Box<Self>) {
         self.mailing.send(Settlement::HandedBack { claim: self.claim });
-    }
-}
-
-/// What an answer says, for people.
-fn message_of(answer: &Encoded) -> String {
-    match serde_json::from_slice::<Answer>(&answer.json).map(|answer| answer.data) {
-        // A function without a value has nothing to say.
-        Ok(data) if data.is_null() => String::new(),
-        Ok(data) => data.to_text(),
-        Err(_) => answer.verdict.to_string(),
     }
 }
 

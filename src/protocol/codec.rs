@@ -245,6 +245,16 @@ pub fn encode_rerun(json: &[u8], rerun: &Rerun<'_>) -> Option<Vec<u8>> {
     Some(request.to_json().into_bytes())
 }
 
+/// The function that the request in `json` names.
+pub fn func_of(json: &[u8]) -> Option<Cow<'_, str>> {
+    #[derive(Deserialize)]
+    struct FuncOnly<'a> {
+        #[serde(borrow)]
+        func: Option<Cow<'a, str>>,
+    }
+    serde_json::from_slice::<FuncOnly<'_>>(json).ok()?.func
+}
+
 /// Whom to tell that a request cannot be read, as far as that much of it can be.
 fn who_waits(json: &[u8], number: Option<u64>) -> Option<RequestId> {
     let found: Option<IdOnly> = if is_object(json) { serde_json::from_slice(json).ok() } else { None };
@@ -275,6 +285,18 @@ pub struct Encoded {
     pub is_final: bool,
     /// The status of HTTP that says the same.
     pub status: u16,
+}
+
+impl Encoded {
+    /// What it says, for people: why there is no value, or the value as a text.
+    pub fn message(&self) -> String {
+        match serde_json::from_slice::<Answer>(&self.json).map(|answer| answer.data) {
+            // A function without a value has nothing to say.
+            Ok(data) if data.is_null() => String::new(),
+            Ok(data) => data.to_text(),
+            Err(_) => self.verdict.to_string(),
+        }
+    }
 }
 
 /// Writes `outcome` as the answer that clients read.

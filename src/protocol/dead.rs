@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Object, Verdict};
+use super::{Object, RequestId, Verdict};
 
 /// How much is kept of an element that cannot be read, in bytes.
 const ELEMENT_BYTES: usize = 4096;
@@ -42,6 +42,23 @@ pub struct DeadLetter {
 }
 
 impl DeadLetter {
+    /// One that ended at `at` with `verdict` for what `message` says, on the daemon `node`; it has not run.
+    pub fn new(at: u64, id: Option<&RequestId>, verdict: Verdict, message: String, node: &str) -> Self {
+        DeadLetter {
+            at,
+            id: id.map(RequestId::to_string),
+            verdict,
+            message,
+            func: None,
+            attempts: 0,
+            node: node.to_owned(),
+            first_at: None,
+            request: None,
+            element: None,
+            bytes: None,
+        }
+    }
+
     /// With the request that is in `json`, and its function.
     pub fn with_request(self, json: &[u8]) -> Self {
         let request = serde_json::from_slice::<Object>(json).ok();

@@ -80,10 +80,9 @@ impl RedisBroker {
             // Before the first claim, so that what is claimed can be taken back if we die.
             self.renew_lease(connection)?;
             let identity = self.identity();
-            self.find_forgotten(connection, &identity, std::iter::once(place))?;
             let id: i64 = cmd("CLIENT").arg("ID").query(connection)?;
-            let listed: Vec<Vec<u8>> =
-                cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1).query(connection)?;
+            let in_flight = self.find_forgotten(connection, &identity, std::iter::once(place))?;
+            let listed = in_flight.lists.into_iter().next().unwrap_or_default();
             Ok((id, identity, listed))
         })?;
         lock(&self.blocked)[place] = Some(id);

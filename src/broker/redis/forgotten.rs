@@ -7,38 +7,34 @@
 
 use redis::{Connection, RedisResult, pipe};
 
-use super::RedisBroker;
 use super::claim::parse_number;
 use super::lease::Identity;
 use super::link::exchange;
+use super::{RedisBroker, held};
+
+/// What is in flight, as Redis has it.
+pub(super) struct InFlight {
+    /// The in-flight lists of the sources that were asked for, in their order.
+    pub(super) lists: Vec<Vec<Vec<u8>>>,
+    /// The list of what must not run again, of all sources.
+    once: Vec<Vec<u8>>,
+}
 
 impl RedisBroker {
-    /// Looks through the in-flight lists of the sources at `places` for what is held. Nothing may be settled meanwhile: what leaves a list
-    /// by that is not forgotten.
+    /// Reads what is in flight of the sources at `places`, and makes void what is held and forgotten. Nothing may be settled meanwhile: what
+    /// leaves a list by that is not forgotten.
     pub(super) fn find_forgotten(
         &self,
         connection: &mut Connection,
         identity: &Identity,
         places: impl Iterator<Item = usize> + Clone,
-    ) -> RedisResult<()> {
+    ) -> RedisResult<InFlight> {
         // Before the lists: what is claimed in between is in these, and not in that.
         let held: Vec<_> = places.clone().map(|place| self.held[place].all()).collect();
-        if held.iter().all(Vec::is_empty) {
-            return Ok(());
-        }
-        let mut look = pipe();
-        for place in places.clone() {
-            look.cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1);
-        }
-        // Last: what must not run again moves from those to this, and must not be missed in both.
-        look.cmd("LRANGE").arg(&identity.once).arg(0).arg(-1);
-        let lists = exchange(connection, &look)?.into_iter().map(redis::from_redis_value::<Vec<Vec<u8>>>);
-        let mut lists = lists.collect::<Result<Vec<_>, _>>()?;
-        let once = lists.pop().unwrap_or_default();
+        let in_flight = read_in_flight(connection, identity, places.clone())?;
         let mut forgotten = 0;
-        for ((place, held), mut listed) in places.zip(held).zip(lists) {
-            listed.extend(once.iter().cloned());
-            let mut missing = super::held::missing(held, &listed);
+        for ((place, held), list) in places.zip(held).zip(&in_flight.lists) {
+            let mut missing = held::missing(held, list.iter().chain(&in_flight.once));
             missing.retain(|element| parse_number(element).is_some());
             forgotten += missing.len();
             self.void.add(missing.iter());
@@ -48,6 +44,23 @@ impl RedisBroker {
         if forgotten > 0 {
             log::warn!("redis has forgotten {forgotten} requests that were claimed: nobody gets their answers");
         }
-        Ok(())
+        Ok(in_flight)
     }
+}
+
+fn read_in_flight(
+    connection: &mut Connection,
+    identity: &Identity,
+    places: impl Iterator<Item = usize>,
+) -> RedisResult<InFlight> {
+    let mut look = pipe();
+    for place in places {
+        look.cmd("LRANGE").arg(&identity.in_flight[place]).arg(0).arg(-1);
+    }
+    // Last: what must not run again moves from those to this, and must not be missed in both.
+    look.cmd("LRANGE").arg(&identity.once).arg(0).arg(-1);
+    let lists = exchange(connection, &look)?.into_iter().map(redis::from_redis_value);
+    let mut lists = lists.collect::<Result<Vec<Vec<Vec<u8>>>, _>>()?;
+    let once = lists.pop().unwrap_or_default();
+    Ok(InFlight { lists, once })
 }

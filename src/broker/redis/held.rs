@@ -80,8 +80,8 @@ pub(super) fn unknown(held: &[Arc<[u8]>], listed: Vec<Vec<u8>>) -> Vec<Vec<u8>> 
 }
 
 /// Those of `held` that are not among `listed`, however often each is held.
-pub(super) fn missing(held: Vec<Arc<[u8]>>, listed: &[Vec<u8>]) -> Vec<Arc<[u8]>> {
-    let mut counts = count(listed.iter().map(Vec::as_slice));
+pub(super) fn missing<'a>(held: Vec<Arc<[u8]>>, listed: impl Iterator<Item = &'a Vec<u8>>) -> Vec<Arc<[u8]>> {
+    let mut counts = count(listed.map(Vec::as_slice));
     held.into_iter().filter(|element| !take(&mut counts, element)).collect()
 }
 
@@ -136,7 +136,7 @@ mod tests {
     #[test]
     fn only_what_is_not_listed_is_missing_however_often_it_is_held() {
         let held = vec![element("1"), element("2"), element("2"), element("3")];
-        let missing = missing(held, &texts(&["2", "1", "4"]));
+        let missing = missing(held, texts(&["2", "1", "4"]).iter());
         assert_eq!(missing, [element("2"), element("3")]);
     }
 }

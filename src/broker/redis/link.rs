@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use redis::{Connection, ErrorKind, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
+use redis::{Connection, Pipeline, RedisError, RedisResult, Script, ServerErrorKind, Value};
 
 use super::cause::cause_of;
 use super::target::Target;
@@ -24,31 +24,22 @@ pub(super) fn exchange_each(
     pipeline: &Pipeline,
     script: &Script,
 ) -> RedisResult<Vec<RedisResult<Value>>> {
-    for is_loaded in [false, true] {
-        let replies = exchange_raw(connection, &pipeline.get_packed_pipeline(), pipeline.len())?;
-        let mut of_each = Vec::with_capacity(replies.len());
-        let mut has_to_wait = None;
-        for reply in replies {
-            let reply = match reply {
-                Value::ServerError(error) => Err(RedisError::from(error)),
-                reply => Ok(reply),
-            };
-            if let Err(error) = &reply
-                && cause_of(error) != Cause::Refused
-            {
-                has_to_wait = has_to_wait.or_else(|| Some(error.clone()));
-            }
-            of_each.push(reply);
-        }
-        match has_to_wait {
-            None => return Ok(of_each),
-            Some(error) if is_loaded || error.kind() != ErrorKind::Server(ServerErrorKind::NoScript) => {
-                return Err(error);
-            }
-            Some(_) => drop(script.prepare_invoke().load(connection)?),
-        }
+    let bytes = pipeline.get_packed_pipeline();
+    let mut replies = exchange_raw(connection, &bytes, pipeline.len())?;
+    let is_unknown =
+        |reply: &Value| matches!(reply, Value::ServerError(error) if error.kind() == Some(ServerErrorKind::NoScript));
+    if replies.iter().any(is_unknown) {
+        script.prepare_invoke().load(connection)?;
+        replies = exchange_raw(connection, &bytes, pipeline.len())?;
     }
-    unreachable!("the second round returns")
+    let of_each = replies.into_iter().map(|reply| match reply {
+        Value::ServerError(error) => match RedisError::from(error) {
+            error if cause_of(&error) == Cause::Refused => Ok(Err(error)),
+            has_to_wait => Err(has_to_wait),
+        },
+        reply => Ok(Ok(reply)),
+    });
+    of_each.collect()
 }
 
 /// The same for `count` commands that are bytes already. Messages to subscribers are passed over.
