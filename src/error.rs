@@ -4,15 +4,12 @@ use std::{fmt, io};
 
 use crate::broker::BrokerError;
 use crate::config::Faults;
-use crate::cron::FileFault;
 
 /// Why the daemon could not start; its text is for the operator.
 #[derive(Debug)]
 pub enum StartError {
     /// The configuration has faults: a line each.
     Config(Faults),
-    /// The crontabs have faults: a line each.
-    Crontabs(Vec<FileFault>),
     /// Redis refuses, and will refuse again.
     Redis(BrokerError),
     /// The managed Redis could not be started.
@@ -27,9 +24,6 @@ impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             StartError::Config(faults) => faults.fmt(f),
-            StartError::Crontabs(faults) => {
-                f.write_str(&faults.iter().map(FileFault::to_string).collect::<Vec<_>>().join("\n"))
-            }
             StartError::Redis(error) => error.fmt(f),
             StartError::ManagedRedis(reason) => f.write_str(reason),
             StartError::Gateway(error) if error.kind() == io::ErrorKind::AddrInUse => {

@@ -27,8 +27,8 @@ impl Check {
         match checked {
             Ok(_) if self.json => output::print("[]"),
             Ok(config) => {
-                let entries = config.cron.as_ref().and_then(|cron| cron.crontabs.read().ok());
-                let entries = entries.map_or_else(String::new, |entries| format!(", {} cron entries", entries.len()));
+                let entries = config.cron.as_ref().map(|cron| cron.crontabs.read().entries.len());
+                let entries = entries.map_or_else(String::new, |entries| format!(", {entries} cron entries"));
                 output::print(&format!("{}: good, {} functions{entries}", path.display(), config.functions.len()))
             }
             Err(faults) if self.json => {

@@ -178,8 +178,9 @@ fn crons(overview: &Overview) -> Columns {
     for record in overview.members.iter().filter_map(|member| member.record.as_ref()) {
         let Some(cron) = &record.status.cron else { continue };
         let next = cron.next.map(|next| next.saturating_sub(overview.now));
-        let crontab = match &cron.fault {
-            Some(fault) => cell(format!("broken, the last good one is in force: {fault}"), Tone::Bad),
+        let crontab = match cron.broken() {
+            Some(broken) => cell(format!("in force but for {broken}"), Tone::Bad),
+            None if !cron.missing.is_empty() => cell(format!("not there: {}", cron.missing.join(", ")), Tone::Odd),
             None if cron.pending > 0 => cell(format!("{} instants are not on record yet", cron.pending), Tone::Odd),
             None => cell("in force", Tone::Good),
         };

@@ -47,10 +47,12 @@ pub(super) fn read(section: &mut Section<'_>) -> CronConfig {
 
 /// What is wrong with the crontabs, and with what they need on this machine.
 pub(super) fn check(crontabs: &Crontabs) -> Vec<Fault> {
-    match crontabs.read() {
-        Ok(entries) => entries.iter().flat_map(|entry| check_entry(entry)).collect(),
-        Err(faults) => faults.into_iter().map(fault).collect(),
-    }
+    let loaded = crontabs.read();
+    let missing = |path| Fault { place: Place::File(path), position: None, message: "is not there".to_owned() };
+    let mut found: Vec<Fault> = loaded.missing.into_iter().map(missing).collect();
+    found.extend(loaded.faults.into_iter().map(fault));
+    found.extend(loaded.entries.iter().flat_map(|entry| check_entry(entry)));
+    found
 }
 
 fn check_entry(entry: &Entry) -> Vec<Fault> {

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::policies::Policies;
-use super::table::{Entry, Reading, Table, TableFault};
+use super::table::{Entry, Reading, Table, TableFault, free_name};
 use crate::trust::{Role, Trust, Unread};
 
 /// Which files there are, and what holds for all of them.
@@ -42,48 +43,58 @@ impl fmt::Display for FileFault {
     }
 }
 
+/// What the files say.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Loaded {
+    /// The entries. Their names are those of one table: none comes twice.
+    pub entries: Vec<Arc<Entry>>,
+    /// Every fault. A line that has one costs itself only, and a file that cannot be read does.
+    pub faults: Vec<FileFault>,
+    /// The files and folders that are named and not there: they have no entries.
+    pub missing: Vec<PathBuf>,
+}
+
 impl Crontabs {
-    /// Reads all files. Every fault is told, not only the first. Names are those of one table: none comes twice. As root, what
-    /// somebody else could have written is a fault.
-    pub fn read(&self) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
+    /// Reads all files. As root, what somebody else could have written is a fault.
+    pub fn read(&self) -> Loaded {
         self.read_as(Trust::ours())
     }
 
     /// The same for files that are only looked at, whoever has written them.
-    pub(crate) fn look(&self) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
+    pub(crate) fn look(&self) -> Loaded {
         self.read_as(Trust::All)
     }
 
-    fn read_as(&self, trust: Trust) -> Result<Vec<Arc<Entry>>, Vec<FileFault>> {
-        let (mut entries, mut faults) = (Vec::new(), Vec::new());
+    fn read_as(&self, trust: Trust) -> Loaded {
+        let mut loaded = Loaded::default();
         let mut known: HashMap<String, (PathBuf, usize)> = HashMap::new();
-        for (path, has_users) in self.paths(trust, &mut faults) {
+        for (path, has_users) in self.paths(trust, &mut loaded) {
             let table = match self.read_file(&path, has_users, trust) {
                 Ok(table) => table,
-                Err(found) => {
-                    faults.extend(found.into_iter().map(|fault| FileFault { path: path.clone(), fault }));
+                Err(error) => {
+                    loaded.refuse(&path, error);
                     continue;
                 }
             };
+            let of_file = |fault| FileFault { path: path.clone(), fault };
+            loaded.faults.extend(table.faults.into_iter().map(of_file));
             for mut entry in table.entries {
                 if entry.policies.name.is_none() {
-                    rename(&mut entry, &known);
-                }
-                if let Some((first, line)) = known.get(&entry.name) {
+                    entry.name = free_name(&entry.name, |name| known.contains_key(name));
+                } else if let Some((first, line)) = known.get(&entry.name) {
                     let reason = format!("the name {} is that of {}:{line}, too", entry.name, first.display());
-                    let fault = TableFault { line: entry.line, column: 1, reason };
-                    faults.push(FileFault { path: path.clone(), fault });
+                    loaded.faults.push(of_file(TableFault { line: entry.line, column: 1, reason }));
                     continue;
                 }
                 known.insert(entry.name.clone(), (path.clone(), entry.line));
-                entries.push(Arc::new(entry));
+                loaded.entries.push(Arc::new(entry));
             }
         }
-        if faults.is_empty() { Ok(entries) } else { Err(faults) }
+        loaded
     }
 
     /// All files that there are, and whether they have users.
-    fn paths(&self, trust: Trust, faults: &mut Vec<FileFault>) -> Vec<(PathBuf, bool)> {
+    fn paths(&self, trust: Trust, loaded: &mut Loaded) -> Vec<(PathBuf, bool)> {
         let mut paths = Vec::new();
         let named =
             self.files.iter().map(|path| (path, false)).chain(self.system_files.iter().map(|path| (path, true)));
@@ -92,32 +103,35 @@ impl Crontabs {
                 false => paths.push((path.clone(), has_users)),
                 true => match files_in(path, trust) {
                     Ok(found) => paths.extend(found.into_iter().map(|path| (path, has_users))),
-                    Err(error) => faults.push(whole(path, error)),
+                    Err(error) => loaded.refuse(path, error),
                 },
             }
         }
         paths
     }
 
-    fn read_file(&self, path: &Path, has_users: bool, trust: Trust) -> Result<Table, Vec<TableFault>> {
-        let bytes = trust.read(path, Role::Crontab).map_err(|error| vec![whole(path, error).fault])?;
-        let text = String::from_utf8(bytes).map_err(|error| {
-            let line =
-                1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|byte| **byte == b'\n').count();
-            vec![TableFault { line, column: 1, reason: "expected text in UTF-8".to_owned() }]
-        })?;
+    fn read_file(&self, path: &Path, has_users: bool, trust: Trust) -> Result<Table, Unread> {
+        let text = trust.read(path, Role::Crontab)?;
         let file = Arc::from(path);
-        Table::read(&text, &Reading { file, has_users, host: &self.host, defaults: self.defaults.clone() })
+        Ok(Table::read(text, &Reading { file, has_users, host: &self.host, defaults: self.defaults.clone() }))
     }
 }
 
-/// An entry without a name of its own gets another if one of an earlier file is called so.
-fn rename(entry: &mut Entry, known: &HashMap<String, (PathBuf, usize)>) {
-    let made = entry.name.clone();
-    let mut copy = 2;
-    while known.contains_key(&entry.name) {
-        entry.name = format!("{made}-{copy}");
-        copy += 1;
+impl Loaded {
+    /// Whether all that is named was read, and is good.
+    pub fn is_whole(&self) -> bool {
+        self.faults.is_empty() && self.missing.is_empty()
+    }
+
+    /// The file or folder `path` cannot be read.
+    fn refuse(&mut self, path: &Path, error: Unread) {
+        let path = path.to_owned();
+        let reason = match error {
+            Unread::System(error) if error.kind() == io::ErrorKind::NotFound => return self.missing.push(path),
+            Unread::System(error) => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
+            Unread::Distrusted(distrust) => distrust.to_string(),
+        };
+        self.faults.push(FileFault { path, fault: TableFault { line: 0, column: 0, reason } });
     }
 }
 
@@ -139,12 +153,4 @@ fn files_in(folder: &Path, trust: Trust) -> Result<Vec<PathBuf>, Unread> {
     }
     found.sort();
     Ok(found)
-}
-
-fn whole(path: &Path, error: Unread) -> FileFault {
-    let reason = match error {
-        Unread::System(error) => error.to_string().split(" (os error").next().unwrap_or_default().to_lowercase(),
-        Unread::Distrusted(distrust) => distrust.to_string(),
-    };
-    FileFault { path: path.to_owned(), fault: TableFault { line: 0, column: 0, reason } }
 }

@@ -1,6 +1,7 @@
 //! The parts of one line of the file.
 
 use super::fields::words;
+use super::policies;
 use crate::protocol::Object;
 
 /// The first `count` words of `text`, and what comes behind the blanks that follow; `None` if there is nothing.
@@ -9,6 +10,15 @@ pub(super) fn cut(text: &str, count: usize) -> Option<(&str, &str)> {
     let end = at + last.len();
     let rest = text[end..].trim_start_matches([' ', '\t']);
     (!rest.is_empty()).then(|| (&text[..end], rest))
+}
+
+/// Whether `line` is a comment; one that begins with `#:` is none if it has something that looks like a policy.
+pub(super) fn is_remark(line: &str) -> bool {
+    let line = line.trim_start_matches([' ', '\t']);
+    match line.strip_prefix("#:") {
+        Some(text) => !policies::are_some(text),
+        None => line.starts_with('#'),
+    }
 }
 
 /// How many words the schedule has that `entry` begins with.
@@ -27,6 +37,8 @@ pub fn with_user(text: &str, user: &str) -> Vec<String> {
         if entry.is_empty() || entry.starts_with('#') || assignment(entry).is_some() {
             return line.to_owned();
         }
+        // What it begins with says that the line is not logged.
+        let entry = entry.strip_prefix('-').unwrap_or(entry);
         match cut(entry, words_of_schedule(entry)) {
             // One that begins with `*` is a fault, and stays one.
             Some((schedule, command)) if !command.starts_with(['|', '*']) => format!("{schedule} {user} {command}"),

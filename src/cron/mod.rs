@@ -10,7 +10,7 @@ mod policies;
 mod schedule;
 mod table;
 
-pub use files::{Crontabs, FileFault};
+pub use files::{Crontabs, FileFault, Loaded};
 pub use lines::with_user;
 pub use plan::{Decision, Due, Plan, missed};
 pub use policies::{Catchup, OnFailure, Overlap, Policies, Zone};

@@ -116,6 +116,9 @@ pub enum OnFailure {
 const KEYS: [&str; 11] =
     ["name", "tz", "overlap", "timeout", "catchup", "jitter", "retries", "on_failure", "expires", "disabled", "nodes"];
 
+/// So near to each other, as [`strsim::jaro`] sees it, are words of which one may be meant as the other.
+const NEAR: f64 = 0.7;
+
 const MAX_NAME_LENGTH: usize = 64;
 
 /// The time zone called `name`; `local`: that of the machine.
@@ -139,6 +142,18 @@ pub(super) fn read(text: &str, policies: &mut Policies) -> Vec<(usize, String)> 
         faults.extend(done.err());
     }
     faults
+}
+
+/// Whether there is a word in `text` that can be meant as a policy, well or badly written.
+pub(super) fn are_some(text: &str) -> bool {
+    let is_key =
+        |key: &str| !key.is_empty() && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-".contains(&byte));
+    split(text).iter().any(|word| match word {
+        Ok((_, key, Some(_))) => is_key(key),
+        // A word of a remark is more often like another by chance.
+        Ok((_, key, None)) => strsim::jaro(key, "disabled") > 0.85,
+        Err(_) => true,
+    })
 }
 
 type Word<'a> = (usize, &'a str, Option<String>);
@@ -189,7 +204,7 @@ fn set(policies: &mut Policies, key: &str, value: Option<&str>) -> Result<(), St
     }
     if !KEYS.contains(&key) {
         let nearest = KEYS.iter().max_by(|a, b| strsim::jaro(key, a).total_cmp(&strsim::jaro(key, b)));
-        let known = nearest.filter(|near| strsim::jaro(key, near) > 0.7);
+        let known = nearest.filter(|near| strsim::jaro(key, near) > NEAR);
         return Err(match known {
             Some(known) => format!("unknown policy, did you mean {known}?"),
             None => format!("unknown policy, expected one of {}", KEYS.join(", ")),

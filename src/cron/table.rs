@@ -15,7 +15,7 @@ use std::sync::Arc;
 use jiff::SignedDuration;
 use jiff::tz::TimeZone;
 
-use super::lines::{assignment, cut, percent, request, words_of_schedule};
+use super::lines::{self, assignment, cut, percent, request, words_of_schedule};
 use super::policies::{self, Policies, Zone};
 use super::schedule::Schedule;
 use crate::protocol::Object;
@@ -25,6 +25,8 @@ use crate::protocol::Object;
 pub struct Table {
     /// Its entries, in their order.
     pub entries: Vec<Entry>,
+    /// What is wrong with it. A line with a fault costs itself only; one with policies, also the entry below it.
+    pub faults: Vec<TableFault>,
 }
 
 /// One line of the file that makes something happen.
@@ -110,19 +112,23 @@ impl Default for Reading<'_> {
 }
 
 impl Table {
-    /// Reads the text of a file. Every fault is told, not only the first.
-    pub fn read(text: &str, reading: &Reading<'_>) -> Result<Self, Vec<TableFault>> {
+    /// Reads the text of a file.
+    pub fn read(text: impl AsRef<[u8]>, reading: &Reading<'_>) -> Self {
+        let text = text.as_ref();
         let mut state = State { reading: reading.clone(), ..State::default() };
         // Some editors put a byte order mark in front.
-        for (number, line) in text.strip_prefix('\u{feff}').unwrap_or(text).split('\n').enumerate() {
-            state.line(number + 1, line.strip_suffix('\r').unwrap_or(line));
+        for (number, line) in
+            text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).split(|byte| *byte == b'\n').enumerate()
+        {
+            state.bytes(number + 1, line.strip_suffix(b"\r").unwrap_or(line));
         }
-        if let Some((line, _)) = state.above {
+        if let Some(Above { line, is_broken: false, .. }) = state.above {
             state.fault(line, 0, "", "policies stand above an entry, and there is none below these".to_owned());
         }
         state.name_all();
         state.delay_all();
-        if state.faults.is_empty() { Ok(Table { entries: state.entries }) } else { Err(state.faults) }
+        state.faults.sort_by_key(|fault| (fault.line, fault.column));
+        Table { entries: state.entries, faults: state.faults }
     }
 }
 
@@ -130,10 +136,19 @@ impl Table {
 struct State<'a> {
     reading: Reading<'a>,
     environment: BTreeMap<String, String>,
-    /// The policies of the entry that comes, and where they began.
-    above: Option<(usize, Policies)>,
+    above: Option<Above>,
     entries: Vec<Entry>,
     faults: Vec<TableFault>,
+}
+
+/// The policies of the entry that comes.
+#[derive(Default)]
+struct Above {
+    /// Where they began.
+    line: usize,
+    policies: Policies,
+    /// They have a fault. The entry does not run without them: they may say that it must not.
+    is_broken: bool,
 }
 
 impl State<'_> {
@@ -142,14 +157,28 @@ impl State<'_> {
         self.faults.push(TableFault { line, column, reason });
     }
 
+    fn bytes(&mut self, number: usize, line: &[u8]) {
+        match std::str::from_utf8(line) {
+            Ok(line) => self.line(number, line),
+            // What nobody runs may have any bytes.
+            Err(_) if lines::is_remark(&String::from_utf8_lossy(line)) => {}
+            Err(error) => {
+                let (text, offset) = (String::from_utf8_lossy(line), error.valid_up_to());
+                self.fault(number, offset, &text, "expected text in UTF-8".to_owned());
+                let is_of_policies = text.trim_start_matches([' ', '\t']).starts_with("#:");
+                self.above = is_of_policies.then(|| Above { line: number, is_broken: true, ..Above::default() });
+            }
+        }
+    }
+
     fn line(&mut self, number: usize, line: &str) {
         let trimmed = line.trim_start_matches([' ', '\t']);
         let offset = line.len() - trimmed.len();
-        if let Some(policies) = trimmed.strip_prefix("#:") {
+        if trimmed.is_empty() || lines::is_remark(trimmed) {
+        } else if let Some(policies) = trimmed.strip_prefix("#:") {
             self.policies(number, line, offset + 2, policies);
-        } else if trimmed.is_empty() || trimmed.starts_with('#') {
         } else if let Some((name, value)) = assignment(trimmed) {
-            if self.above.take().is_some() {
+            if self.above.as_mut().is_some_and(|above| !std::mem::replace(&mut above.is_broken, true)) {
                 self.fault(number, offset, line, "policies stand above an entry, not above a variable".to_owned());
             }
             self.environment.insert(name, value);
@@ -159,15 +188,18 @@ impl State<'_> {
     }
 
     fn policies(&mut self, number: usize, line: &str, offset: usize, text: &str) {
-        let (first, mut policies) = self.above.take().unwrap_or_else(|| (number, Policies::default()));
-        for (at, reason) in policies::read(text, &mut policies) {
+        let mut above = self.above.take().unwrap_or_else(|| Above { line: number, ..Above::default() });
+        for (at, reason) in policies::read(text, &mut above.policies) {
             self.fault(number, offset + at, line, reason);
+            above.is_broken = true;
         }
-        self.above = Some((first, policies));
+        self.above = Some(above);
     }
 
     fn entry(&mut self, number: usize, line: &str, offset: usize) {
-        let mut policies = self.above.take().map(|(_, policies)| policies).unwrap_or_default();
+        let Above { mut policies, is_broken, .. } = self.above.take().unwrap_or_default();
+        // With cronie and SUSE a line that begins so is not logged.
+        let offset = offset + usize::from(line[offset..].starts_with('-'));
         let body = &line[offset..];
         let Some((text, rest)) = cut(body, words_of_schedule(body)) else {
             // Too short for a schedule: the schedule says what is missing.
@@ -203,6 +235,9 @@ impl State<'_> {
                 Err(reason) => return self.fault(number, offset, line, format!("CRON_TZ: {reason}")),
             }
         }
+        if is_broken {
+            return;
+        }
         let policies = policies.over(&self.reading.defaults);
         let zone = policies.zone.clone().unwrap_or_else(Zone::local);
         let (name, text, delay) = (policies.name.clone().unwrap_or_default(), text.to_owned(), SignedDuration::ZERO);
@@ -234,31 +269,28 @@ impl State<'_> {
         }
     }
 
-    /// Gives a name to those that have none, and tells of names that come twice.
+    /// Gives a name to those that have none. Of those that were given the same one, the first has it.
     fn name_all(&mut self) {
         let mut lines: HashMap<String, usize> = HashMap::new();
-        for at in 0..self.entries.len() {
-            let entry = &self.entries[at];
-            let line = entry.line;
-            if entry.policies.name.is_some() {
-                if let Some(first) = lines.insert(entry.name.clone(), line) {
-                    let reason = format!("the name {} is that of line {first}, too", entry.name);
-                    self.fault(line, 0, "", reason);
-                }
+        for mut entry in std::mem::take(&mut self.entries) {
+            if entry.policies.name.is_none() {
+                entry.name = free_name(&made_name(&entry), |name| lines.contains_key(name));
+            } else if let Some(first) = lines.get(&entry.name) {
+                let reason = format!("the name {} is that of line {first}, too", entry.name);
+                self.fault(entry.line, 0, "", reason);
                 continue;
             }
-            let made = made_name(entry);
-            let mut name = made.clone();
-            for copy in 2.. {
-                if !lines.contains_key(&name) {
-                    break;
-                }
-                name = format!("{made}-{copy}");
-            }
-            lines.insert(name.clone(), line);
-            self.entries[at].name = name;
+            lines.insert(entry.name.clone(), entry.line);
+            self.entries.push(entry);
         }
     }
+}
+
+/// `made`, or if that is taken, `made-2` and so on.
+pub(super) fn free_name(made: &str, is_taken: impl Fn(&str) -> bool) -> String {
+    let copies = (2..).map(|copy| format!("{made}-{copy}"));
+    let mut names = std::iter::once(made.to_owned()).chain(copies);
+    names.find(|name| !is_taken(name)).expect("there is always another one")
 }
 
 /// What it does, in a word, and a few digits that are the same as long as it does the same at the same times.

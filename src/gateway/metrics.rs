@@ -231,8 +231,7 @@ impl Snapshot {
     fn cron(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         let Some(cron) = &self.house.status.cron else { return Ok(()) };
         encoder.gauges("cron_entries", "Entries of crontabs", one(cron.entries as u64))?;
-        let is_broken = u64::from(cron.fault.is_some());
-        encoder.gauges("cron_broken", "Whether a crontab has faults and was not taken over", one(is_broken))?;
+        encoder.gauges("cron_broken", "Lines and files of crontabs that are not in force", one(cron.faults as u64))?;
         let entries = || {
             let of_cron = |(name, reading): (&str, &Reading)| {
                 name.strip_prefix(CRON_FUNCTION).map(|name| (name.to_owned(), reading.clone()))

@@ -95,9 +95,25 @@ pub struct CronStatus {
     pub next: Option<u64>,
     /// How many instants have passed and are not on record yet.
     pub pending: usize,
-    /// Why the crontabs as they are now are not in force; the first fault of them.
+    /// The first fault of the crontabs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<String>,
+    /// How many there are: lines and files that are not in force.
+    pub faults: usize,
+    /// The files that are named and not there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub missing: Vec<String>,
+}
+
+impl CronStatus {
+    /// What of the crontabs is not in force, for people.
+    pub fn broken(&self) -> Option<String> {
+        let fault = self.fault.as_ref()?;
+        Some(match self.faults {
+            0 | 1 => fault.clone(),
+            faults => format!("{fault}; and {} more", faults - 1),
+        })
+    }
 }
 
 impl NodeStatus {

@@ -24,7 +24,7 @@ use self::clocks::{Clocks, Step};
 use self::engine::Engine;
 pub use self::requests::{FAILURE, by_hand};
 use crate::broker::{Begun, Broker, BrokerError, Memory, NewRun};
-use crate::cron::{Crontabs, Entry, FileFault};
+use crate::cron::{Crontabs, Entry, FileFault, Loaded};
 use crate::outage::Retry;
 use crate::protocol::CronStatus;
 use crate::thread::{Joined, Pulse, Stop};
@@ -44,7 +44,7 @@ pub struct SchedulerOptions {
     /// The crontabs, and what they say.
     pub crontabs: Crontabs,
     /// What they said when they were read.
-    pub entries: Vec<Arc<Entry>>,
+    pub loaded: Loaded,
     /// How many runs of each entry are on record.
     pub history: usize,
     /// Takes over other entries, before any of them is due.
@@ -148,11 +148,14 @@ struct Timekeeper {
     is_to_catch_up: bool,
     /// A crontab has changed, and is read then.
     read_at: Option<Instant>,
+    /// What the crontabs said when they were read last.
+    loaded: Loaded,
 }
 
 impl Timekeeper {
     fn new(mut options: SchedulerOptions, alarm: Alarm, shared: Arc<Shared>) -> Self {
-        let entries = std::mem::take(&mut options.entries);
+        let loaded = std::mem::take(&mut options.loaded);
+        let entries = loaded.entries.clone();
         let engine = Engine::new(entries, options.name.clone(), options.history, Clocks::now());
         Timekeeper {
             options,
@@ -164,11 +167,13 @@ impl Timekeeper {
             retry: Retry::default(),
             is_to_catch_up: true,
             read_at: None,
+            loaded,
         }
     }
 
     fn run(mut self) {
         log::info!("cron: {} entries", self.engine.entries().len());
+        say_what_is_wrong(&self.loaded);
         if self.options.has_unrecorded {
             self.has_standby();
         }
@@ -180,7 +185,7 @@ impl Timekeeper {
             self.catch_up();
             self.send();
             self.bring_in();
-            self.tell(None);
+            self.tell();
             let retry = self.is_waiting_for_broker().then(|| self.retry.next_pause());
             let settled = self.read_at.map(|at| at.saturating_duration_since(Instant::now()));
             let patience = retry.into_iter().chain(settled).min();
@@ -333,41 +338,45 @@ impl Timekeeper {
         }
     }
 
-    /// Reads the crontabs again. Broken ones change nothing.
+    /// Reads the crontabs again. What stands there no more does not run any more, be it removed or broken.
     fn read(&mut self) {
         self.read_at = None;
         self.alarm.watch(&self.options.crontabs);
-        match self.options.crontabs.read() {
-            Ok(entries) => {
-                let changes = changes(self.engine.entries(), &entries);
-                if changes.is_empty() && same_order(self.engine.entries(), &entries) {
-                    return self.tell(Some(Vec::new()));
-                }
-                (self.options.apply)(&entries);
-                self.engine.replace(entries, self.options.history, Clocks::now());
-                self.is_to_catch_up = true;
-                log::info!("cron: read again, {} entries; {}", self.engine.entries().len(), changes.join("; "));
-                self.tell(Some(Vec::new()));
-            }
-            Err(faults) => {
-                for fault in &faults {
-                    log::error!("cron: the entries stay as they were: {fault}");
-                }
-                self.tell(Some(faults));
-            }
+        let loaded = self.options.crontabs.read();
+        if (&loaded.faults, &loaded.missing) != (&self.loaded.faults, &self.loaded.missing) {
+            say_what_is_wrong(&loaded);
         }
+        let changes = changes(self.engine.entries(), &loaded.entries);
+        if !changes.is_empty() || !same_order(self.engine.entries(), &loaded.entries) {
+            (self.options.apply)(&loaded.entries);
+            self.engine.replace(loaded.entries.clone(), self.options.history, Clocks::now());
+            self.is_to_catch_up = true;
+            log::info!("cron: read again, {} entries; {}", loaded.entries.len(), changes.join("; "));
+        }
+        self.loaded = loaded;
+        self.tell();
     }
 
-    /// Says how it stands; `faults` are those of the last time the crontabs were read, if that was now.
-    fn tell(&self, faults: Option<Vec<FileFault>>) {
-        let mut state = self.shared.state();
-        let status = &mut state.status;
-        status.entries = self.engine.entries().len();
-        status.next = self.engine.next_wake().and_then(|next| u64::try_from(next.as_millisecond()).ok());
-        status.pending = self.pending.len();
-        if let Some(faults) = faults {
-            status.fault = faults.first().map(FileFault::to_string);
-        }
+    /// Says how it stands.
+    fn tell(&self) {
+        let Loaded { entries, faults, missing } = &self.loaded;
+        self.shared.state().status = CronStatus {
+            entries: entries.len(),
+            next: self.engine.next_wake().and_then(|next| u64::try_from(next.as_millisecond()).ok()),
+            pending: self.pending.len(),
+            fault: faults.first().map(FileFault::to_string),
+            faults: faults.len(),
+            missing: missing.iter().map(|path| path.display().to_string()).collect(),
+        };
+    }
+}
+
+fn say_what_is_wrong(loaded: &Loaded) {
+    for fault in &loaded.faults {
+        log::error!("cron: {fault}; all else runs");
+    }
+    for path in &loaded.missing {
+        log::warn!("cron: {} is not there, so it has no entries", path.display());
     }
 }
 

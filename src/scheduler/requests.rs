@@ -171,7 +171,7 @@ mod tests {
     use crate::protocol::codec::decode_request;
 
     fn due(text: &str, now: &str) -> Vec<Due> {
-        let table = Table::read(text, &Reading { host: "web-1", ..Reading::default() }).expect("it is a crontab");
+        let table = Table::read(text, &Reading { host: "web-1", ..Reading::default() });
         let entries: Vec<Arc<Entry>> = table.entries.into_iter().map(Arc::new).collect();
         let now: Timestamp = now.parse().expect("it is a moment");
         let mut plan = Plan::new(&entries, "web-1", now);

@@ -69,7 +69,7 @@ impl About {
             faults.push(format!("all workers are held by {} functions past their time limit", pool.stuck));
         }
         let cron = self.cron.as_ref().map(CronWatch::status).unwrap_or_default();
-        faults.extend(cron.fault.map(|fault| format!("crontab: {fault}")));
+        faults.extend(cron.broken().map(|broken| format!("crontab: {broken}")));
         if cron.pending > 0 {
             faults.push(format!("cron: {} instants are not on record yet", cron.pending));
         }

@@ -33,7 +33,7 @@ use self::standby::Standby;
 use crate::broker::{Broker, Memory, NewRun};
 use crate::config::{Config, RedisServer};
 use crate::control;
-use crate::cron::Entry;
+use crate::cron::{Entry, Loaded};
 use crate::dispatch::{Dispatcher, PoolSize};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
@@ -136,7 +136,7 @@ impl Server {
     pub(crate) fn run_once(mut self, entry: &Arc<Entry>, new: &NewRun) -> Result<Run, StartError> {
         self.config.redis.server = RedisServer::None;
         self.config.server.workers = 2;
-        let running = self.start_with(vec![Arc::clone(entry)], None)?;
+        let running = self.start_with(Loaded { entries: vec![Arc::clone(entry)], ..Loaded::default() }, None)?;
         let memory = running.memory().expect("it was told to have no other").clone();
         memory.begin(std::slice::from_ref(new), 1)?;
         loop {
@@ -154,17 +154,17 @@ impl Server {
         match &self.config.cron {
             Some(cron) => {
                 let alarm = Alarm::watching(&cron.crontabs)?;
-                let entries = cron.crontabs.read().map_err(StartError::Crontabs)?;
-                self.start_with(entries, Some(alarm))
+                let loaded = cron.crontabs.read();
+                self.start_with(loaded, Some(alarm))
             }
-            None => self.start_with(Vec::new(), None),
+            None => self.start_with(Loaded::default(), None),
         }
     }
 
     /// Starts all threads; that of cron only with an alarm.
-    fn start_with(self, entries: Vec<Arc<Entry>>, alarm: Option<Alarm>) -> Result<Running, StartError> {
+    fn start_with(self, loaded: Loaded, alarm: Option<Alarm>) -> Result<Running, StartError> {
         let (halt, halted) = bounded(1);
-        let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &entries));
+        let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &loaded.entries));
         let rules = functions.rules();
         state::close(&self.config.server.state_dir);
         let link = Connection::open(&self.config)?;
@@ -196,7 +196,7 @@ impl Server {
                     broker: Arc::clone(&link.broker),
                     name: about::name(&self.config.server),
                     crontabs: cron.crontabs.clone(),
-                    entries,
+                    loaded,
                     history: cron.history,
                     apply: {
                         let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));

@@ -54,7 +54,7 @@ fn what_is_no_expression_time_or_zone_is_told_in_one_line() {
         &["no time zone is called \"Mars\""],
     );
     place.check_fails(&["cron", "next", "--expr", "* * * * *", "--from", "soon"], 2, &["--from: expected a time"]);
-    place.check_fails(&["cron", "list"], 6, &["CRONTAB: no such file or directory; name one with --file"]);
+    place.check_fails(&["cron", "list"], 6, &["CRONTAB: is not there; name one with --file"]);
 }
 
 #[test]

@@ -230,7 +230,7 @@ fn what_a_job_prints_is_mailed_and_a_failure_has_consequences() {
 }
 
 #[test]
-fn a_crontab_that_changes_is_read_again_and_a_broken_one_changes_nothing() {
+fn a_crontab_that_changes_is_read_again_and_a_broken_line_costs_itself_only() {
     let entry = |name: &str| format!("#: name={name}\n@every 1s echo {name}\n");
     let place = alone(&entry("first"), "");
     let daemon = place.daemon();
@@ -239,15 +239,19 @@ fn a_crontab_that_changes_is_read_again_and_a_broken_one_changes_nothing() {
     eventually_count(&place, "second", "ran", 1);
 
     place.write("CRONTAB", &format!("{}61 * * * * echo\n", entry("third")));
-    daemon.wait_for("CRONTAB:3:1: minute: 61 is not from 0 to 59");
-    let before = count(&place, "second", "ran");
-    eventually_count(&place, "second", "ran", before + 1);
-
-    // As editors and packages do it.
-    place.write("CRONTAB.new", &entry("third"));
-    fs::rename(place.path("CRONTAB.new"), place.path("CRONTAB")).expect("it can be replaced");
+    daemon.wait_for("CRONTAB:3:1: minute: 61 is not from 0 to 59; all else runs");
     daemon.wait_for("1 entries; added third; removed first, second");
     eventually_count(&place, "third", "ran", 1);
+
+    // As editors and packages do it.
+    place.write("CRONTAB.new", &entry("mended"));
+    fs::rename(place.path("CRONTAB.new"), place.path("CRONTAB")).expect("it can be replaced");
+    daemon.wait_for("1 entries; added mended; removed third");
+    fs::remove_file(place.path("CRONTAB")).expect("it can be removed");
+    daemon.wait_for("CRONTAB is not there, so it has no entries");
+    daemon.wait_for("0 entries; removed mended");
+    place.write("CRONTAB", &entry("again"));
+    daemon.wait_for("1 entries; added again");
 
     // As a ConfigMap is replaced.
     for version in ["fourth", "fifth"] {
@@ -257,7 +261,7 @@ fn a_crontab_that_changes_is_read_again_and_a_broken_one_changes_nothing() {
     symlink("fourth", place.path("data")).expect("a link can be made");
     symlink("data/CRONTAB", place.path("link")).expect("a link can be made");
     fs::rename(place.path("link"), place.path("CRONTAB")).expect("it can be replaced");
-    daemon.wait_for("added fourth; removed third");
+    daemon.wait_for("added fourth; removed again");
     symlink("fifth", place.path("fresh")).expect("a link can be made");
     fs::rename(place.path("fresh"), place.path("data")).expect("it can be replaced");
     daemon.wait_for("added fifth; removed fourth");
@@ -398,13 +402,43 @@ fn two_daemons_without_redis_do_not_share_their_records() {
 }
 
 #[test]
-fn a_crontab_with_faults_keeps_the_daemon_from_starting_with_all_of_them() {
-    let place = alone("* * * * *\n61 * * * * echo\n", "");
-    let run = place.run(&["run"]);
-    assert_eq!((run.status, run.stderr.lines().count()), (Some(6), 2), "{run:?}");
-    assert!(run.stderr.contains("CRONTAB:1:") && run.stderr.contains("CRONTAB:2:1: minute: 61"), "{run:?}");
+fn what_is_wrong_with_crontabs_costs_no_other_entry_at_the_start_and_later() {
+    let place = alone("", "files = [\"jobs.d\", \"not-there\"]");
+    fs::create_dir(place.path("jobs.d")).expect("a folder can be made");
+    let entry = |name: &str| format!("#: name={name}\n@every 1s echo {name}\n");
+    place.write("jobs.d/good", &entry("good"));
+    place.write("jobs.d/half", &format!("* * * * *\n{}61 * * * * echo\n", entry("half")));
+    let latin = [b"# T\xe4glich\n".as_slice(), entry("latin").as_bytes(), b"@daily echo \xe4\n"].concat();
+    fs::write(place.path("jobs.d/latin"), latin).expect("it can be written");
+    place.write("jobs.d/twice", &entry("good"));
+    let daemon = place.daemon();
+    let faults = [
+        "jobs.d/half:1:1: a command is missing",
+        "jobs.d/half:4:1: minute: 61 is not from 0 to 59",
+        "jobs.d/latin:4:13: expected text in UTF-8",
+        "jobs.d/good:2, too",
+    ];
+    for fault in faults {
+        daemon.wait_for(&format!("{fault}; all else runs"));
+    }
+    daemon.wait_for("not-there is not there, so it has no entries");
+    for name in ["good", "half", "latin"] {
+        eventually_count(&place, name, "ran", 1);
+    }
     let check = place.run(&["check"]);
-    assert_eq!((check.status, check.stdout.lines().count()), (Some(1), 2), "{check:?}");
+    assert_eq!((check.status, check.stdout.lines().count()), (Some(1), 5), "{check:?}");
+    let list = place.run(&["cron", "list"]);
+    assert_eq!((list.status, list.stdout.lines().count(), list.stderr.lines().count()), (Some(1), 4, 5), "{list:?}");
+    let lost = place.run(&["cron", "run", "lost"]);
+    assert_eq!((lost.status, lost.stderr.lines().count()), (Some(1), 6), "{lost:?}");
+
+    // While all of that is wrong, what is removed stops and what is added starts.
+    fs::remove_file(place.path("jobs.d/good")).expect("it can be removed");
+    place.write("jobs.d/new", &entry("new"));
+    eventually_count(&place, "new", "ran", 1);
+    eventually("the name is free", || place.run(&["check"]).stdout.lines().count() == 4);
+    let log = daemon.log();
+    assert!(!log.contains("removed half") && !log.contains("removed latin"), "{log}");
 }
 
 #[test]
@@ -434,8 +468,8 @@ fn a_broken_crontab_is_seen_in_the_status() {
     let status = || place.run(&["status", "--no-rates"]).stdout;
     eventually("it is in force", || status().contains("in force\n"));
     place.write("CRONTAB", "61 * * * * echo\n");
-    daemon.wait_for("the entries stay as they were");
-    eventually("it is said", || status().contains("broken, the last good one is in force: "));
+    daemon.wait_for("CRONTAB:1:1: minute: 61 is not from 0 to 59; all else runs");
+    eventually("it is said", || status().contains("in force but for ") && status().contains("CRONTAB:1:1: minute"));
     place.write("CRONTAB", "#: name=tick\n@every 1s true\n");
     eventually("it is in force again", || status().contains("in force\n"));
 }
@@ -530,14 +564,15 @@ fn an_import_tells_line_by_line_what_would_be_different() {
         "cron.d/job",
         "CRON_TZ=Europe/Rome\n17 * * * * root run-parts /etc/cron.hourly\n@reboot nobody-here true",
     );
-    place.write("cron.d/broken", "17 25 * * * root true\n");
+    place.write("cron.d/broken", "17 25 * * * root true\n#: a remark\n-*/15 * * * * root true\n");
     let output = place.run(&["cron", "import", "--system", "cron.d"]);
     assert_eq!(output.status, Some(1), "{output:?}");
     for part in [
         "cron.d/job:2: 17 * * * *  root: run-parts /etc/cron.hourly\n    fires by the clock of Europe/Rome (CRON_TZ)",
         "the user \"nobody-here\" is not in /etc/passwd",
         "the last line has no line break",
-        "cron.d/broken:1:4: hour: 25 is not from 0 to 23; this would not be read",
+        "cron.d/broken:1:4: hour: 25 is not from 0 to 23; this would not run",
+        "cron.d/broken:3: */15 * * * *  root: true",
         "an entry does not start while its last run goes on",
         "system_files = [\"",
     ] {

@@ -35,21 +35,23 @@ const FOR_ALL: [&str; 4] = [
 
 impl Import {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let (mut faults, mut found, mut of_users) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut faults, mut missing) = (Vec::new(), Vec::new());
+        let (mut found, mut of_users) = (Vec::new(), Vec::new());
         for path in &self.paths {
             let has_users = self.has_users(path);
             for file in files(path) {
-                let read = match UserFile::of(&file).filter(|_| !has_users) {
+                let mut loaded = match UserFile::of(&file).filter(|_| !has_users) {
                     Some(of_user) => {
+                        let mut loaded = crontabs(&file, false).look();
+                        of_user.name_user(&mut loaded.entries);
                         of_users.push(of_user);
-                        crontabs(&file, false).look().map(|entries| of_users[of_users.len() - 1].name_user(entries))
+                        loaded
                     }
                     None => crontabs(&file, has_users).read(),
                 };
-                match read {
-                    Ok(entries) => found.extend(entries),
-                    Err(more) => faults.extend(more),
-                }
+                found.append(&mut loaded.entries);
+                faults.append(&mut loaded.faults);
+                missing.append(&mut loaded.missing);
             }
         }
         let passed_over: Vec<PathBuf> = self.paths.iter().flat_map(|path| passed_over(path)).collect();
@@ -58,7 +60,8 @@ impl Import {
             let broken = faults
                 .iter()
                 .map(|fault| json!({"file": fault.path, "line": fault.fault.line, "fault": fault.fault.reason}).into());
-            let all: Vec<Json> = entries.chain(broken).collect();
+            let missing = missing.iter().map(|path| json!({"file": path, "line": 0, "fault": "is not there"}).into());
+            let all: Vec<Json> = entries.chain(broken).chain(missing).collect();
             output::print(&serde_json::to_string(&all).expect("entries are JSON"))?;
         } else {
             let mut lines = Vec::new();
@@ -68,7 +71,8 @@ impl Import {
                 let different = differences(entry).into_iter();
                 lines.extend(different.map(|different| Line::of(format!("    {different}"), Tone::Odd)));
             }
-            lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not be read"), Tone::Bad)));
+            lines.extend(faults.iter().map(|fault| Line::of(format!("{fault}; this would not run"), Tone::Bad)));
+            lines.extend(missing.iter().map(|path| Line::of(format!("{}: is not there", path.display()), Tone::Bad)));
             lines.extend(passed_over.iter().map(|path| {
                 let why = "is passed over for its name, in which only letters, digits, _ and - may be";
                 Line::of(format!("{}: {why}", path.display()), Tone::Odd)
@@ -78,7 +82,7 @@ impl Import {
             }
             output::print_lines(&lines)?;
         }
-        Ok(if faults.is_empty() { Exit::Done } else { Exit::Failed })
+        Ok(if faults.is_empty() && missing.is_empty() { Exit::Done } else { Exit::Failed })
     }
 
     fn has_users(&self, path: &Path) -> bool {

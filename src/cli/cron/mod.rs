@@ -20,7 +20,7 @@ use super::columns::{Columns, Tone, cell, plain};
 use super::exit::{Exit, Failure};
 use super::{ConfigPath, Place, output};
 use crate::config::Config;
-use crate::cron::{Action, Crontabs, Entry, FileFault};
+use crate::cron::{Action, Crontabs, Entry, FileFault, Loaded};
 use crate::protocol::Object;
 
 pub(super) use self::why::why;
@@ -93,20 +93,22 @@ impl File {
         Place::of(self.config.clone())
     }
 
-    /// Its entries; all its faults at once if it has any. `zone` holds for those that have none of their own.
-    fn read(&self, zone: Option<&str>) -> Result<Vec<Arc<Entry>>, Failure> {
+    /// What it says; a failure with all its faults if there is no entry to be shown. `zone` holds for those that have none of their own.
+    fn read(&self, zone: Option<&str>) -> Result<Loaded, Failure> {
         let mut crontabs = self.crontabs()?;
         if let Some(zone) = zone {
             crontabs.defaults.set("tz", zone).map_err(|reason| Failure::new(Exit::Usage, format!("--tz: {reason}")))?;
         }
-        crontabs.read().map_err(|faults| {
-            let is_missing = faults.iter().all(|fault| fault.fault.line == 0);
-            let lines: Vec<String> = faults.iter().map(FileFault::to_string).collect();
-            match is_missing && self.file.is_none() {
-                true => Failure::new(Exit::CannotStart, format!("{}; name one with --file", lines.join("\n"))),
-                false if is_missing => Failure::new(Exit::CannotStart, lines.join("\n")),
-                false => Failure::new(Exit::Failed, lines.join("\n")),
-            }
+        let loaded = crontabs.read();
+        if !loaded.entries.is_empty() || loaded.is_whole() {
+            return Ok(loaded);
+        }
+        let faults = faults(&loaded);
+        let is_whole_file = loaded.faults.iter().all(|fault| fault.fault.line == 0);
+        Err(match is_whole_file && self.file.is_none() {
+            true => Failure::new(Exit::CannotStart, format!("{faults}; name one with --file")),
+            false if is_whole_file => Failure::new(Exit::CannotStart, faults),
+            false => Failure::new(Exit::Failed, faults),
         })
     }
 
@@ -126,6 +128,26 @@ impl File {
     }
 }
 
+/// All that is wrong with crontabs, a line each.
+fn faults(loaded: &Loaded) -> String {
+    let missing = loaded.missing.iter().map(|path| format!("{}: is not there", path.display()));
+    missing.chain(loaded.faults.iter().map(FileFault::to_string)).collect::<Vec<_>>().join("\n")
+}
+
+/// Says what could not be shown, beside what was.
+fn tell(loaded: &Loaded) -> Exit {
+    output::complain(&faults(loaded));
+    if loaded.is_whole() { Exit::Done } else { Exit::Failed }
+}
+
+/// The entry `name`; a failure that says what else stands in the crontabs if it is not there.
+fn find<'a>(loaded: &'a Loaded, name: &str) -> Result<&'a Arc<Entry>, Failure> {
+    loaded.entries.iter().find(|entry| entry.name == name).ok_or_else(|| {
+        let broken = if loaded.is_whole() { String::new() } else { format!("\n{}", faults(loaded)) };
+        Failure::new(Exit::Failed, format!("no entry is called {name:?}; cerbas cron list shows all{broken}"))
+    })
+}
+
 #[derive(clap::Args)]
 struct List {
     #[command(flatten)]
@@ -137,20 +159,22 @@ struct List {
 
 impl List {
     fn run(self) -> Result<Exit, Failure> {
-        let entries = self.file.read(None)?;
+        let loaded = self.file.read(None)?;
+        let entries = &loaded.entries;
         // Whether one is paused is said where that can be known.
         let records = if self.file.file.is_none() { Records::open(&self.file.place()).ok() } else { None };
         let paused = records.and_then(|mut records| records.paused().ok()).unwrap_or_default();
         let is_paused = |entry: &Entry| paused.contains(&entry.name);
         if self.json {
             let entries: Vec<_> = entries.iter().map(|entry| with_paused(facts(entry), is_paused(entry))).collect();
-            return output::print(&serde_json::to_string(&entries).expect("entries are JSON"));
+            output::print(&serde_json::to_string(&entries).expect("entries are JSON"))?;
+            return Ok(tell(&loaded));
         }
         if entries.is_empty() {
             return output::print("no entries");
         }
         let mut table = Columns::new(&[">line", "name", "schedule", "zone", "what"]);
-        for entry in &entries {
+        for entry in entries {
             let (tone, disabled) = match (entry.policies.is_disabled, is_paused(entry)) {
                 (true, _) => (Tone::Faint, " (disabled)"),
                 (_, true) => (Tone::Faint, " (paused)"),
@@ -164,7 +188,8 @@ impl List {
                 cell(what(entry), tone),
             ]);
         }
-        output::print_lines(&table.lines())
+        output::print_lines(&table.lines())?;
+        Ok(tell(&loaded))
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::tz::TimeZone;
 use serde_json::{Value, json};
 
 use super::explain::{firings, read};
-use super::{File, times};
+use super::{File, find, tell, times};
 use crate::cli::columns::{Columns, Tone, cell, plain, span};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -68,18 +68,16 @@ impl Next {
     }
 
     fn of_file(&self, from: Timestamp) -> Result<Exit, Failure> {
-        let mut entries = self.file.read(self.tz.as_deref())?;
-        if let Some(name) = &self.name {
-            entries.retain(|entry| entry.name == *name);
-            if entries.is_empty() {
-                let reason = format!("no entry is called {name:?}; cerbas cron list shows all");
-                return Err(Failure::new(Exit::Failed, reason));
-            }
-        }
-        let all = merged(&entries, from).take(self.number as usize);
+        let loaded = self.file.read(self.tz.as_deref())?;
+        let entries = match &self.name {
+            Some(name) => std::slice::from_ref(find(&loaded, name)?),
+            None => &loaded.entries,
+        };
+        let all = merged(entries, from).take(self.number as usize);
         if self.json {
             let all: Vec<Value> = all.map(|(entry, firing, zone)| facts(entry, &firing, zone)).collect();
-            return output::print(&Value::from(all).to_string());
+            output::print(&Value::from(all).to_string())?;
+            return Ok(tell(&loaded));
         }
         let mut table = Columns::new(&["time", ">in", "name", ""]);
         for (entry, firing, zone) in all {
@@ -88,9 +86,11 @@ impl Next {
             table.row([time, until, name, cell(note(&firing), Tone::Odd)]);
         }
         if table.is_empty() {
-            return output::print("nothing is due");
+            output::print("nothing is due")?;
+        } else {
+            output::print_lines(&table.lines())?;
         }
-        output::print_lines(&table.lines())
+        Ok(tell(&loaded))
     }
 }
 

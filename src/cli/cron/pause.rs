@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::File;
 use super::records::Records;
+use super::{File, find};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
 
@@ -23,8 +23,7 @@ impl Pause {
     pub(super) fn run(self, is_paused: bool) -> Result<Exit, Failure> {
         let name = &self.name;
         // A name that is mistyped would be paused for ever. Where another daemon has the crontab it is known from there.
-        let is_read =
-            File::of(&self.place).read(None).is_ok_and(|entries| entries.iter().any(|entry| entry.name == *name));
+        let is_read = File::of(&self.place).read(None).is_ok_and(|loaded| find(&loaded, name).is_ok());
         let mut records = Records::open(&self.place)?;
         if is_paused && !is_read && records.mark(name)?.is_none() && records.of(name)?.is_empty() {
             return Err(Failure::new(Exit::Failed, format!("no entry is called {name:?}; cerbas cron list shows all")));

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::File;
 use super::history::{became, facts, say};
+use super::{File, find};
 use crate::broker::{BY_HAND, NewRun, Operator, append_run};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
@@ -39,11 +39,8 @@ const LOOK: Duration = Duration::from_millis(50);
 
 impl Run {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let entries = File::of(&self.place).read(None)?;
-        let Some(entry) = entries.iter().find(|entry| entry.name == self.name) else {
-            let reason = format!("no entry is called {:?}; cerbas cron list shows all", self.name);
-            return Err(Failure::new(Exit::Failed, reason));
-        };
+        let loaded = File::of(&self.place).read(None)?;
+        let entry = find(&loaded, &self.name)?;
         let record = match self.place.state_dir()? {
             Some(folder) => run_here(entry, &self.place.load()?, &folder)?,
             None => self.run_there(entry)?,

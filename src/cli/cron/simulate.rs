@@ -7,7 +7,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::next::{facts, merged, note};
-use super::{File, times};
+use super::{File, tell, times};
 use crate::cli::columns::{Line, Tone};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -46,12 +46,13 @@ impl Simulate {
         if to < from {
             return Err(Failure::new(Exit::Usage, "--to: is before --from"));
         }
-        let entries = self.file.read(self.tz.as_deref())?;
-        let mut changes = changes(&entries, from, to).into_iter().peekable();
+        let loaded = self.file.read(self.tz.as_deref())?;
+        let entries = &loaded.entries;
+        let mut changes = changes(entries, from, to).into_iter().peekable();
         let mut printer = Printer { is_json: self.json, text: String::new() };
         // What is due at the very beginning counts.
         let after = from.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(from);
-        for (entry, firing, of) in merged(&entries, after).take_while(|(_, firing, _)| firing.at < to) {
+        for (entry, firing, of) in merged(entries, after).take_while(|(_, firing, _)| firing.at < to) {
             while let Some((at, by, of)) = changes.next_if(|(at, ..)| *at <= firing.at) {
                 printer.add(&Event::Clock(at, by, of))?;
             }
@@ -60,7 +61,8 @@ impl Simulate {
         for (at, by, of) in changes {
             printer.add(&Event::Clock(at, by, of))?;
         }
-        printer.flush()
+        printer.flush()?;
+        Ok(tell(&loaded))
     }
 }
 

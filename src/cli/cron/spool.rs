@@ -38,14 +38,13 @@ impl UserFile {
         Some(UserFile { path: path.to_owned(), user })
     }
 
-    /// The entries with their user.
-    pub(super) fn name_user(&self, mut entries: Vec<Arc<Entry>>) -> Vec<Arc<Entry>> {
-        for entry in &mut entries {
+    /// Names the user of `entries`.
+    pub(super) fn name_user(&self, entries: &mut [Arc<Entry>]) {
+        for entry in entries {
             if let Action::Command(command) = &mut Arc::make_mut(entry).action {
                 command.user = Some(self.user.clone());
             }
         }
-        entries
     }
 
     /// What root's file has instead.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::history::{facts, say};
 use super::records::Records;
-use super::{File, times};
+use super::{File, find, times};
 use crate::cli::columns::{Line, Tone, span};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
@@ -17,8 +17,8 @@ use crate::protocol::{Run, RunOutcome};
 /// Tells what became of the entry `name` at `instant`: a time by its clock, or with an offset, or as it stands in a record.
 pub(in crate::cli) fn why(name: &str, instant: &str, place: &Place, is_json: bool) -> Result<Exit, Failure> {
     let mut records = Records::open(place)?;
-    let entries = File::of(place).read(None).ok();
-    let entry = entries.iter().flatten().find(|entry| entry.name == name);
+    let loaded = File::of(place).read(None).ok();
+    let entry = loaded.as_ref().and_then(|loaded| find(loaded, name).ok());
     let runs = records.of(name)?;
     if entry.is_none() && runs.is_empty() {
         return Err(Failure::new(Exit::Failed, format!("no entry is called {name:?}; cerbas cron list shows all")));

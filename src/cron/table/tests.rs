@@ -9,12 +9,13 @@ const HOST: &str = "web-1";
 
 fn read(text: &str) -> Vec<Entry> {
     let table = Table::read(text, &Reading { host: HOST, ..Reading::default() });
-    table.unwrap_or_else(|faults| panic!("{faults:?}")).entries
+    assert_eq!(table.faults, []);
+    table.entries
 }
 
 #[track_caller]
 fn check_faults(text: &str, expected: &[(usize, usize, &str)]) {
-    let faults = Table::read(text, &Reading { host: HOST, ..Reading::default() }).expect_err("it has faults");
+    let faults = Table::read(text, &Reading { host: HOST, ..Reading::default() }).faults;
     let found: Vec<(usize, usize, &str)> =
         faults.iter().map(|fault| (fault.line, fault.column, fault.reason.as_str())).collect();
     assert_eq!(found, expected);
@@ -64,11 +65,11 @@ fn a_line_with_a_bar_is_a_request() {
 #[test]
 fn a_system_crontab_has_a_column_for_the_user() {
     let text = "17 * * * *\troot\tcd / && run-parts --report /etc/cron.hourly\n";
-    let table = Table::read(text, &Reading { has_users: true, host: HOST, ..Reading::default() }).expect("it is right");
+    let table = Table::read(text, &Reading { has_users: true, host: HOST, ..Reading::default() });
     let run = command(&table.entries[0]);
     assert_eq!((run.user.as_deref(), run.line.as_str()), (Some("root"), "cd / && run-parts --report /etc/cron.hourly"));
-    let faults = Table::read("17 * * * * root\n", &Reading { has_users: true, host: HOST, ..Reading::default() })
-        .expect_err("no command");
+    let faults =
+        Table::read("17 * * * * root\n", &Reading { has_users: true, host: HOST, ..Reading::default() }).faults;
     assert_eq!((faults[0].column, faults[0].reason.as_str()), (16, "expected a user and a command"));
 }
 
@@ -79,9 +80,42 @@ fn a_sixth_field_is_no_command() {
     check_faults("  0 */5 * * *\t* /usr/bin/foo\n", &[(1, 15, reason)]);
     check_faults("@daily *\n", &[(1, 8, reason)]);
     let with_users = Reading { has_users: true, host: HOST, ..Reading::default() };
-    let faults = Table::read("* * * * * * root echo six\n", &with_users).expect_err("no user is called *");
+    let faults = Table::read("* * * * * * root echo six\n", &with_users).faults;
     assert_eq!((faults[0].column, faults[0].reason.as_str()), (11, reason));
     assert_eq!(command(&read("* * * * * echo *\n")[0]).line, "echo *");
+}
+
+#[test]
+fn a_line_with_a_fault_costs_itself_only_and_one_with_policies_also_the_entry_below_it() {
+    let text = concat!(
+        "61 * * * * a\n* * * * * b\n#: overlap=never\n* * * * * c\n#: name=d\n* * * * * d\n#: name=d\n* * * * * e\n",
+        "#: disabled\nX=1\nY=2\n* * * * * f\n* * * * * g\nCRON_TZ=Nowhere\n* * * * * h\n",
+    );
+    let table = Table::read(text, &Reading { host: HOST, ..Reading::default() });
+    let commands: Vec<&str> = table.entries.iter().map(|entry| command(entry).line.as_str()).collect();
+    assert_eq!(commands, ["b", "d", "g"]);
+    let lines: Vec<usize> = table.faults.iter().map(|fault| fault.line).collect();
+    assert_eq!(lines, [1, 3, 8, 10, 15]);
+}
+
+#[test]
+fn what_nobody_runs_may_have_any_bytes_and_a_remark_is_no_policy() {
+    let text = b"# T\xe4glich\n#: a remark, T\xe4glich\n#: disk\n* * * * * a\n#: disable\n* * * * * b\n* * * * * \xe4\n#: on_failure='\xe4'\n* * * * * c";
+    let table = Table::read(text, &Reading { host: HOST, ..Reading::default() });
+    let commands: Vec<&str> = table.entries.iter().map(|entry| command(entry).line.as_str()).collect();
+    assert_eq!(commands, ["a"]);
+    let faults: Vec<(usize, usize, &str)> =
+        table.faults.iter().map(|fault| (fault.line, fault.column, fault.reason.as_str())).collect();
+    let utf8 = "expected text in UTF-8";
+    assert_eq!(faults, [(5, 4, "disable: unknown policy, did you mean disabled?"), (7, 11, utf8), (8, 16, utf8)]);
+}
+
+#[test]
+fn a_line_that_is_not_to_be_logged_is_a_line() {
+    let entries = read("-*/15 * * * * a\n -@daily b\n");
+    assert_eq!((&*entries[0].text, &*entries[1].text), ("*/15 * * * *", "@daily"));
+    check_faults("-61 * * * * a\n", &[(1, 2, "minute: 61 is not from 0 to 59")]);
+    check_faults("--1 * * * * a\n", &[(1, 2, "minute: expected a number from 0 to 59, found \"\"")]);
 }
 
 #[test]
