@@ -18,7 +18,9 @@ use std::time::Duration;
 use self::door::{BrokerDoor, Refused};
 use self::needs::Needs;
 pub use self::shares::Shares;
-use crate::broker::{self, Arranged, Arrangement, Broker, Cause, Claim, Claimed, Content, Locks, Source, Whereabouts};
+use crate::broker::{
+    self, Arranged, Arrangement, Broker, Cause, Claim, Claimed, Content, IfHeld, Locks, Source, Whereabouts,
+};
 use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
 use crate::outage::Retry;
@@ -300,13 +302,8 @@ impl Intake {
             .iter()
             .map(|(request, door, needs)| Arrangement {
                 claim: door.claim.clone(),
-                locks: Locks {
-                    id: request.id.clone(),
-                    unique: needs.unique.clone(),
-                    slot: needs.slot.clone(),
-                    most_parked: needs.most_parked,
-                },
-                replaces: needs.replaces,
+                locks: Locks { id: request.id.clone(), unique: needs.unique.clone(), slot: needs.slot.clone() },
+                if_held: needs.if_held,
                 is_once: needs.is_once,
             })
             .collect();
@@ -346,7 +343,7 @@ impl Intake {
     /// Refuses what would be refused further on: what is arranged for a request, others are denied or lose. `None` when `stop` was
     /// asked for before that can be told.
     fn admit(&self, request: &mut Request, needs: &Needs, stop: &Stop) -> Option<Result<(), CallError>> {
-        let admitted = match needs.replaces && needs.runs_here {
+        let admitted = match needs.if_held == IfHeld::Replaces && needs.runs_here {
             true => self.dispatcher.admit_to_start(request),
             false => self.dispatcher.admit(request).map(drop),
         };

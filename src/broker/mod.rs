@@ -91,8 +91,20 @@ pub struct Locks {
     pub unique: Option<(Box<str>, Duration)>,
     /// A place among those calls of the function that run at once, and how many there are.
     pub slot: Option<(Box<str>, usize)>,
-    /// How many may wait for a place; `None`: any number.
-    pub most_parked: Option<usize>,
+}
+
+/// What becomes of a request while another one holds its unique key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IfHeld {
+    /// It is a duplicate.
+    Rejected,
+    /// It takes the key, and the place of the other one.
+    Replaces,
+    /// It waits until the other one has ended, in the order in which they came, if no more than `most` wait then; else it is a duplicate.
+    Waits {
+        /// How many may.
+        most: usize,
+    },
 }
 
 /// Where a request was that is to be cancelled.
@@ -115,8 +127,8 @@ pub struct Arrangement {
     pub claim: Claim,
     /// What it needs; it holds that from then on.
     pub locks: Locks,
-    /// Whether it takes the place of another that holds its unique key.
-    pub replaces: bool,
+    /// What becomes of it if another holds its unique key.
+    pub if_held: IfHeld,
     /// Whether it must not run again.
     pub is_once: bool,
 }

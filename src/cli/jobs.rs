@@ -47,6 +47,8 @@ enum State {
     Retrying,
     /// Until fewer calls of its function run
     Parked,
+    /// Until the run before it has ended
+    Behind,
     /// Taken by a daemon, not started
     Claimed,
     /// Running
@@ -60,6 +62,7 @@ impl State {
             Stand::Delayed { .. } if job.attempt > 0 => State::Retrying,
             Stand::Delayed { .. } => State::Delayed,
             Stand::Parked => State::Parked,
+            Stand::Behind => State::Behind,
             Stand::Taken { since: Some(_), .. } => State::Running,
             Stand::Taken { .. } => State::Claimed,
         }
@@ -144,7 +147,7 @@ fn is_dead(stand: &Stand) -> bool {
 fn whereabouts(stand: &Stand) -> String {
     match stand {
         Stand::Queue { queue, before } => format!("{queue} #{}", before + 1),
-        Stand::Delayed { .. } | Stand::Parked => String::new(),
+        Stand::Delayed { .. } | Stand::Parked | Stand::Behind => String::new(),
         Stand::Inbox { node } => format!("inbox of {node}"),
         Stand::Taken { node, is_alive: true, .. } => node.clone(),
         Stand::Taken { node, .. } => format!("{node} (dead)"),
@@ -167,7 +170,7 @@ pub(super) fn describe(job: &Job) -> Value {
             value["before"] = json!(before);
         }
         Stand::Delayed { due } => value["due"] = json!(due),
-        Stand::Parked => {}
+        Stand::Parked | Stand::Behind => {}
         Stand::Inbox { node } => value["node"] = json!(node),
         Stand::Taken { node, is_alive, since } => {
             value["node"] = json!(node);

@@ -85,6 +85,7 @@ fn open(job: &Job, now: u64) -> String {
         ),
         Stand::Delayed { due } => format!("{func} is delayed and starts in {}{sent}", span(due.saturating_sub(now))),
         Stand::Parked => format!("{func} waits until fewer calls of it run, over all daemons{sent}"),
+        Stand::Behind => format!("{func} waits until the run before it has ended{sent}"),
         Stand::Inbox { node } => format!("{func} waits for the daemon {node}, which it is addressed to{sent}"),
         Stand::Taken { node, is_alive: true, since: Some(since) } => {
             format!("{func} has been running for {} at {node}{sent}", span(now.saturating_sub(*since)))

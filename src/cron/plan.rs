@@ -38,6 +38,8 @@ pub struct Due {
     pub decision: Decision,
     /// Whether the clock was set back and this is the second time.
     pub is_repeated: bool,
+    /// Whether it is one of several of its entry that start at this moment: they run one after the other.
+    pub in_turn: bool,
 }
 
 /// What to do with a firing.
@@ -111,12 +113,10 @@ impl Plan {
             self.next[index] = passed.next;
             self.push(index);
             let repeats_until = self.repeats_until;
-            due.extend(judge(&entry, passed.firings, now).into_iter().map(|(firing, decision)| Due {
-                is_repeated: entry.schedule.is_by_real_time() && repeats_until.is_some_and(|until| firing.at <= until),
-                entry: Arc::clone(&entry),
-                firing,
-                decision,
-            }));
+            let is_repeated = |firing: &Firing| {
+                entry.schedule.is_by_real_time() && repeats_until.is_some_and(|until| firing.at <= until)
+            };
+            due.extend(judge(&entry, passed.firings, now, is_repeated));
         }
         due.sort_by_key(|due| due.firing.at);
         due
@@ -130,9 +130,7 @@ pub fn missed(entry: &Arc<Entry>, since: Timestamp, now: Timestamp, keep: usize)
     if starts_at(entry, &first) > now {
         return Vec::new();
     }
-    let firings = Passed::up_to(entry, first, now, keep).firings;
-    let judged = judge(entry, firings, now).into_iter();
-    judged.map(|(firing, decision)| Due { entry: Arc::clone(entry), firing, decision, is_repeated: false }).collect()
+    judge(entry, Passed::up_to(entry, first, now, keep).firings, now, |_| false)
 }
 
 /// When a firing is to start: its time, and what its entry always waits after that.
@@ -181,7 +179,7 @@ fn near_the_end(
 }
 
 /// What to do with firings of one entry whose time has passed, in their order.
-fn judge(entry: &Entry, firings: Vec<Firing>, now: Timestamp) -> Vec<(Firing, Decision)> {
+fn judge(entry: &Arc<Entry>, firings: Vec<Firing>, now: Timestamp, is_repeated: impl Fn(&Firing) -> bool) -> Vec<Due> {
     let late = |firing: &Firing| now.duration_since(starts_at(entry, firing));
     let last = firings.len().saturating_sub(1);
     let decide = |(index, firing): (usize, Firing)| {
@@ -199,9 +197,13 @@ fn judge(entry: &Entry, firings: Vec<Firing>, now: Timestamp) -> Vec<(Firing, De
             }
             Catchup::Once | Catchup::Within(_) => Decision::Miss,
         };
-        (firing, decision)
+        Due { entry: Arc::clone(entry), is_repeated: is_repeated(&firing), firing, decision, in_turn: false }
     };
-    firings.into_iter().enumerate().map(decide).collect()
+    let mut all: Vec<Due> = firings.into_iter().enumerate().map(decide).collect();
+    let starts = |due: &Due| matches!(due.decision, Decision::Run | Decision::CatchUp);
+    let in_turn = all.iter().filter(|due| starts(due)).count() > 1;
+    all.iter_mut().for_each(|due| due.in_turn = in_turn);
+    all
 }
 
 #[cfg(test)]
@@ -278,6 +280,8 @@ mod tests {
         assert_eq!(of("near"), [Miss, CatchUp]);
         assert_eq!(of("far"), [Miss, Miss]);
         assert_eq!(of("off"), [Disabled, Disabled]);
+        let in_turn: Vec<&str> = due.iter().filter(|due| due.in_turn).map(|due| due.entry.name.as_str()).collect();
+        assert_eq!(in_turn, ["all", "all"]);
         assert_eq!(plan.next_wake(), Some(moment("2026-11-20T12:00:00Z")));
     }
 

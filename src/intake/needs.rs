@@ -2,8 +2,9 @@
 
 use std::time::Duration;
 
+use crate::broker::IfHeld;
 use crate::functions::{Delivery, Terms};
-use crate::protocol::{CRON_ID, OnDuplicate, Request, UniqueKey};
+use crate::protocol::{OnDuplicate, Request, Scheduled, UniqueKey};
 
 /// What has to be arranged with other daemons before a request goes on.
 #[derive(Debug, PartialEq)]
@@ -12,38 +13,30 @@ pub(super) struct Needs {
     pub(super) runs_here: bool,
     /// A unique key, and how long it keeps others away at the most.
     pub(super) unique: Option<(Box<str>, Duration)>,
-    /// Whether it takes the place of another that has this key.
-    pub(super) replaces: bool,
+    /// What becomes of it if another has this key.
+    pub(super) if_held: IfHeld,
     /// A place among those calls of the function that run at once, and how many there are.
     pub(super) slot: Option<(Box<str>, usize)>,
     /// Whether it must not run again.
     pub(super) is_once: bool,
-    /// How many may wait for a place; `None`: any number.
-    pub(super) most_parked: Option<usize>,
 }
 
 impl Needs {
     /// What `request` needs, for whose function `terms` hold; `None`: nothing.
     pub(super) fn of(request: &Request, terms: &Terms, runs_here: bool) -> Option<Self> {
-        let (key, on_duplicate) = key_of(request, terms.unique).unzip();
+        let (key, if_held) = key_of(request, terms.unique).unzip();
+        let if_held = if_held.unwrap_or(IfHeld::Rejected);
+        // What waits takes its key where it runs.
+        let key = key.filter(|_| runs_here || !matches!(if_held, IfHeld::Waits { .. }));
         // A run of cron keeps the next one away however long it takes.
         let longest = if request.cron.is_some() { terms.longest_hold() } else { terms.unique_for };
         let needs = Needs {
             runs_here,
             unique: key.map(|key| (key, longest)),
-            replaces: on_duplicate == Some(OnDuplicate::Replace),
+            if_held,
             // What only waits needs no place yet, and may still go back.
             slot: terms.cluster_concurrency.map(|most| (request.func.as_str().into(), most)).filter(|_| runs_here),
             is_once: terms.delivery == Delivery::AtMostOnce && runs_here,
-            most_parked: None,
-        };
-        let needs = match request.cron.as_ref().filter(|scheduled| scheduled.waits && runs_here) {
-            Some(scheduled) => Needs {
-                slot: Some((format!("{CRON_ID}{}", scheduled.occurrence.name).into(), 1)),
-                most_parked: Some(1),
-                ..needs
-            },
-            None => needs,
         };
         let is_something = needs.unique.is_some() || needs.slot.is_some() || needs.is_once;
         is_something.then_some(needs)
@@ -51,27 +44,46 @@ impl Needs {
 }
 
 /// The unique key of `request`, and what happens to it where another has that; `by_function` is what its function says.
-fn key_of(request: &Request, by_function: Option<OnDuplicate>) -> Option<(Box<str>, OnDuplicate)> {
+fn key_of(request: &Request, by_function: Option<OnDuplicate>) -> Option<(Box<str>, IfHeld)> {
     let func = request.func.as_str();
-    let named = |key: UniqueKey<'_>, on_duplicate| Some((key.to_string().into(), on_duplicate));
+    let named = |key: UniqueKey<'_>, if_held| Some((key.to_string().into(), if_held));
+    let scheduled = request.cron.as_ref();
+    let its_turn = scheduled.and_then(|scheduled| its_turn(scheduled));
     if let Some(key) = &request.unique {
         let on_duplicate = request.on_duplicate.or(by_function).unwrap_or(OnDuplicate::Reject);
-        return named(UniqueKey::OfRequest { func, key }, on_duplicate);
+        return named(UniqueKey::OfRequest { func, key }, its_turn.unwrap_or(if_held(on_duplicate)));
     }
-    if let Some((scheduled, alone)) = request.cron.as_ref().and_then(|scheduled| Some((scheduled, scheduled.alone?))) {
+    let alone = scheduled.and_then(|scheduled| Some((scheduled, its_turn.or(scheduled.alone.map(if_held))?)));
+    if let Some((scheduled, alone)) = alone {
         return named(UniqueKey::OfEntry { name: &scheduled.occurrence.name }, alone);
     }
     // One that is for a certain node is not the same as one that is for another.
     let by_function = by_function.filter(|_| request.node.is_none())?;
     let args = request.args.canonical();
     // What the function protects from a second call no client can have cancelled.
-    named(UniqueKey::OfFunction { func, args: &args }, by_function)
+    named(UniqueKey::OfFunction { func, args: &args }, if_held(by_function))
+}
+
+fn if_held(on_duplicate: OnDuplicate) -> IfHeld {
+    match on_duplicate {
+        OnDuplicate::Reject => IfHeld::Rejected,
+        OnDuplicate::Replace => IfHeld::Replaces,
+    }
+}
+
+/// How a run of cron waits for the last one, if it does.
+fn its_turn(scheduled: &Scheduled) -> Option<IfHeld> {
+    match scheduled {
+        Scheduled { in_turn: true, .. } => Some(IfHeld::Waits { most: usize::MAX }),
+        Scheduled { waits: true, .. } => Some(IfHeld::Waits { most: 1 }),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{Arguments, Occurrence, RequestId, Scheduled};
+    use crate::protocol::{Arguments, Occurrence, RequestId};
 
     fn request(unique: Option<&str>, on_duplicate: Option<OnDuplicate>) -> Request {
         let request = Request::new(RequestId::Number(1), "job", Arguments::new());
@@ -87,7 +99,7 @@ mod tests {
     fn unique(request: &Request, terms: &Terms) -> Option<(String, Duration, bool)> {
         let needs = Needs::of(request, terms, true)?;
         let (key, longest) = needs.unique?;
-        Some((key.into(), longest, needs.replaces))
+        Some((key.into(), longest, needs.if_held == IfHeld::Replaces))
     }
 
     const HOUR: Duration = Duration::from_hours(1);
@@ -120,9 +132,24 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_cron_that_may_wait_needs_the_one_place_of_its_entry_and_one_may_wait_for_it() {
-        let needs = Needs::of(&of_cron(None, true), &Terms::default(), true).expect("it needs something");
-        assert_eq!((needs.slot, needs.most_parked, needs.unique), (Some(("cron:backup".into(), 1)), Some(1), None));
+    fn runs_of_cron_wait_for_the_last_one_by_their_policy_or_all_that_are_due_at_one_moment() {
+        let if_held = |request: &Request| {
+            let needs = Needs::of(request, &Terms { cluster_concurrency: Some(3), ..Terms::default() }, true)?;
+            assert_eq!(needs.slot, Some(("job".into(), 3)), "the places of its function count as for anybody");
+            Some((String::from(needs.unique?.0), needs.if_held))
+        };
+        let entry = |if_held| Some(("cron:backup".to_owned(), if_held));
+        assert_eq!(if_held(&of_cron(None, true)), entry(IfHeld::Waits { most: 1 }));
+        assert_eq!(if_held(&of_cron(Some(OnDuplicate::Reject), false)), entry(IfHeld::Rejected));
+        assert_eq!(if_held(&of_cron(None, false)), None);
+        let all = IfHeld::Waits { most: usize::MAX };
+        for (alone, waits) in [(None, true), (Some(OnDuplicate::Reject), false), (Some(OnDuplicate::Replace), false)] {
+            let mut one_of_many = of_cron(alone, waits);
+            one_of_many.cron.as_mut().expect("cron has sent it").in_turn = true;
+            assert_eq!(if_held(&one_of_many), entry(all));
+            let own = Request { unique: Some("mine".into()), ..one_of_many };
+            assert_eq!(if_held(&own), Some(("request:job:mine".to_owned(), all)));
+        }
         assert_eq!(Needs::of(&of_cron(None, true), &Terms::default(), false), None);
     }
 }

@@ -135,7 +135,7 @@ mod tests {
         let then = json!({"func": "notify", "args": {"to": "ops"}});
         let mail = Mail { to: "root".to_owned(), from: None, subject: "<root@web-1> backup".to_owned() };
         let on_failure = then.as_object().cloned().map(Object::from);
-        Scheduled { occurrence, alone: None, waits: false, on_failure, mail: Some(mail) }
+        Scheduled { occurrence, on_failure, mail: Some(mail), ..Scheduled::default() }
     }
 
     fn end(verdict: Verdict, message: &str) -> (Run, Vec<serde_json::Value>) {

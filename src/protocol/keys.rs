@@ -1,5 +1,7 @@
 //! Every name of a Redis key or channel, and nowhere else a literal.
 
+use std::fmt;
+
 use super::RequestId;
 
 /// The names of one prefix and one database.
@@ -162,8 +164,8 @@ impl Keys {
         format!("{}-UNIQUE-{key}", self.prefix)
     }
 
-    /// The unique key that a request holds.
-    pub fn holds(&self, id: &RequestId) -> String {
+    /// The unique key that a request holds; an empty id gives what all such names begin with.
+    pub fn holds(&self, id: impl fmt::Display) -> String {
         format!("{}-HOLDS-{id}", self.prefix)
     }
 
@@ -180,6 +182,16 @@ impl Keys {
     /// The calls of a function that wait for a place among those.
     pub fn parked(&self, func: &str) -> String {
         format!("{}-PARKED-{func}", self.prefix)
+    }
+
+    /// The unique keys that runs of cron wait for, each as in [`unique`](Keys::unique).
+    pub fn waited(&self) -> String {
+        format!("{}-WAITED", self.prefix)
+    }
+
+    /// The runs that wait until nobody holds the unique key `key` any more.
+    pub fn waiting(&self, key: &str) -> String {
+        format!("{}-WAITING-{key}", self.prefix)
     }
 
     /// What is kept of the runs of a cron entry, by their instants.
@@ -250,7 +262,7 @@ impl Keys {
 
     /// Whether `key` is one of ours that is bounded without having an end: it has a cap, or goes with what is in it.
     pub fn is_bounded(&self, key: &str) -> bool {
-        const WHOLE: [&str; 15] = [
+        const WHOLE: [&str; 16] = [
             "COUNTER",
             "VERDICTS",
             "SCHEMA",
@@ -260,6 +272,7 @@ impl Keys {
             "DELAYED",
             "DEAD",
             "LIMITED",
+            "WAITED",
             "SUSPECTS",
             "CRON-ENTRIES",
             "CRON-LAST",
@@ -267,7 +280,7 @@ impl Keys {
             "CRON-SENT",
             "CRON-TAKEN",
         ];
-        const BEGINNINGS: [&str; 5] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-"];
+        const BEGINNINGS: [&str; 6] = ["QUEUE-", "INBOX-", "INFLIGHT-", "PARKED-", "SLOTS-", "WAITING-"];
         let Some(rest) = key.strip_prefix(&*self.prefix) else { return false };
         let rest = &rest[rest.len().min(1)..];
         WHOLE.contains(&rest) || BEGINNINGS.iter().any(|beginning| rest.starts_with(beginning))

@@ -69,6 +69,9 @@ pub struct Scheduled {
     /// Whether it waits while another run of the entry goes on; then no other may wait.
     #[serde(default, skip_serializing_if = "is_false")]
     pub waits: bool,
+    /// Whether it is one of several that are due at one moment: all of them run, one after the other.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub in_turn: bool,
     /// A request that follows if this one fails, with `failure` in its arguments.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_failure: Option<Object>,

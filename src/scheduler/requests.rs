@@ -11,7 +11,7 @@ use crate::protocol::{CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate
 
 /// What becomes of `due` on the daemon with the id `node`, on this host.
 pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
-    let Due { entry, firing, decision, is_repeated } = due;
+    let Due { entry, firing, decision, is_repeated, in_turn } = due;
     let at = milliseconds(firing.at);
     let mut instant = Occurrence::instant_of(at);
     if firing.is_shifted {
@@ -33,7 +33,7 @@ pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
     // What is made up for counts from now.
     let sent_at = (*decision == Decision::Run).then_some(at.saturating_add(delay));
     match decision {
-        Decision::Run | Decision::CatchUp => begin(entry, occurrence, sent_at, node, host),
+        Decision::Run | Decision::CatchUp => begin(entry, occurrence, sent_at, *in_turn, node, host),
         Decision::Miss => only_kept(occurrence, RunOutcome::MissedDown, node),
         Decision::Disabled => only_kept(occurrence, RunOutcome::Disabled, node),
     }
@@ -42,7 +42,7 @@ pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
 /// The run of an entry with `@reboot`, once for the start of the machine that is called `boot`.
 pub(super) fn after_boot(entry: &Entry, boot: &str, now: Timestamp, node: &str, host: &str) -> NewRun {
     let occurrence = occurrence_now(entry, format!("boot-{boot}"), now);
-    NewRun { at: 0, ..begin(entry, occurrence, None, node, host) }
+    NewRun { at: 0, ..begin(entry, occurrence, None, false, node, host) }
 }
 
 /// An instant of `entry` that is now, and not by its schedule.
@@ -60,7 +60,7 @@ fn occurrence_now(entry: &Entry, instant: String, now: Timestamp) -> Occurrence 
 /// A run of `entry` that somebody starts by hand, `number` of them being different at one moment.
 pub fn by_hand(entry: &Entry, number: u64, now: Timestamp, node: &str, host: &str) -> NewRun {
     let instant = format!("{}-run.{number:x}", Occurrence::instant_of(milliseconds(now)));
-    NewRun { at: 0, ..begin(entry, occurrence_now(entry, instant, now), None, node, host) }
+    NewRun { at: 0, ..begin(entry, occurrence_now(entry, instant, now), None, false, node, host) }
 }
 
 /// A run that has ended elsewhere, to be put on record.
@@ -79,9 +79,9 @@ pub(super) fn on_record(run: &Run) -> NewRun {
     }
 }
 
-fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, node: &str, host: &str) -> NewRun {
+fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, in_turn: bool, node: &str, host: &str) -> NewRun {
     let if_paused = Run::without(occurrence.clone(), node, RunOutcome::Disabled).to_json();
-    let request = request(entry, &occurrence, sent_at, host);
+    let request = request(entry, &occurrence, sent_at, in_turn, host);
     let request = request.to_json().into_bytes().into();
     NewRun { request: Some(request), if_paused, ..only_kept(occurrence, RunOutcome::Waiting, node) }
 }
@@ -93,7 +93,7 @@ fn only_kept(occurrence: Occurrence, outcome: RunOutcome, node: &str) -> NewRun 
 }
 
 /// The request that runs `entry`; `sent_at` is where its `expires` counts from.
-fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &str) -> Object {
+fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, in_turn: bool, host: &str) -> Object {
     let policies = &entry.policies;
     let (mut request, mail) = match &entry.action {
         Action::Request(request) => (request.clone(), None),
@@ -129,7 +129,8 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, host: &
         }
     });
     let waits = overlap == Overlap::Queue;
-    let scheduled = Scheduled { occurrence: occurrence.clone(), alone, waits, on_failure, mail };
+    let in_turn = in_turn && overlap != Overlap::Parallel;
+    let scheduled = Scheduled { occurrence: occurrence.clone(), alone, waits, in_turn, on_failure, mail };
     request.insert("id", occurrence.id().to_string());
     request.insert("reply", false);
     request.insert("cron", Json::of(&scheduled).expect("it is JSON"));
@@ -246,6 +247,25 @@ mod tests {
         let runs: Vec<String> =
             due(text, "2026-03-28T12:00:00Z").iter().map(|due| new_run(due, "n", "h").instant.into()).collect();
         assert_eq!(runs, ["20260329T010000Z-0200", "20260329T010000Z-0230"]);
+    }
+
+    #[test]
+    fn what_the_change_of_the_clock_leaves_out_is_sent_to_run_in_turn_with_what_is_due_then() {
+        let text = "#: name=a tz=Europe/Rome\n0,10,20,30,40,50 0-23 * * * a";
+        let sent_at = |text: &str, now: &str| -> Vec<(String, bool)> {
+            let runs = due(text, now).into_iter().map(|due| new_run(&due, "n", "h"));
+            runs.map(|run| (run.instant.to_string(), sent(&run).cron.expect("cron has sent it").in_turn)).collect()
+        };
+        let night = sent_at(text, "2027-03-28T00:55:00Z");
+        let instants: Vec<&str> = night.iter().map(|(instant, _)| instant.as_str()).collect();
+        let all = ["-0200", "-0210", "-0220", "-0230", "-0240", "-0250", ""]
+            .map(|left_out| format!("20270328T010000Z{left_out}"));
+        assert_eq!(instants, all);
+        assert!(night.iter().all(|(_, in_turn)| *in_turn), "{night:?}");
+        assert_eq!(sent_at(text, "2027-03-28T01:05:00Z"), [("20270328T011000Z".to_owned(), false)]);
+        // Beside each other they may run by their policy.
+        let parallel = text.replace("name=a", "name=a overlap=parallel");
+        assert!(sent_at(&parallel, "2027-03-28T00:55:00Z").iter().all(|(_, in_turn)| !in_turn));
     }
 
     #[test]

@@ -10,6 +10,7 @@ mod crontab;
 mod daemon;
 mod desk;
 mod gateway;
+mod in_turn;
 mod lease;
 mod private_redis;
 mod processes;

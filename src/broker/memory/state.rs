@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::runs::Runs;
-use crate::broker::{Arranged, Arrangement, Claim, Claimed, Content, Message, QueueTerms, Settlement, Source, Stage};
+use crate::broker::{
+    Arranged, Arrangement, Claim, Claimed, Content, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
+};
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
 
@@ -36,6 +38,8 @@ pub(super) struct State {
     pub(super) slots: HashMap<Box<str>, HashSet<RequestId>>,
     /// Which wait for a place among those.
     pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
+    /// Which wait for a unique key.
+    pub(super) waiting: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
     /// What cron has sent and has not ended.
     pub(super) sent_by_cron: HashMap<RequestId, Arc<[u8]>>,
     /// Which of it has been taken.
@@ -62,13 +66,20 @@ const MOST_DEAD: usize = 1000;
 
 impl State {
     pub(super) fn arrange(&mut self, one: &Arrangement, now: Instant) -> Arranged {
-        let Arrangement { claim, locks, replaces, is_once } = one;
+        let Arrangement { claim, locks, if_held, is_once } = one;
         let mut replaced = None;
         if let Some((key, longest)) = &locks.unique {
             let other = self.unique.get(key).filter(|hold| hold.until > now && hold.id != locks.id);
-            match other {
-                Some(_) if !replaces => return Arranged::Duplicate,
-                other => replaced = other.map(|hold| hold.id.clone()),
+            let waiting = self.waiting.get(key).map_or(0, VecDeque::len);
+            match (other, if_held) {
+                (None, _) => {}
+                (Some(hold), IfHeld::Replaces) => replaced = Some(hold.id.clone()),
+                (Some(_), IfHeld::Waits { most }) if waiting < *most => {
+                    self.waiting.entry(key.clone()).or_default().push_back(Arc::clone(&claim.element));
+                    self.leave(claim);
+                    return Arranged::Parked;
+                }
+                (Some(_), IfHeld::Waits { .. } | IfHeld::Rejected) => return Arranged::Duplicate,
             }
             self.unique.retain(|_, hold| hold.until > now);
             self.unique.insert(key.clone(), Hold { id: locks.id.clone(), until: now + *longest });
@@ -76,11 +87,7 @@ impl State {
         if let Some((func, most)) = &locks.slot {
             let slots = self.slots.entry(func.clone()).or_default();
             if slots.len() >= *most && !slots.contains(&locks.id) {
-                let parked = self.parked.entry(func.clone()).or_default();
-                if locks.most_parked.is_some_and(|most| parked.len() >= most) {
-                    return Arranged::Duplicate;
-                }
-                parked.push_back(Arc::clone(&claim.element));
+                self.parked.entry(func.clone()).or_default().push_back(Arc::clone(&claim.element));
                 self.leave(claim);
                 return Arranged::Parked;
             }
@@ -113,6 +120,13 @@ impl State {
         {
             if matches!(settlement, Settlement::Answered { .. }) {
                 self.unique.remove(key);
+                let next = self.waiting.get_mut(key).and_then(VecDeque::pop_front);
+                self.waiting.retain(|_, waiting| !waiting.is_empty());
+                // It has the key at once, so that none who comes later is before it.
+                if let Some(id) = next.as_deref().and_then(id_of) {
+                    self.unique.insert(key.clone(), Hold { id, until: now + *longest });
+                }
+                self.inbox.extend(next);
             } else {
                 // While it waits for its next run it keeps others away as before.
                 hold.until = now + *longest;
@@ -162,7 +176,12 @@ impl State {
     /// Takes out what waits as `id`.
     pub(super) fn withdraw(&mut self, id: &RequestId) -> Option<Arc<[u8]>> {
         let is_it = |element: &Arc<[u8]>| id_of(element).as_ref() == Some(id);
-        let lists = self.queues.iter_mut().chain([&mut self.inbox]).chain(self.parked.values_mut());
+        let lists = self
+            .queues
+            .iter_mut()
+            .chain([&mut self.inbox])
+            .chain(self.parked.values_mut())
+            .chain(self.waiting.values_mut());
         for list in lists {
             if let Some(place) = list.iter().position(is_it) {
                 return list.remove(place);

@@ -9,7 +9,7 @@ use super::lease::Identity;
 use super::link::exchange_each;
 use super::settle::Transaction;
 use super::{RedisBroker, lock};
-use crate::broker::{Arranged, Arrangement, Claim, Result, Settlement};
+use crate::broker::{Arranged, Arrangement, Claim, IfHeld, Result, Settlement};
 use crate::clock;
 use crate::protocol::RequestId;
 
@@ -62,20 +62,27 @@ impl RedisBroker {
 
     fn add_arrangement(&self, pipeline: &mut Pipeline, identity: &Identity, one: &Arrangement) {
         let keys = &self.options.keys;
-        let Arrangement { claim, locks, .. } = one;
+        let Arrangement { claim, locks, if_held, .. } = one;
         // A key that is not needed is one that is there anyway: in a cluster all must be of one slot.
         let (unique, ttl) = match &locks.unique {
             Some((key, ttl)) => (keys.unique(key), ttl.as_millis().max(1).to_string()),
             None => (identity.fence.clone(), String::new()),
         };
         let (func, most) = locks.slot.as_ref().map_or(("", String::new()), |(func, most)| (func, most.to_string()));
-        pipeline.cmd("EVALSHA").arg(ARRANGE.get_hash()).arg(8);
+        let key = locks.unique.as_ref().map_or("", |(key, _)| key);
+        let most_waiting = match if_held {
+            IfHeld::Rejected => Some(0),
+            IfHeld::Waits { most } => Some(*most),
+            IfHeld::Replaces => None,
+        };
+        pipeline.cmd("EVALSHA").arg(ARRANGE.get_hash()).arg(10);
         pipeline.arg(&identity.fence).arg(&identity.in_flight[self.sources.place(claim.source)]).arg(&identity.once);
         pipeline.arg(unique).arg(keys.limited()).arg(keys.slots(func)).arg(keys.parked(func));
-        pipeline.arg(keys.holds(&locks.id));
-        pipeline.arg(&*claim.element).arg(locks.id.to_string()).arg(ttl).arg(u8::from(one.replaces));
+        pipeline.arg(keys.holds(&locks.id)).arg(keys.waited()).arg(keys.waiting(key));
+        pipeline.arg(&*claim.element).arg(locks.id.to_string()).arg(ttl);
+        pipeline.arg(most_waiting.map_or_else(String::new, |most| most.to_string()));
         pipeline.arg(most).arg(member(identity, &locks.id)).arg(func).arg(u8::from(one.is_once)).arg(clock::now());
-        pipeline.arg(locks.most_parked.map_or_else(String::new, |most| most.to_string()));
+        pipeline.arg(key);
     }
 
     /// One that Redis refuses, which is said. What the script has done before it was refused is given back with the claim.
@@ -90,15 +97,15 @@ impl RedisBroker {
         let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
         let keys = &self.options.keys;
         if let Some((key, ttl)) = &locks.unique {
+            let longest = ttl.as_millis() as u64;
             // While it waits for its next run it keeps others away as before.
             let stays = match settlement {
-                Settlement::Deferred { .. } | Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => {
-                    ttl.as_millis() as u64
-                }
+                Settlement::Deferred { .. } | Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => longest,
                 Settlement::Answered { .. } | Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => 0,
             };
-            let release = transaction.add("EVAL").arg(RELEASE_UNIQUE).arg(2).arg(keys.unique(key));
-            release.arg(keys.holds(&locks.id)).arg(locks.id.to_string()).arg(stays);
+            let release = transaction.add("EVAL").arg(RELEASE_UNIQUE).arg(4).arg(keys.unique(key));
+            release.arg(keys.holds(&locks.id)).arg(keys.waiting(key)).arg(&identity.inbox);
+            release.arg(locks.id.to_string()).arg(stays).arg(longest).arg(keys.holds(""));
         }
         if let Some((func, _)) = &locks.slot {
             let release = transaction.add("EVAL").arg(RELEASE_SLOT).arg(3);
@@ -111,7 +118,9 @@ impl RedisBroker {
     pub(super) fn sweep(&self, connection: &mut Connection) -> RedisResult<()> {
         let keys = &self.options.keys;
         let mut script = SWEEP.key(keys.limited());
-        script.key(keys.delayed()).arg(keys.slots("")).arg(keys.parked("")).arg(keys.lease("")).arg(clock::now());
+        script.key(keys.delayed()).key(keys.waited());
+        script.arg(keys.slots("")).arg(keys.parked("")).arg(keys.lease("")).arg(clock::now());
+        script.arg(keys.unique("")).arg(keys.waiting(""));
         let freed: u64 = script.invoke(connection)?;
         if freed > 0 {
             self.due.add(clock::now());

@@ -51,6 +51,8 @@ pub enum Stand {
     },
     /// It waits until fewer calls of its function run.
     Parked,
+    /// It waits until the run before it has ended.
+    Behind,
     /// It waits for one daemon.
     Inbox {
         /// The daemon.
@@ -222,6 +224,7 @@ enum Kind {
     Queue(String),
     Delayed,
     Parked,
+    Behind,
     Inbox(String),
     Taken { node: String, is_alive: bool },
 }
@@ -243,6 +246,7 @@ impl List {
             Kind::Queue(queue) => Stand::Queue { queue: queue.clone(), before },
             Kind::Delayed => Stand::Delayed { due },
             Kind::Parked => Stand::Parked,
+            Kind::Behind => Stand::Behind,
             Kind::Inbox(node) => Stand::Inbox { node: node.clone() },
             Kind::Taken { node, is_alive } => Stand::Taken { node: node.clone(), is_alive: *is_alive, since: None },
         }
@@ -258,6 +262,8 @@ fn lists(connection: &mut Connection, keys: &Keys, known: &Known, members: &[Mem
     lists.push(queue(keys.suspects(), SUSPECTS));
     lists.push(List { key: keys.delayed(), kind: Kind::Delayed });
     lists.extend(limited.iter().map(|func| List { key: keys.parked(func), kind: Kind::Parked }));
+    let waited: Vec<String> = cmd("SMEMBERS").arg(keys.waited()).query(connection)?;
+    lists.extend(waited.iter().map(|key| List { key: keys.waiting(key), kind: Kind::Behind }));
     for member in members {
         let (node, is_alive) = (&member.node, member.record.is_some());
         lists.push(List { key: keys.inbox(node), kind: Kind::Inbox(node.clone()) });

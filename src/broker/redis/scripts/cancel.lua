@@ -1,9 +1,9 @@
 -- Cancels the request ARGV[1] where it waits, or tells the daemon that has it to.
 -- KEYS: the two usual queues, delayed requests, names of further queues, all daemons, limited functions, counts of verdicts,
 -- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent, its deliveries,
--- who has taken what cron has sent. ARGV: its id, its number (or ''), TTL of the result, the answer,
+-- who has taken what cron has sent, unique keys that are waited for. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
--- lists, messages; then channels and answers in turn.
+-- lists, messages, calls that wait for a unique key; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.
 local id, number = ARGV[1], ARGV[2]
 
@@ -41,7 +41,7 @@ local function settle(element)
   local is_json, request = pcall(cjson.decode, json)
   if is_json and type(request) == 'table' and request.reply == false then return end
   redis.call('SET', KEYS[8], ARGV[4], 'EX', ARGV[3])
-  for i = 11, #ARGV, 2 do
+  for i = 12, #ARGV, 2 do
     redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
   end
 end
@@ -52,6 +52,7 @@ local lists = {KEYS[1], KEYS[2], KEYS[12]}
 for _, name in ipairs(names) do lists[#lists + 1] = ARGV[6] .. name end
 for _, node in ipairs(nodes) do lists[#lists + 1] = ARGV[7] .. node end
 for _, func in ipairs(redis.call('HKEYS', KEYS[6])) do lists[#lists + 1] = ARGV[8] .. func end
+for _, key in ipairs(redis.call('SMEMBERS', KEYS[17])) do lists[#lists + 1] = ARGV[11] .. key end
 for _, list in ipairs(lists) do
   local element = find(list, 'LRANGE')
   if element then
