@@ -12,7 +12,7 @@ mod table;
 
 pub use files::{Crontabs, FileFault, Loaded};
 pub use lines::with_user;
-pub use plan::{Decision, Due, Plan, missed};
+pub use plan::{Absence, Decision, Due, Plan, missed};
 pub use policies::{Catchup, OnFailure, Overlap, Policies, Zone};
 pub use schedule::{Firing, Schedule, ScheduleFault};
 pub use table::{Action, Command, Entry, Reading, Table, TableFault};

@@ -14,6 +14,13 @@ use super::table::Entry;
 /// What comes no later than this after its time is not missed: a restart takes less.
 const GRACE: SignedDuration = SignedDuration::from_secs(60);
 
+/// A leap of the clock, or a sleep, that is shorter is one that cron makes up for altogether (`cron.c`: five minutes, woken up late).
+const SHORT_LEAP: SignedDuration = SignedDuration::from_mins(5);
+
+/// For one that is shorter it makes up for all that goes by the time of the day, as in the night in which the clock goes forward
+/// (`cron.c`: three hours).
+const LONG_LEAP: SignedDuration = SignedDuration::from_hours(3);
+
 /// So many firings are counted one by one; of more than that only the last ones are looked at.
 const MOST_COUNTED: usize = 1000;
 
@@ -40,6 +47,15 @@ pub struct Due {
     pub is_repeated: bool,
     /// Whether it is one of several of its entry that start at this moment: they run one after the other.
     pub in_turn: bool,
+}
+
+/// Why nobody has looked until now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Absence {
+    /// No daemon was there.
+    Down,
+    /// The clock leapt over so much, or the machine slept.
+    Leap(SignedDuration),
 }
 
 /// What to do with a firing.
@@ -100,8 +116,11 @@ impl Plan {
         self.start_from(now);
     }
 
-    /// Takes out what is due at `now`, by its time, and plans what follows. Of one entry no more than `keep` are given.
-    pub fn take_due(&mut self, now: Timestamp, keep: usize) -> Vec<Due> {
+    /// Takes out what is due at `now`, by its time, and plans what follows. The clock has leapt forward by `leap` since what was due
+    /// before. Of one entry no more than `keep` are given.
+    pub fn take_due(&mut self, now: Timestamp, leap: SignedDuration, keep: usize) -> Vec<Due> {
+        let held_up = self.next_wake().map_or(SignedDuration::ZERO, |wake| now.duration_since(wake));
+        let absence = Absence::Leap(leap.max(held_up));
         let mut due = Vec::new();
         while let Some(Reverse((at, index))) = self.heap.peek().copied()
             && at <= now
@@ -116,21 +135,21 @@ impl Plan {
             let is_repeated = |firing: &Firing| {
                 entry.schedule.is_by_real_time() && repeats_until.is_some_and(|until| firing.at <= until)
             };
-            due.extend(judge(&entry, passed.firings, now, is_repeated));
+            due.extend(judge(&entry, passed.firings, now, absence, is_repeated));
         }
         due.sort_by_key(|due| due.firing.at);
         due
     }
 }
 
-/// What of `entry` was due after `since` and before `now`, when nobody was there, and what to do with it. No more than the
-/// last `keep` are given.
-pub fn missed(entry: &Arc<Entry>, since: Timestamp, now: Timestamp, keep: usize) -> Vec<Due> {
+/// What of `entry` was due after `since` and before `now`, while nobody looked, and what to do with it. No more than the last
+/// `keep` are given.
+pub fn missed(entry: &Arc<Entry>, since: Timestamp, now: Timestamp, absence: Absence, keep: usize) -> Vec<Due> {
     let Some(first) = entry.schedule.next(since, entry.zone()) else { return Vec::new() };
     if starts_at(entry, &first) > now {
         return Vec::new();
     }
-    judge(entry, Passed::up_to(entry, first, now, keep).firings, now, |_| false)
+    judge(entry, Passed::up_to(entry, first, now, keep).firings, now, absence, |_| false)
 }
 
 /// When a firing is to start: its time, and what its entry always waits after that.
@@ -179,7 +198,13 @@ fn near_the_end(
 }
 
 /// What to do with firings of one entry whose time has passed, in their order.
-fn judge(entry: &Arc<Entry>, firings: Vec<Firing>, now: Timestamp, is_repeated: impl Fn(&Firing) -> bool) -> Vec<Due> {
+fn judge(
+    entry: &Arc<Entry>,
+    firings: Vec<Firing>,
+    now: Timestamp,
+    absence: Absence,
+    is_repeated: impl Fn(&Firing) -> bool,
+) -> Vec<Due> {
     let late = |firing: &Firing| now.duration_since(starts_at(entry, firing));
     let last = firings.len().saturating_sub(1);
     let decide = |(index, firing): (usize, Firing)| {
@@ -187,7 +212,8 @@ fn judge(entry: &Arc<Entry>, firings: Vec<Firing>, now: Timestamp, is_repeated: 
         let decision = match entry.policies.catchup.unwrap_or_default() {
             _ if entry.policies.is_disabled => Decision::Disabled,
             _ if late <= GRACE => Decision::Run,
-            Catchup::Skip => Decision::Miss,
+            Catchup::Cron if does_cron_run(entry, absence) => Decision::CatchUp,
+            Catchup::Skip | Catchup::Cron => Decision::Miss,
             Catchup::All => Decision::CatchUp,
             Catchup::Once if index == last => Decision::CatchUp,
             Catchup::Within(limit)
@@ -204,6 +230,14 @@ fn judge(entry: &Arc<Entry>, firings: Vec<Firing>, now: Timestamp, is_repeated: 
     let in_turn = all.iter().filter(|due| starts(due)).count() > 1;
     all.iter_mut().for_each(|due| due.in_turn = in_turn);
     all
+}
+
+/// Whether cron runs what of `entry` was left out.
+fn does_cron_run(entry: &Entry, absence: Absence) -> bool {
+    match absence {
+        Absence::Down => false,
+        Absence::Leap(leap) => leap < SHORT_LEAP || (leap < LONG_LEAP && !entry.schedule.is_by_real_time()),
+    }
 }
 
 #[cfg(test)]
@@ -230,6 +264,8 @@ mod tests {
         due.iter().map(one).collect()
     }
 
+    const NO_LEAP: SignedDuration = SignedDuration::ZERO;
+
     const UTC: &str = "CRON_TZ=UTC\n";
 
     #[test]
@@ -238,11 +274,11 @@ mod tests {
         let mut plan = plan(&text, "2026-11-20T10:01:00Z");
         let wake = plan.next_wake().expect("something is due");
         assert_eq!(wake, moment("2026-11-20T10:05:00Z"));
-        assert!(plan.take_due(moment("2026-11-20T10:04:59.999Z"), 100).is_empty());
-        let due = plan.take_due(wake, 100);
+        assert!(plan.take_due(moment("2026-11-20T10:04:59.999Z"), NO_LEAP, 100).is_empty());
+        let due = plan.take_due(wake, NO_LEAP, 100);
         assert_eq!(shown(&due), [("five".to_owned(), "2026-11-20T10:05:00Z".to_owned(), Decision::Run)]);
         let wake = plan.next_wake().expect("something is due");
-        let names: Vec<String> = plan.take_due(wake, 100).iter().map(|due| due.entry.name.clone()).collect();
+        let names: Vec<String> = plan.take_due(wake, NO_LEAP, 100).iter().map(|due| due.entry.name.clone()).collect();
         assert_eq!(names, ["five", "ten"]);
     }
 
@@ -258,7 +294,7 @@ mod tests {
     #[test]
     fn a_late_wake_up_within_a_minute_runs_what_was_due() {
         let mut plan = plan(&format!("{UTC}#: name=a\n0 10 * * * a"), "2026-11-20T09:59:00Z");
-        assert_eq!(plan.take_due(moment("2026-11-20T10:01:00Z"), 100)[0].decision, Decision::Run);
+        assert_eq!(plan.take_due(moment("2026-11-20T10:01:00Z"), NO_LEAP, 100)[0].decision, Decision::Run);
     }
 
     #[test]
@@ -269,7 +305,7 @@ mod tests {
              #: name=off disabled\n0 * * * * f\n"
         );
         let mut plan = plan(&text, "2026-11-20T09:59:00Z");
-        let due = plan.take_due(moment("2026-11-20T11:30:00Z"), 100);
+        let due = plan.take_due(moment("2026-11-20T11:30:00Z"), NO_LEAP, 100);
         let of = |name: &str| -> Vec<Decision> {
             due.iter().filter(|due| due.entry.name == name).map(|due| due.decision).collect()
         };
@@ -286,19 +322,46 @@ mod tests {
     }
 
     #[test]
+    fn a_short_leap_of_the_clock_is_made_up_for_as_cron_does() {
+        let text =
+            format!("{UTC}#: name=fixed\n*/1 12 * * * a\n#: name=star\n* * * * * b\n#: name=every\n@every 1m c\n");
+        let text = text.replace("*/1 12", "1,2,3,4,59 12,13,14");
+        let made_up = |minutes: i64| -> Vec<(String, usize)> {
+            let from = moment("2026-11-20T12:00:30Z");
+            let mut plan = Plan::new(&entries(&text), "web-1", from);
+            let leap = SignedDuration::from_mins(minutes);
+            let due = plan.take_due(from.checked_add(leap).expect("a moment"), leap, 1000);
+            let of = |name: &str| {
+                due.iter().filter(|due| due.entry.name == name && due.decision == Decision::CatchUp).count()
+            };
+            ["fixed", "star", "every"].map(|name| (name.to_owned(), of(name))).into()
+        };
+        let expect = |counts: [usize; 3]| -> Vec<(String, usize)> {
+            ["fixed", "star", "every"].into_iter().map(str::to_owned).zip(counts).collect()
+        };
+        assert_eq!(made_up(4), expect([3, 3, 3]));
+        assert_eq!(made_up(5), expect([4, 0, 0]));
+        assert_eq!(made_up(179), expect([14, 0, 0]));
+        assert_eq!(made_up(180), expect([0, 0, 0]));
+    }
+
+    #[test]
     fn what_was_missed_while_nobody_was_there_is_found_from_the_last_run() {
         let all = entries(&format!("{UTC}#: name=a catchup=once\n0 2 * * * a"));
-        let found = missed(&all[0], moment("2026-11-17T02:00:00Z"), moment("2026-11-20T10:00:00Z"), 100);
+        let found = missed(&all[0], moment("2026-11-17T02:00:00Z"), moment("2026-11-20T10:00:00Z"), Absence::Down, 100);
         let days: Vec<(i8, Decision)> = found.iter().map(|due| (due.firing.local.day(), due.decision)).collect();
         assert_eq!(days, [(18, Decision::Miss), (19, Decision::Miss), (20, Decision::CatchUp)]);
-        assert!(missed(&all[0], moment("2026-11-20T02:00:00Z"), moment("2026-11-20T10:00:00Z"), 100).is_empty());
+        assert!(
+            missed(&all[0], moment("2026-11-20T02:00:00Z"), moment("2026-11-20T10:00:00Z"), Absence::Down, 100)
+                .is_empty()
+        );
     }
 
     #[test]
     fn of_a_long_absence_only_the_last_are_looked_at() {
         let all = entries(&format!("{UTC}#: name=a\n* * * * * a"));
         let (since, now) = (moment("2020-01-01T00:00:00Z"), moment("2026-11-20T10:00:30Z"));
-        let found = missed(&all[0], since, now, 100);
+        let found = missed(&all[0], since, now, Absence::Down, 100);
         assert_eq!(found.len(), 100);
         assert_eq!(found[0].firing.at, moment("2026-11-20T08:21:00Z"));
         assert_eq!((found[98].decision, found[99].decision), (Decision::Miss, Decision::Run));
@@ -309,12 +372,12 @@ mod tests {
         let text = format!("{UTC}#: name=star\n*/30 * * * * a\n#: name=fixed\n0 10 * * * b\n");
         let mut plan = plan(&text, "2026-11-20T09:50:00Z");
         let now = moment("2026-11-20T10:10:00Z");
-        assert_eq!(plan.take_due(now, 100).len(), 2);
+        assert_eq!(plan.take_due(now, NO_LEAP, 100).len(), 2);
         plan.set_back(moment("2026-11-20T09:50:00Z"), now);
-        let due = plan.take_due(moment("2026-11-20T10:00:00Z"), 100);
+        let due = plan.take_due(moment("2026-11-20T10:00:00Z"), NO_LEAP, 100);
         let repeated: Vec<(&str, bool)> = due.iter().map(|due| (&*due.entry.name, due.is_repeated)).collect();
         assert_eq!(repeated, [("star", true), ("fixed", false)]);
-        let due = plan.take_due(moment("2026-11-20T10:30:00Z"), 100);
+        let due = plan.take_due(moment("2026-11-20T10:30:00Z"), NO_LEAP, 100);
         assert_eq!((due.len(), due[0].is_repeated), (1, false));
     }
 
@@ -325,7 +388,7 @@ mod tests {
         let first = plan.next_wake().expect("it is due");
         let late = first.duration_since(moment("2026-11-20T02:00:00Z"));
         assert!(late > SignedDuration::ZERO && late < SignedDuration::from_mins(10), "{late}");
-        assert_eq!(plan.take_due(first, 100)[0].firing.at, moment("2026-11-20T02:00:00Z"));
+        assert_eq!(plan.take_due(first, NO_LEAP, 100)[0].firing.at, moment("2026-11-20T02:00:00Z"));
         assert_eq!(plan.next_wake(), first.checked_add(SignedDuration::from_hours(24)).ok());
     }
 }

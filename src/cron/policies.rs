@@ -93,8 +93,11 @@ pub enum Overlap {
 /// What happens to times at which nobody was there.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Catchup {
-    /// Nothing; they are recorded as missed.
+    /// What Debian's cron and cronie do: after a leap of the clock or a sleep of less than three hours, those that go by the time of the
+    /// day run, each of them, and of less than five minutes all do; everything else is recorded as missed.
     #[default]
+    Cron,
+    /// Nothing; they are recorded as missed.
     Skip,
     /// It runs once for all of them.
     Once,
@@ -263,12 +266,13 @@ fn overlap(text: &str) -> Result<Overlap, String> {
 
 fn catchup(text: &str) -> Result<Catchup, String> {
     match text {
+        "cron" => Ok(Catchup::Cron),
         "skip" => Ok(Catchup::Skip),
         "once" => Ok(Catchup::Once),
         "all" => Ok(Catchup::All),
         _ => match text.strip_prefix("within=") {
             Some(limit) => Ok(Catchup::Within(duration(limit)?)),
-            None => Err(format!("expected skip, once, all or within=1h, found {text:?}")),
+            None => Err(format!("expected cron, skip, once, all or within=1h, found {text:?}")),
         },
     }
 }

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use super::clocks::{Clocks, Step};
 use crate::broker::EntryMark;
-use crate::cron::{Due, Entry, Plan, missed};
+use crate::cron::{Absence, Due, Entry, Plan, missed};
 
 /// So long a mark is kept of an entry that no daemon has read any more, in milliseconds.
 const FORGET: u64 = 90 * 24 * 60 * 60 * 1000;
@@ -86,7 +86,8 @@ impl Engine {
         if is_back {
             self.plan.set_back(now.wall, now.expected_since(&before));
         }
-        Looked { due: self.plan.take_due(now.wall, self.keep), steps, is_set_at_last: false }
+        let due = self.plan.take_due(now.wall, leap(&steps), self.keep);
+        Looked { due, steps, is_set_at_last: false }
     }
 
     /// What entries have missed of which `marks` are known.
@@ -100,7 +101,7 @@ impl Engine {
             // A mark in the future is from a clock that was wrong.
             let last = known.map_or(now_at, |mark| mark.last.max(mark.since)).min(now_at);
             let from = i64::try_from(last).ok().and_then(|last| Timestamp::from_millisecond(last).ok());
-            due.extend(missed(entry, from.unwrap_or(now), now, self.keep));
+            due.extend(missed(entry, from.unwrap_or(now), now, Absence::Down, self.keep));
             noted.push((entry.name.clone(), EntryMark { schedule, since, seen: now_at, last: 0 }));
         }
         due.sort_by_key(|due| due.firing.at);
@@ -115,6 +116,15 @@ impl Engine {
     pub(super) fn reboots(&self) -> impl Iterator<Item = &Arc<Entry>> {
         self.plan.entries().iter().filter(|entry| entry.schedule.is_reboot() && !entry.policies.is_disabled)
     }
+}
+
+/// Over how much the wall clock has leapt forward, as seen by whoever was awake.
+fn leap(steps: &[Step]) -> SignedDuration {
+    let of = |step: &Step| match step {
+        Step::Set(by) => *by,
+        Step::Slept(length) => SignedDuration::try_from(*length).unwrap_or(SignedDuration::MAX),
+    };
+    steps.iter().map(of).fold(SignedDuration::ZERO, SignedDuration::saturating_add)
 }
 
 #[cfg(test)]
@@ -161,6 +171,25 @@ mod tests {
         let looked = engine.look(now);
         assert!(matches!(looked.steps[..], [Step::Slept(_)]), "{:?}", looked.steps);
         assert_eq!(decisions(&looked.due), [Decision::Miss, Decision::CatchUp]);
+    }
+
+    #[test]
+    fn a_short_leap_is_made_up_for_as_cron_does_whether_the_clock_was_set_or_the_machine_slept() {
+        let fixed = "#: name=a tz=UTC\n15 10 * * * a\n";
+        let mut engine = engine(fixed, at("2026-11-20T10:14:12Z", 100));
+        assert_eq!(decisions(&engine.look(at("2026-11-20T10:17:12Z", 100)).due), [Decision::CatchUp]);
+        let slept = |fixed: &str, hours: u64| {
+            let mut engine = self::engine(fixed, at("2026-11-20T09:00:00Z", 100));
+            let wall = format!("2026-11-20T{:02}:00:01Z", 9 + hours);
+            let now = Clocks { awake: Duration::from_secs(101), ..at(&wall, 101 + hours * 3600) };
+            decisions(&engine.look(now).due)
+        };
+        assert_eq!(slept(fixed, 2), [Decision::CatchUp]);
+        assert_eq!(slept(fixed, 3), [Decision::Miss]);
+        assert_eq!(slept("#: name=a tz=UTC\n15 * * * * a\n", 2), [Decision::Miss; 2]);
+        // A daemon that was stopped and goes on is one that was held up.
+        let mut engine = self::engine(fixed, at("2026-11-20T09:00:00Z", 100));
+        assert_eq!(decisions(&engine.look(at("2026-11-20T11:00:00Z", 7300)).due), [Decision::CatchUp]);
     }
 
     #[test]

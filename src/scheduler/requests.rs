@@ -177,7 +177,7 @@ mod tests {
         let now: Timestamp = now.parse().expect("it is a moment");
         let mut plan = Plan::new(&entries, "web-1", now);
         let wake = plan.next_wake().expect("something is due");
-        plan.take_due(wake, 10)
+        plan.take_due(wake, jiff::SignedDuration::ZERO, 10)
     }
 
     fn run(text: &str, now: &str) -> NewRun {

@@ -76,7 +76,8 @@ impl Drop for Loop {
 /// How a daemon ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
-    /// Calls that still ran at the end of `shutdown_timeout`: they were cancelled and put back into the queue.
+    /// Calls that still ran at the end of `shutdown_timeout`: they were cancelled and put back into the queue. Without Redis they are
+    /// lost.
     pub given_up: usize,
     /// Answers that Redis did not take any more.
     pub unsettled: usize,
@@ -234,9 +235,11 @@ impl Running {
         let _taken_back_when_the_lease_ends = self.link.broker.leave();
         let ended = Ended { given_up, unsettled };
         if given_up > 0 {
-            log::error!(
-                "{given_up} calls still ran after {timeout:?}; they were cancelled and put back into the queue"
-            );
+            let became = match self.memory() {
+                Some(_) => "are lost: without redis there is no queue in which they could wait",
+                None => "put back into the queue",
+            };
+            log::error!("{given_up} calls still ran after {timeout:?}; they were cancelled and {became}");
         }
         if unsettled > 0 {
             log::error!("{unsettled} answers could not be sent; their requests stay in the in-flight list");

@@ -142,6 +142,40 @@ fn a_simulation_shows_every_firing_and_the_changes_of_the_clock() {
 }
 
 #[test]
+fn a_simulation_shows_what_becomes_of_what_is_slept_through_or_missed() {
+    let place = Place::empty();
+    let text = "CRON_TZ=UTC\n#: name=fixed\n15 2 * * * true\n#: name=star\n50 * * * * true\n#: name=all catchup=all\n0 2 * * * true\n";
+    place.write("CRONTAB", text);
+    let simulate = |away: &[&str]| -> Vec<String> {
+        let span = ["cron", "simulate", "--tz", "UTC", "--from", "2026-11-20T01:30", "--to", "2026-11-20T05:00"];
+        let output = place.run(&[&span[..], away].concat());
+        assert_eq!(output.status, Some(0), "{output:?}");
+        output.stdout.lines().map(|line| line.replace("Fri 2026-11-20 ", "").replace(" UTC", "")).collect()
+    };
+    assert_eq!(
+        simulate(&["--asleep", "2026-11-20T01:45/2026-11-20T04:30"]),
+        [
+            "04:30:00  star  has missed 2026-11-20T01:50:00",
+            "04:30:00  all  runs for 2026-11-20T02:00:00",
+            "04:30:00  fixed  runs for 2026-11-20T02:15:00",
+            "04:30:00  star  has missed 2026-11-20T02:50:00",
+            "04:30:00  star  has missed 2026-11-20T03:50:00",
+            "04:50:00  star",
+        ]
+    );
+    let off = simulate(&["--off", "2026-11-20T01:45/2026-11-20T02:30"]);
+    assert_eq!(
+        off[1..3],
+        ["02:30:00  all  runs for 2026-11-20T02:00:00", "02:30:00  fixed  has missed 2026-11-20T02:15:00"]
+    );
+    place.check_fails(
+        &["cron", "simulate", "--from", "2026-11-20", "--to", "2026-11-21", "--asleep", "now"],
+        2,
+        &["--asleep: expected two times"],
+    );
+}
+
+#[test]
 fn all_faults_of_a_crontab_are_told_with_line_and_column() {
     let place = Place::empty();
     place.write("bad", "60 * * * * true\r\n* * * *\n#: overlap=never\n* * * * * true\n");

@@ -26,10 +26,13 @@ pub(super) struct Import {
 }
 
 /// What is different here for every entry.
-const FOR_ALL: [&str; 4] = [
+const FOR_ALL: [&str; 6] = [
     "an entry does not start while its last run goes on; cron lets both run: overlap=parallel does so here",
     "a command that runs for 24 hours is ended, with all it started; cron lets it run: timeout=30d is longer",
     "what a command prints is kept, its last 2 KiB in the history and 64 KiB in mail; mail goes only where MAILTO is set",
+    "what a sleep or a clock set forward leaves out runs as with cron, if that is less than three hours (catchup=cron), one after the other; catchup=once or \
+     all makes up for more, also for a machine that was off",
+    "a restart of cerbas ends commands that run longer than shutdown_timeout; those of cron outlive it: their units have KillMode=process",
     "PAM and /etc/security/limits.conf are not asked",
 ];
 

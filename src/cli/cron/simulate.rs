@@ -11,7 +11,7 @@ use super::{File, tell, times};
 use crate::cli::columns::{Line, Tone};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
-use crate::cron::{Entry, Firing};
+use crate::cron::{Absence, Decision, Due, Entry, Firing, missed};
 
 #[derive(clap::Args)]
 pub(super) struct Simulate {
@@ -21,6 +21,12 @@ pub(super) struct Simulate {
     /// Up to this time, without it
     #[arg(long, value_name = "TIME")]
     to: String,
+    /// The machine sleeps in this span, or its clock leaps over it, as 2026-03-28T02:00/2026-03-28T04:30
+    #[arg(long, value_name = "TIME/TIME")]
+    asleep: Option<String>,
+    /// No daemon is there in this span
+    #[arg(long, value_name = "TIME/TIME", conflicts_with = "asleep")]
+    off: Option<String>,
     /// The time zone of entries that have none of their own [default: that of this machine]
     #[arg(long, value_name = "ZONE")]
     tz: Option<String>,
@@ -31,11 +37,23 @@ pub(super) struct Simulate {
     json: bool,
 }
 
+/// Of one entry no more than so many are looked at that nobody saw: as many as are on record where nothing else is said.
+const MOST: usize = 100;
+
 /// Something that happens.
 enum Event<'a> {
     Fires(&'a Entry, Firing, &'a TimeZone),
     /// The clock of the zone is set by so much.
     Clock(Timestamp, SignedDuration, &'a TimeZone),
+    /// Nobody has looked until this moment, at which it was due before.
+    Late(Timestamp, Due),
+}
+
+/// A span of time in which nobody looks.
+struct Away {
+    from: Timestamp,
+    to: Timestamp,
+    absence: Absence,
 }
 
 impl Simulate {
@@ -46,24 +64,61 @@ impl Simulate {
         if to < from {
             return Err(Failure::new(Exit::Usage, "--to: is before --from"));
         }
+        let away = self.away(&zone)?;
         let loaded = self.file.read(self.tz.as_deref())?;
         let entries = &loaded.entries;
-        let mut changes = changes(entries, from, to).into_iter().peekable();
+        let mut others = changes(entries, from, to);
+        others.extend(away.iter().flat_map(|away| late(entries, away)));
+        others.sort_by_key(|(at, _)| *at);
+        let mut others = others.into_iter().peekable();
         let mut printer = Printer { is_json: self.json, text: String::new() };
         // What is due at the very beginning counts.
         let after = from.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(from);
+        let is_seen = |at: Timestamp| away.as_ref().is_none_or(|away| at < away.from || at > away.to);
         for (entry, firing, of) in merged(entries, after).take_while(|(_, firing, _)| firing.at < to) {
-            while let Some((at, by, of)) = changes.next_if(|(at, ..)| *at <= firing.at) {
-                printer.add(&Event::Clock(at, by, of))?;
+            while let Some((_, event)) = others.next_if(|(at, _)| *at <= firing.at) {
+                printer.add(&event)?;
             }
-            printer.add(&Event::Fires(entry, firing, of))?;
+            if is_seen(firing.at) {
+                printer.add(&Event::Fires(entry, firing, of))?;
+            }
         }
-        for (at, by, of) in changes {
-            printer.add(&Event::Clock(at, by, of))?;
+        for (_, event) in others {
+            printer.add(&event)?;
         }
         printer.flush()?;
         Ok(tell(&loaded))
     }
+
+    /// When nobody looks.
+    fn away(&self, zone: &TimeZone) -> Result<Option<Away>, Failure> {
+        let (option, span) = match (&self.asleep, &self.off) {
+            (Some(span), _) => ("--asleep", span),
+            (None, Some(span)) => ("--off", span),
+            (None, None) => return Ok(None),
+        };
+        let Some((from, to)) = span.split_once('/') else {
+            let reason = format!("{option}: expected two times with / between them, found {span:?}");
+            return Err(Failure::new(Exit::Usage, reason));
+        };
+        let (from, to) = (times::moment(option, from, zone)?, times::moment(option, to, zone)?);
+        let leap = to.duration_since(from);
+        if leap.is_negative() {
+            return Err(Failure::new(Exit::Usage, format!("{option}: ends before it begins")));
+        }
+        let absence = if self.off.is_some() { Absence::Down } else { Absence::Leap(leap) };
+        Ok(Some(Away { from, to, absence }))
+    }
+}
+
+/// What becomes of what is due while nobody looks.
+fn late<'a>(entries: &[Arc<Entry>], away: &Away) -> Vec<(Timestamp, Event<'a>)> {
+    let just_before = away.from.checked_sub(SignedDuration::from_nanos(1)).unwrap_or(away.from);
+    let is_on = |entry: &&Arc<Entry>| !entry.policies.is_disabled;
+    let all = entries.iter().filter(is_on).flat_map(|entry| missed(entry, just_before, away.to, away.absence, MOST));
+    let mut all: Vec<Due> = all.collect();
+    all.sort_by_key(|due| due.firing.at);
+    all.into_iter().map(|due| (away.to, Event::Late(away.to, due))).collect()
 }
 
 /// Prints many lines in few pieces: a year has half a million minutes.
@@ -97,6 +152,12 @@ fn json(event: &Event<'_>) -> Value {
         Event::Clock(at, by, zone) => {
             json!({"at": times::rfc3339(*at, zone), "zone": zone.iana_name(), "clock": by.as_secs()})
         }
+        Event::Late(at, due) => {
+            let mut facts = facts(&due.entry, &due.firing, due.entry.zone());
+            facts["late"] = times::rfc3339(*at, due.entry.zone()).into();
+            facts["runs"] = does_run(due).into();
+            facts
+        }
     }
 }
 
@@ -113,11 +174,21 @@ fn line(event: &Event<'_>) -> Line {
             let name = zone.iana_name().unwrap_or("local");
             Line::of(format!("{}  the clock of {name} goes {way} by {length}", times::shown(*at, zone)), Tone::Odd)
         }
+        Event::Late(at, due) => {
+            let zone = due.entry.zone();
+            let became = if does_run(due) { "runs for" } else { "has missed" };
+            let line = Line::of(format!("{}  {}", times::shown(*at, zone), due.entry.name), Tone::Plain);
+            line.and(format!("  {became} {}", due.firing.local), Tone::Odd)
+        }
     }
 }
 
+fn does_run(due: &Due) -> bool {
+    matches!(due.decision, Decision::Run | Decision::CatchUp)
+}
+
 /// When the clocks of all zones in use are set, each once.
-fn changes(entries: &[Arc<Entry>], from: Timestamp, to: Timestamp) -> Vec<(Timestamp, SignedDuration, &TimeZone)> {
+fn changes(entries: &[Arc<Entry>], from: Timestamp, to: Timestamp) -> Vec<(Timestamp, Event<'_>)> {
     let mut zones: Vec<&TimeZone> = Vec::new();
     for entry in entries {
         let of = entry.zone();
@@ -132,10 +203,9 @@ fn changes(entries: &[Arc<Entry>], from: Timestamp, to: Timestamp) -> Vec<(Times
             let by = before.duration_until(change.offset());
             before = change.offset();
             if !by.is_zero() {
-                changes.push((change.timestamp(), by, zone));
+                changes.push((change.timestamp(), Event::Clock(change.timestamp(), by, zone)));
             }
         }
     }
-    changes.sort_by_key(|(at, ..)| *at);
     changes
 }
