@@ -30,12 +30,12 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
     // Rooms beside it.
     ("cron", &["protocol", "trust"]),
-    ("scheduler", &["broker", "cron", "outage", "protocol", "thread"]),
+    ("scheduler", &["broker", "cron", "outage", "private", "protocol", "thread"]),
     ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "protocol", "trust"]),
-    ("error", &["broker", "config", "cron"]),
+    ("error", &["broker", "config"]),
     (
         "server",
         &[

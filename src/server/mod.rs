@@ -198,6 +198,7 @@ impl Server {
                     crontabs: cron.crontabs.clone(),
                     loaded,
                     history: cron.history,
+                    state_dir: self.config.server.state_dir.clone(),
                     apply: {
                         let (functions, dispatcher) = (Arc::clone(&functions), Arc::clone(&dispatcher));
                         Box::new(move |entries| functions.schedule(entries, &dispatcher))

@@ -329,8 +329,11 @@ fn what_was_missed_while_nobody_was_there_is_on_record_and_made_up_for_by_policy
 }
 
 #[test]
-fn what_runs_after_a_start_of_the_machine_does_not_run_after_one_of_the_daemon() {
+fn what_runs_after_a_start_of_the_machine_does_not_run_after_one_of_the_daemon_nor_when_it_is_written() {
     let place = Place::empty();
+    // The daemon was here before the last start of the machine.
+    fs::create_dir(place.path("state")).expect("a folder can be made");
+    place.write("state/cron.boot", "another one\n");
     let here = place.path("").display().to_string();
     place.write("CRONTAB", &format!("#: name=boot\n@reboot echo up >> {here}/up\n#: name=tick\n@every 1s true\n"));
     place.write("cerbas.toml", "[redis]\nserver = \"none\"\n[cron]\n");
@@ -342,7 +345,13 @@ fn what_runs_after_a_start_of_the_machine_does_not_run_after_one_of_the_daemon()
         stop(&mut daemon);
         assert_eq!(history(&place, "boot").len(), 1, "after start {start}");
     }
-    assert_eq!(lines(&place, "up"), ["up"]);
+    let daemon = place.daemon();
+    let crontab = fs::read_to_string(place.path("CRONTAB")).expect("it is there");
+    let edited = crontab.replace("name=boot", "name=server").replace("echo up", "echo up -v");
+    place.write("CRONTAB", &format!("{edited}#: name=again\n@every 1s true\n@reboot echo up >> {here}/up\n"));
+    daemon.wait_for("added server");
+    eventually_count(&place, "again", "ran", 1);
+    assert_eq!((lines(&place, "up"), history(&place, "server").len()), (vec!["up".to_owned()], 0));
 }
 
 #[test]

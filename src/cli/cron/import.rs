@@ -186,7 +186,7 @@ fn differences(entry: &Entry) -> Vec<String> {
     }
     if entry.schedule.is_reboot() {
         found.push(
-            "runs once after each start of the machine, with no time limit; a restart of cerbas does not run it again"
+            "runs once after each start of the machine, with no time limit; not when cerbas starts again, nor at its first start here"
                 .to_owned(),
         );
     }
