@@ -37,6 +37,7 @@ pub mod cli;
 pub mod client;
 pub mod config;
 pub mod server;
+mod accounts;
 mod children;
 mod clock;
 mod error;

@@ -12,6 +12,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("children", &[]),
     ("clock", &[]),
     ("private", &[]),
+    ("accounts", &["children"]),
     ("protocol", &[]),
     ("signals", &["children"]),
     ("thread", &[]),
@@ -21,9 +22,9 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("refusals", &["said"]),
     // The road, from its end to its beginning.
     ("ledger", &["clock", "protocol"]),
-    ("functions", &["children", "protocol", "thread"]),
+    ("functions", &["accounts", "children", "protocol", "thread"]),
     ("dispatch", &["clock", "functions", "ledger", "protocol", "said", "thread"]),
-    ("broker", &["children", "clock", "outage", "private", "protocol", "said", "thread"]),
+    ("broker", &["accounts", "children", "clock", "outage", "private", "protocol", "said", "thread"]),
     ("outbox", &["broker", "outage", "protocol", "refusals", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
@@ -66,6 +67,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
 ];
 
 const CLI: &[&str] = &[
+    "accounts",
     "broker",
     "client",
     "clock",

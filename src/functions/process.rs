@@ -5,7 +5,6 @@
 
 mod running;
 mod tree;
-mod user;
 
 use std::collections::BTreeMap;
 use std::env;
@@ -22,9 +21,9 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Resource, Rlimit};
 
 use super::output::plain;
+use crate::accounts::{self, Account};
 use crate::children::{self, Identity, Steps};
 pub(super) use running::{Interrupt, Pipes, Process, wait_ready};
-use user::User;
 
 /// How the processes of a function are started.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -33,7 +32,7 @@ pub struct ProcessOptions {
     pub env: BTreeMap<String, String>,
     /// The directory to start in; that of cerbas where there is none.
     pub cwd: Option<PathBuf>,
-    /// The user to run as, by name or number, with all groups that `/etc/group` gives it. Needs root.
+    /// The user to run as, by name or number, with all its groups. Needs root.
     pub user: Option<String>,
     /// From -20 (more than its share of the processor) to 19.
     pub nice: Option<i32>,
@@ -104,10 +103,10 @@ fn has_terminal() -> bool {
 }
 
 /// As whom it runs, where that matters.
-fn user_of(options: &ProcessOptions) -> Result<Option<User>, String> {
+fn user_of(options: &ProcessOptions) -> Result<Option<Account>, String> {
     match options.user.as_deref() {
-        Some(name) => user::find(name).map(Some),
-        None if options.is_job => user::find(&rustix::process::geteuid().as_raw().to_string()).map(Some),
+        Some(name) => accounts::find(name).map(Some),
+        None if options.is_job => Ok(Some(accounts::ours_or_made())),
         None => Ok(None),
     }
 }
@@ -178,7 +177,7 @@ fn find_program(program: &str, path: &OsString, cwd: Option<&Path>) -> Result<Pa
     })
 }
 
-fn environment(options: &ProcessOptions, user: Option<&User>) -> BTreeMap<String, OsString> {
+fn environment(options: &ProcessOptions, user: Option<&Account>) -> BTreeMap<String, OsString> {
     let path = if options.is_job { JOB_PATH } else { DEFAULT_PATH };
     let mut environment = BTreeMap::from([("PATH".to_owned(), OsString::from(path))]);
     if !options.is_job {
@@ -196,7 +195,7 @@ fn environment(options: &ProcessOptions, user: Option<&User>) -> BTreeMap<String
 }
 
 /// What is left to do between fork and exec.
-fn steps(options: &ProcessOptions, user: Option<&User>) -> Steps {
+fn steps(options: &ProcessOptions, user: Option<&Account>) -> Steps {
     let ResourceLimits { memory, cpu, open_files, processes, file_size } = options.limits;
     let wanted = [
         (Resource::As, memory),
@@ -220,7 +219,7 @@ fn steps(options: &ProcessOptions, user: Option<&User>) -> Steps {
 }
 
 /// Whether we are `user` ourselves, with exactly its groups.
-fn is_already(user: &User) -> bool {
+fn is_already(user: &Account) -> bool {
     let ids =
         (rustix::process::getuid(), rustix::process::geteuid(), rustix::process::getgid(), rustix::process::getegid());
     let sorted = |mut groups: Vec<Gid>| {
@@ -302,7 +301,7 @@ mod tests {
         let elsewhere = ProcessOptions { cwd: Some("/no/such".into()), ..Default::default() };
         assert_eq!(fault("/bin/sh", &elsewhere), "cwd /no/such: is not a directory");
         let stranger = ProcessOptions { user: Some("nobody-here".into()), ..Default::default() };
-        assert_eq!(fault("sh", &stranger), "user \"nobody-here\": is not in /etc/passwd");
+        assert_eq!(fault("sh", &stranger), "user \"nobody-here\": neither /etc/passwd nor getent knows it");
         let path = ProcessOptions { env: BTreeMap::from([("PATH".into(), "/no/such".into())]), ..Default::default() };
         assert!(fault("sh", &path).ends_with("it is in no directory of PATH"));
         assert!(check_program(&["sh".to_owned()], &plain).is_empty());

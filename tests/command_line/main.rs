@@ -18,5 +18,6 @@ mod program;
 mod terminal;
 mod torture;
 mod trust;
+mod users;
 mod values;
 mod watching;

@@ -1,6 +1,5 @@
 //! A Redis of the daemon's own, and who gets into it.
 
-use std::fs;
 use std::net::TcpListener;
 use std::os::unix::fs::chown;
 use std::process::{Command, Stdio};
@@ -56,18 +55,7 @@ fn as_nobody(place: &Place, arguments: &[&str]) -> Command {
     if !rustix::process::geteuid().is_root() {
         return own;
     }
-    let program = place.path("cerbas");
-    if !program.exists() {
-        // Where it was built need not be open to everybody.
-        fs::hard_link(own.get_program(), &program)
-            .or_else(|_| fs::copy(own.get_program(), &program).map(drop))
-            .expect("a file can be copied");
-    }
-    let mut command = Command::new("setpriv");
-    command.args(["--reuid", "65534", "--regid", "65534", "--clear-groups"]).arg(program).args(arguments);
-    command.current_dir(place.path("")).stdin(Stdio::null());
-    command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command
+    place.as_user(own, "65534")
 }
 
 /// What a command prints and says, one after the other, and its status.

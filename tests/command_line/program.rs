@@ -121,6 +121,27 @@ impl Place {
         command
     }
 
+    /// The program, to be started as the user with the number `uid`; only root can.
+    pub(super) fn as_user(&self, own: Command, uid: &str) -> Command {
+        let program = self.path("cerbas");
+        if !program.exists() {
+            // Where it was built need not be open to everybody.
+            fs::hard_link(own.get_program(), &program)
+                .or_else(|_| fs::copy(own.get_program(), &program).map(drop))
+                .expect("a file can be copied");
+        }
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid", uid, "--regid", uid, "--clear-groups"]).arg(program).args(own.get_args());
+        command.current_dir(self.path("")).stdin(Stdio::null());
+        for (name, value) in own.get_envs() {
+            match value {
+                Some(value) => command.env(name, value),
+                None => command.env_remove(name),
+            };
+        }
+        command
+    }
+
     /// Runs the program to its end.
     #[track_caller]
     pub(super) fn run(&self, arguments: &[&str]) -> Output {

@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use crate::accounts;
 use crate::broker::redis::Target;
 use crate::private;
 
@@ -121,10 +122,5 @@ fn note(port: u16) -> PathBuf {
 /// The home of the user of this process.
 fn home() -> Option<PathBuf> {
     let set = std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute());
-    set.or_else(|| {
-        let me = rustix::process::geteuid().as_raw().to_string();
-        let passwd = fs::read_to_string("/etc/passwd").ok()?;
-        let users = passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        users.filter(|user| user.get(2) == Some(&&*me)).find_map(|user| Some(PathBuf::from(user.get(5)?)))
-    })
+    set.or_else(|| accounts::ours().map(|account| PathBuf::from(account.home)))
 }

@@ -6,8 +6,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, chownat};
-use rustix::process::{Gid, Uid};
 
+use crate::accounts::{self, Account};
 use crate::children::Identity;
 
 /// Who keeps the data of root's server: the user of the package, or else one with no rights.
@@ -18,30 +18,21 @@ pub(super) fn identity() -> Result<Option<Identity>, String> {
     if !rustix::process::geteuid().is_root() {
         return Ok(None);
     }
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    let found = find(&passwd, &USERS)
+    let found = first_of(&USERS, accounts::local)
         .ok_or("root runs no redis-server as itself, and there is no user redis and none called nobody")?;
     Ok(Some(found))
 }
 
 /// The user of the package, where it is installed.
 pub(super) fn package_user() -> Option<u32> {
-    let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-    find(&passwd, &USERS[..1]).map(|identity| identity.user.as_raw())
+    first_of(&USERS[..1], accounts::local).map(|identity| identity.user.as_raw())
 }
 
 /// The first of the users `wanted` that there is.
-fn find(passwd: &str, wanted: &[&str]) -> Option<Identity> {
-    wanted.iter().find_map(|wanted| {
-        passwd.lines().find_map(|line| {
-            let [name, _, user, group, ..] = line.split(':').collect::<Vec<_>>()[..] else { return None };
-            let (user, group): (u32, u32) = (user.parse().ok()?, group.parse().ok()?);
-            // Who has the rights of root is nobody to hide from, and the highest number is no user.
-            let is_user = name == *wanted && user != 0 && user != u32::MAX && group != u32::MAX;
-            let group = Gid::from_raw(group);
-            is_user.then(|| Identity { user: Uid::from_raw(user), group, groups: vec![group] })
-        })
-    })
+fn first_of(wanted: &[&str], find: impl Fn(&str) -> Option<Account>) -> Option<Identity> {
+    // Who has the rights of root is nobody to hide from.
+    let found = wanted.iter().filter_map(|wanted| find(wanted)).find(|account| !account.uid.is_root())?;
+    Some(Identity { user: found.uid, group: found.gid, groups: vec![found.gid] })
 }
 
 /// Lets `identity` have the folder of the server, and what an earlier version has left there as root. Where it is ours to keep, it must be
@@ -81,16 +72,26 @@ fn give(path: &Path, identity: &Identity) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use rustix::process::{Gid, Uid};
+
     use super::*;
 
     #[test]
     fn the_user_of_the_package_keeps_the_data_and_else_one_without_rights() {
-        let found =
-            |passwd: &str| find(passwd, &USERS).map(|identity| (identity.user.as_raw(), identity.group.as_raw()));
-        let both = "root:x:0:0::/root:/bin/sh\nnobody:x:65534:65533::/:/bin/false\nredis:x:102:105::/:/bin/false\n";
-        assert_eq!(found(both), Some((102, 105)));
-        assert_eq!(found("nobody:x:65534:65533::/:/bin/false\n"), Some((65534, 65533)));
-        assert_eq!(found("redis:x:0:0::/:/bin/false\nnobody:x:1:1::/:/bin/false\n"), Some((1, 1)));
-        assert_eq!(found("root:x:0:0::/root:/bin/sh\n"), None);
+        let account = |name: &str, uid: u32| {
+            let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(uid + 1));
+            let [name, home, shell] = [name, "/", "/bin/false"].map(str::to_owned);
+            Account { name, uid, gid, groups: vec![gid, Gid::from_raw(4)], home, shell }
+        };
+        let first = |known: &[(&str, u32)]| {
+            let find =
+                |wanted: &str| known.iter().find(|(name, _)| *name == wanted).map(|(name, uid)| account(name, *uid));
+            first_of(&USERS, find).map(|identity| (identity.user.as_raw(), identity.groups))
+        };
+        let expected = |uid: u32| Some((uid, vec![Gid::from_raw(uid + 1)]));
+        assert_eq!(first(&[("root", 0), ("nobody", 65534), ("redis", 102)]), expected(102));
+        assert_eq!(first(&[("nobody", 65534)]), expected(65534));
+        assert_eq!(first(&[("redis", 0), ("nobody", 1)]), expected(1));
+        assert_eq!(first(&[("root", 0)]), None);
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 
 use super::spool::{self, UserFile};
 use super::what;
+use crate::accounts;
 use crate::cli::columns::{Line, Tone};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::output;
@@ -191,8 +192,8 @@ fn differences(entry: &Entry) -> Vec<String> {
         );
     }
     let name = match &command.user {
-        Some(user) if !is_user(user) => Some(format!("the user {user:?} is not in /etc/passwd: each run will fail")),
-        _ => None,
+        Some(user) => accounts::find(user).err().map(|why| format!("{why}: each run will fail")),
+        None => None,
     };
     found.extend(name);
     let is_last = std::fs::read_to_string(&entry.file)
@@ -201,11 +202,6 @@ fn differences(entry: &Entry) -> Vec<String> {
         found.push("the last line has no line break: cron passes it over, here it counts".to_owned());
     }
     found
-}
-
-fn is_user(name: &str) -> bool {
-    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
-    users.lines().any(|line| line.split(':').next() == Some(name))
 }
 
 fn facts(entry: &Entry) -> Object {

@@ -8,6 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::accounts::{self, Account};
 use crate::cron::{Action, Entry, with_user};
 
 /// Where the lines go, for example.
@@ -33,8 +34,7 @@ impl UserFile {
     pub(super) fn of(path: &Path) -> Option<Self> {
         let is_root = rustix::process::geteuid().is_root();
         let owner = fs::metadata(path).ok()?.uid();
-        let passwd = fs::read_to_string("/etc/passwd").unwrap_or_default();
-        let user = user_of(path, is_in_spool(path), owner, is_root, &passwd)?;
+        let user = user_of(path, is_in_spool(path), owner, is_root, &accounts::find)?;
         Some(UserFile { path: path.to_owned(), user })
     }
 
@@ -69,9 +69,8 @@ fn is_in_spool(path: &Path) -> bool {
 }
 
 /// Whose crontab `path` is: in the spool that of the user it is named after, elsewhere that of its owner.
-fn user_of(path: &Path, is_in_spool: bool, owner: u32, is_root: bool, passwd: &str) -> Option<String> {
+fn user_of(path: &Path, is_in_spool: bool, owner: u32, is_root: bool, find: &Find) -> Option<String> {
     let named_after = path.file_name()?.to_string_lossy().into_owned();
-    let users = || passwd.lines().map(|line| line.split(':').collect::<Vec<_>>());
     if is_in_spool {
         return Some(named_after);
     }
@@ -79,11 +78,15 @@ fn user_of(path: &Path, is_in_spool: bool, owner: u32, is_root: bool, passwd: &s
     if owner == 0 || !is_root {
         return None;
     }
-    let owners = || users().filter(|user| user.get(2) == Some(&owner.to_string().as_str()));
-    let is_his = owners().any(|user| user[0] == named_after);
-    let first = owners().next().map(|user| user[0].to_owned());
-    if is_his { Some(named_after) } else { Some(first.unwrap_or_else(|| owner.to_string())) }
+    if find(&named_after).is_ok_and(|account| account.name == named_after && account.uid.as_raw() == owner) {
+        return Some(named_after);
+    }
+    let owner = owner.to_string();
+    Some(find(&owner).map_or(owner, |account| account.name))
 }
+
+/// Looks for a user by name or number.
+type Find<'a> = dyn Fn(&str) -> Result<Account, String> + 'a;
 
 #[cfg(test)]
 mod tests {
@@ -94,7 +97,8 @@ mod tests {
 
     #[test]
     fn a_crontab_is_the_users_it_is_named_after_or_its_owners() {
-        let user = |path: &str, in_spool, owner, is_root| user_of(Path::new(path), in_spool, owner, is_root, PASSWD);
+        let find = |wanted: &str| accounts::find_in(PASSWD, "", wanted).ok_or_else(String::new);
+        let user = |path: &str, in_spool, owner, is_root| user_of(Path::new(path), in_spool, owner, is_root, &find);
         assert_eq!(user("/var/spool/cron/crontabs/john.doe", true, 0, true).as_deref(), Some("john.doe"));
         assert_eq!(user("/srv/jobs/backup", false, 1000, true).as_deref(), Some("tom"));
         assert_eq!(user("/srv/jobs/thomas", false, 1000, true).as_deref(), Some("thomas"));
