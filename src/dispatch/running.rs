@@ -96,6 +96,7 @@ mod tests {
             chain: Vec::new(),
             way: Way::default(),
             cancel: CancelToken::default(),
+            log: std::sync::OnceLock::new(),
         })
     }
 

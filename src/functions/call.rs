@@ -1,13 +1,14 @@
 //! One call as its function sees it.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
 use super::Way;
-use crate::protocol::{Arguments, RequestId};
+use super::output::JobLog;
+use crate::protocol::{Arguments, CallError, RequestId};
 
 /// What a function is told about the call it serves, besides the arguments.
 #[derive(Debug)]
@@ -32,6 +33,8 @@ pub struct Call {
     pub way: Way,
     /// Tells that the caller has been answered already, and nobody wants the result.
     pub cancel: CancelToken,
+    /// What a job of cron has printed so far.
+    pub(crate) log: OnceLock<JobLog>,
 }
 
 impl Call {
@@ -39,6 +42,14 @@ impl Call {
     /// and then, and return.
     pub fn is_cancelled(&self) -> bool {
         self.cancel.is_cancelled()
+    }
+
+    /// `reason`, for which it is ended from outside, with what it has printed if it is a job.
+    pub(crate) fn cut_off(&self, reason: CallError) -> CallError {
+        match self.log.get().map(JobLog::text) {
+            Some(printed) if !printed.is_empty() => CallError::CutOff(Box::new(reason), printed),
+            _ => reason,
+        }
     }
 
     /// What is left of the time, zero when it is over.

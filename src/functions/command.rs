@@ -5,7 +5,7 @@ mod talk;
 use std::io;
 
 use self::talk::{End, Output, Talk};
-use super::output::{Tail, plain, size};
+use super::output::{JobLog, plain, size};
 use super::process::{self, Interrupt, ProcessOptions};
 use super::{Body, Call};
 use crate::protocol::{Arguments, CallError, Outcome};
@@ -65,7 +65,7 @@ impl Body for Command {
         let (mut process, pipes) = process::start(argv, process, environment).map_err(CallError::Failed)?;
         let output = match style {
             CommandStyle::Call => Output::Value { bytes: Vec::new(), most: *max_output },
-            CommandStyle::Job(_) => Output::Log(Tail::of(*max_output)),
+            CommandStyle::Job(_) => Output::Log(call.log.get_or_init(|| JobLog::of(*max_output)).clone()),
         };
         let mut talk = Talk::new(call, pipes, input, output);
         match talk.until_end(&process, &interrupt).map_err(failed)? {
@@ -77,7 +77,7 @@ impl Body for Command {
             }
             End::Over(reason) => {
                 process.terminate();
-                Err(reason)
+                Err(call.cut_off(reason))
             }
         }
     }

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::process::ExitStatus;
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::value::RawValue;
 
@@ -109,11 +110,35 @@ impl Tail {
     }
 
     /// The text without white space around it; from the start of a line, where it had to be cut and has more than one.
-    pub(super) fn text(mut self) -> String {
+    pub(super) fn text(&mut self) -> String {
         let text = String::from_utf8_lossy(self.bytes.make_contiguous());
         let text = text.trim();
         let whole_lines = text.split_once('\n').filter(|_| self.is_cut).map(|(_, rest)| rest);
         whole_lines.unwrap_or(text).to_owned()
+    }
+}
+
+/// What a job prints, for itself and for whoever ends it from outside.
+#[derive(Debug, Clone)]
+pub(crate) struct JobLog(Arc<Mutex<Tail>>);
+
+impl JobLog {
+    /// One that keeps `most` bytes.
+    pub(super) fn of(most: usize) -> Self {
+        JobLog(Arc::new(Mutex::new(Tail::of(most))))
+    }
+
+    pub(super) fn push(&self, bytes: &[u8]) {
+        self.tail().push(bytes);
+    }
+
+    /// What it has printed so far.
+    pub(super) fn text(&self) -> String {
+        self.tail().text()
+    }
+
+    fn tail(&self) -> MutexGuard<'_, Tail> {
+        self.0.lock().expect("nothing panics under this lock")
     }
 }
 

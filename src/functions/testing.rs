@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::process;
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -28,6 +29,7 @@ pub(super) fn call_within(timeout: Duration) -> Call {
         chain: vec!["first".to_owned()],
         way: Way::default(),
         cancel: CancelToken::default(),
+        log: OnceLock::new(),
     }
 }
 

@@ -79,12 +79,13 @@ fn log_end(run: &Run) {
         Some(verdict) if matches!(outcome, RunOutcome::Ran | RunOutcome::DstShifted) => {
             // How it ended, and the last that it said: most often that is why.
             let mut lines = run.output.lines().map(str::trim).filter(|line| !line.is_empty());
-            let why = lines.next().unwrap_or_default();
-            let said = lines.next_back().map_or_else(String::new, |said| format!(": {said}"));
+            // Of one that was cut off the first line is the verdict once more.
+            let why = lines.next().filter(|why| *why != verdict.as_str());
+            let said: String = why.into_iter().chain(lines.next_back()).map(|said| format!(": {said}")).collect();
             let said = said.replace(char::is_control, "\u{fffd}");
             log::warn!(
                 entry = name.as_str(), verdict = verdict.as_str();
-                "cron: {name}@{local}: {verdict}{took}: {why}{said}"
+                "cron: {name}@{local}: {verdict}{took}{said}"
             );
         }
         _ => log::info!("cron: {name}@{local}: {outcome}"),

@@ -39,6 +39,8 @@ pub enum CallError {
     Cycle(String),
     /// No answer could be made: a panic in cerbas itself, or a daemon that died.
     Lost,
+    /// A job of cron was ended for this reason; the text is what it had printed until then.
+    CutOff(Box<CallError>, String),
 }
 
 impl CallError {
@@ -60,6 +62,7 @@ impl CallError {
             | CallError::NoSuchNode
             | CallError::Cycle(_) => Verdict::Rejected,
             CallError::Lost => Verdict::Lost,
+            CallError::CutOff(reason, _) => reason.verdict(),
         }
     }
 
@@ -92,6 +95,7 @@ impl CallError {
             CallError::Cancelled | CallError::NoSuchNode => 503,
             CallError::TimedOut | CallError::Expired => 504,
             CallError::Cycle(_) => 508,
+            CallError::CutOff(reason, _) => reason.status(),
         }
     }
 }
@@ -114,6 +118,7 @@ impl fmt::Display for CallError {
             CallError::NoSuchNode => "no such node",
             CallError::Cycle(chain) => return write!(f, "cycle: {chain}"),
             CallError::Lost => "lost",
+            CallError::CutOff(reason, printed) => return write!(f, "{reason}\n{printed}"),
         })
     }
 }

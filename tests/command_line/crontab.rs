@@ -194,42 +194,6 @@ fn an_operator_can_try_again_what_cron_has_sent_and_not_what_only_said_so() {
 }
 
 #[test]
-fn what_a_job_prints_is_mailed_and_a_failure_has_consequences() {
-    let place = alone("", "sendmail = \"sendmail\"\n");
-    let here = place.path("").display().to_string();
-    place.write("sendmail", &format!("#!/bin/sh\ncat >> {here}/mailed.$$\nmv {here}/mailed.$$ {here}/mail.$$\n"));
-    fs::set_permissions(place.path("sendmail"), fs::Permissions::from_mode(0o755)).expect("it is ours");
-    place.write(
-        "CRONTAB",
-        &format!(
-            "MAILTO=ops@example.org\n#: name=broken on_failure='cat > {here}/failure'\n@every 1s echo no space; exit 3\n"
-        ),
-    );
-    let _daemon = place.daemon();
-    eventually_count(&place, "broken", "ran", 1);
-    let mails = || -> Vec<String> {
-        let files = fs::read_dir(place.path("")).expect("it is there").flatten();
-        let mails = files.filter(|file| file.file_name().to_string_lossy().starts_with("mail."));
-        mails.map(|file| fs::read_to_string(file.path()).unwrap_or_default()).collect()
-    };
-    eventually("somebody gets mail", || !mails().is_empty());
-    let mail = &mails()[0];
-    assert!(mail.starts_with("To: ops@example.org\nSubject: Cron <"), "{mail}");
-    assert!(
-        mail.contains("echo no space; exit 3 (error)\n") && mail.contains("\n\nexit status 3\nno space\n"),
-        "{mail}"
-    );
-    eventually("something follows", || place.path("failure").metadata().is_ok_and(|data| data.len() > 0));
-    let told: Value =
-        serde_json::from_slice(&fs::read(place.path("failure")).expect("it is there")).expect("it is JSON");
-    let failure = &told["args"]["failure"];
-    assert_eq!((&failure["name"], &failure["verdict"]), (&"broken".into(), &"error".into()));
-    assert_eq!(failure["message"], "exit status 3\nno space");
-    let run = &history(&place, "broken")[0];
-    assert_eq!((&run["verdict"], &run["output"]), (&"error".into(), &"exit status 3\nno space".into()));
-}
-
-#[test]
 fn a_crontab_that_changes_is_read_again_and_a_broken_line_costs_itself_only() {
     let entry = |name: &str| format!("#: name={name}\n@every 1s echo {name}\n");
     let place = alone(&entry("first"), "");

@@ -12,6 +12,7 @@ mod desk;
 mod gateway;
 mod in_turn;
 mod lease;
+mod mail;
 mod private_redis;
 mod processes;
 mod program;

@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 use std::{io, thread};
 
@@ -86,25 +86,26 @@ impl Shared {
             chain: request.chain,
             way: Way(self.caller.get().is_some().then(|| Arc::clone(self) as Arc<dyn Caller>)),
             cancel: CancelToken::default(),
+            log: OnceLock::new(),
         });
         let _noted = self.calls.note(&call, start);
         let has_ended = Arc::new(AtomicBool::new(false));
         let tag = tag.unwrap_or_else(|| call.id.clone());
         let watch = self.watchdog.watch(call.deadline, Some(tag), {
             let (shared, function) = (Arc::clone(self), Arc::clone(&function));
-            let (rival, cancel, has_ended) = (reply.rival(), call.cancel.clone(), Arc::clone(&has_ended));
+            let (rival, call, has_ended) = (reply.rival(), Arc::clone(&call), Arc::clone(&has_ended));
             move |why| {
                 let Some(is_to_be_replaced) = shared.set_aside(&function, &has_ended) else { return };
+                let end = |reason| rival.answer(Err(call.cut_off(reason)));
                 match why {
-                    Why::Deadline => rival.answer(Err(CallError::TimedOut)),
-                    Why::Cancelled => rival.answer(Err(CallError::Cancelled)),
+                    Why::Deadline => end(CallError::TimedOut),
+                    Why::Cancelled => end(CallError::Cancelled),
                     // It has started, and must not start again.
-                    Why::GivenUp if function.terms.delivery == Delivery::AtMostOnce => {
-                        rival.answer(Err(CallError::Lost));
-                    }
+                    Why::GivenUp if function.terms.delivery == Delivery::AtMostOnce => end(CallError::Lost),
+                    Why::GivenUp if shared.is_for_good.load(Ordering::Acquire) => end(CallError::Lost),
                     Why::GivenUp => rival.hand_back(),
                 }
-                cancel.cancel();
+                call.cancel.cancel();
                 if is_to_be_replaced && let Err(error) = shared.hire() {
                     log::error!("no thread to replace a stuck worker: {error}");
                 }

@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags};
 
 use crate::functions::Call;
 use crate::functions::onward::Lent;
-use crate::functions::output::{Tail, ending, value_of, without_line_break};
+use crate::functions::output::{JobLog, Tail, ending, value_of, without_line_break};
 use crate::functions::process::{Interrupt, Pipes, Process, wait_ready};
 use crate::protocol::{CallError, Outcome};
 
@@ -37,7 +37,7 @@ pub(super) enum Output {
     /// The value of the call, and how long it may be.
     Value { bytes: Vec<u8>, most: usize },
     /// A log.
-    Log(Tail),
+    Log(JobLog),
 }
 
 impl Output {
@@ -48,7 +48,7 @@ impl Output {
     fn add(&mut self, read: &[u8]) {
         match self {
             Output::Value { bytes, .. } => bytes.extend_from_slice(read),
-            Output::Log(tail) => tail.push(read),
+            Output::Log(log) => log.push(read),
         }
     }
 
@@ -166,7 +166,7 @@ impl<'a> Talk<'a> {
     }
 
     /// What it came to.
-    pub(super) fn outcome(self, status: Option<ExitStatus>) -> Outcome {
+    pub(super) fn outcome(mut self, status: Option<ExitStatus>) -> Outcome {
         match self.output {
             Output::Value { bytes, .. } => outcome(status, &bytes, self.complaints.text()),
             Output::Log(log) => outcome_of_job(status, log.text()),
