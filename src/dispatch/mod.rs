@@ -48,15 +48,6 @@ pub struct Rules {
     pub admission: Admission,
 }
 
-/// What becomes of calls that still run when the time for that is over at the end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum GivenUp {
-    /// They go back to where they came from, and run again elsewhere; but for those that must not.
-    HandedBack,
-    /// They are lost: nobody could take them up.
-    Lost,
-}
-
 /// Sends requests to their functions.
 pub struct Dispatcher {
     rules: RwLock<Arc<Rules>>,
@@ -194,9 +185,9 @@ impl Dispatcher {
     }
 
     /// Starts nothing more, hands back what has not started, and waits until `deadline` for what runs. Gives back how
-    /// many calls had to be given up: they are cancelled, and what `given_up` says.
-    pub fn close(&self, deadline: Instant, given_up: GivenUp) -> usize {
-        self.pool.close(deadline, given_up)
+    /// many calls had to be given up; they are cancelled and handed back, too.
+    pub fn close(&self, deadline: Instant) -> usize {
+        self.pool.close(deadline)
     }
 
     /// Whether `function` may be called now, by its rate; counts the call if so.

@@ -14,11 +14,9 @@ mod workers;
 
 use std::collections::VecDeque;
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use super::GivenUp;
 use super::lanes::Lanes;
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
@@ -97,8 +95,6 @@ struct Shared {
     room: Condvar,
     watchdog: Watchdog,
     calls: RunningCalls,
-    /// What is given up at the end is lost.
-    is_for_good: AtomicBool,
 }
 
 struct State {
@@ -144,7 +140,6 @@ impl Pool {
             room: Condvar::new(),
             watchdog,
             calls: RunningCalls::default(),
-            is_for_good: AtomicBool::new(false),
         });
         for _ in 0..size.workers {
             shared.state().on_duty += 1;
@@ -221,9 +216,8 @@ impl Pool {
     }
 
     /// Takes no more jobs, hands back what has not started, and waits until `deadline` for what runs. What still runs then is
-    /// given up: cancelled, and what `given_up` says. Gives back how many those were.
-    pub(super) fn close(&self, deadline: Instant, given_up: GivenUp) -> usize {
-        self.shared.is_for_good.store(given_up == GivenUp::Lost, Ordering::Release);
+    /// given up: cancelled and handed back. Gives back how many those were.
+    pub(super) fn close(&self, deadline: Instant) -> usize {
         let unstarted = self.shared.state().close();
         self.shared.work.notify_all();
         self.shared.room.notify_all();
@@ -247,7 +241,7 @@ impl Pool {
 impl Drop for Pool {
     fn drop(&mut self) {
         if !self.shared.state().is_closed {
-            self.close(Instant::now(), GivenUp::HandedBack);
+            self.close(Instant::now());
         }
     }
 }

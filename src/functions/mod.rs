@@ -83,6 +83,8 @@ pub struct Terms {
     pub retries: Retries,
     /// What happens to its calls when their daemon dies.
     pub delivery: Delivery,
+    /// Whether what still runs when the daemon ends is lost, as nothing outlives it in which that could wait.
+    pub ends_with_daemon: bool,
     /// How many calls may run at once over all daemons.
     pub cluster_concurrency: Option<usize>,
     /// What happens to a call while another with the same arguments waits or runs; `None`: it runs.
@@ -124,6 +126,7 @@ impl Default for Terms {
             rate: None,
             retries: Retries::default(),
             delivery: Delivery::AtLeastOnce,
+            ends_with_daemon: false,
             cluster_concurrency: None,
             unique: None,
             unique_for: Self::DEFAULT_UNIQUE_FOR,

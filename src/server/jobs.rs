@@ -23,8 +23,9 @@ const MOST_OUTPUT: usize = 64 << 10;
 /// What the environment of a crontab sets for cron, not for the command; and what it must not set.
 const NOT_PASSED_ON: [&str; 4] = ["CRON_TZ", "LOGNAME", "USER", "MAILFROM"];
 
-/// The functions of `entry`: one for its command, and one for the command that follows on a failure.
-pub(super) fn functions_of(entry: &Entry) -> Vec<Function> {
+/// The functions of `entry`: one for its command, and one for the command that follows on a failure. Without a queue that outlives the
+/// daemon, what still runs at its end is lost.
+pub(super) fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
     let command = match &entry.action {
         Action::Command(command) => Some(command),
         Action::Request(_) => None,
@@ -34,7 +35,7 @@ pub(super) fn functions_of(entry: &Entry) -> Vec<Function> {
         let timeout = entry.policies.timeout.unwrap_or(usual);
         let retries = Retries { count: entry.policies.retries.unwrap_or(0), ..Retries::default() };
         let style = CommandStyle::Job(command.stdin.clone());
-        let terms = Terms { timeout, retries, ..Terms::default() };
+        let terms = Terms { timeout, retries, ends_with_daemon: !has_queue, ..Terms::default() };
         function(format!("{CRON_FUNCTION}{}", entry.name), terms, shell(&command.line, Some(command), style))
     });
     let on_failure = match &entry.policies.on_failure {

@@ -12,7 +12,7 @@ use super::standby::Standby;
 use crate::broker::{Broker, Memory, Source};
 use crate::client::{Client, ClientError};
 use crate::config::{Config, QueueOrder};
-use crate::dispatch::{Dispatcher, GivenUp, PoolStatus};
+use crate::dispatch::{Dispatcher, PoolStatus};
 use crate::error::StartError;
 use crate::gateway::Gateway;
 use crate::intake::{Intake, Shares};
@@ -222,11 +222,7 @@ impl Running {
         let broker = Arc::clone(&self.link.broker);
         self.standby.stop();
         interrupting(&broker, || self.intakes.clear());
-        let given_up = match self.memory() {
-            Some(_) => GivenUp::Lost,
-            None => GivenUp::HandedBack,
-        };
-        let given_up = self.dispatcher.close(deadline, given_up);
+        let given_up = self.dispatcher.close(deadline);
         interrupting(&broker, || self.control.end());
         let flushed_by = deadline.max(Instant::now() + FLUSH);
         self.standby.close(flushed_by);

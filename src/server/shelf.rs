@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crossbeam_channel::Sender;
 
 use super::jobs;
-use crate::config::{self, Config, FunctionConfig};
+use crate::config::{self, Config, FunctionConfig, RedisServer};
 use crate::cron::Entry;
 use crate::dispatch::{Admission, Dispatcher, Rules};
 use crate::functions::{Function, Functions, House};
@@ -73,10 +73,11 @@ impl FunctionShelf {
         }
         self.natives.iter().for_each(|native| functions.share(Arc::clone(native)));
         if let Some(cron) = &state.config.cron {
+            let has_queue = state.config.redis.server != RedisServer::None;
             state
                 .entries
                 .iter()
-                .flat_map(|entry| jobs::functions_of(entry))
+                .flat_map(|entry| jobs::functions_of(entry, has_queue))
                 .for_each(|function| functions.add(function));
             functions.add(jobs::mail(cron));
         }

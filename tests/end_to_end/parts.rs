@@ -9,7 +9,7 @@ use cerbas::broker::{
     Arranged, Arrangement, Begun, Broker, Claim, Claimed, EntryMark, Memory, Message, NewRun, Post, Result, Settlement,
     Source, Whereabouts,
 };
-use cerbas::dispatch::{Dispatcher, GivenUp, PoolSize, Rules};
+use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::{Balance, Ledger};
@@ -234,7 +234,7 @@ impl Parts {
         self.stop.ask();
         self.recorder.interrupt();
         self.intakes.clear();
-        let given_up = self.dispatcher.close(deadline, GivenUp::HandedBack);
+        let given_up = self.dispatcher.close(deadline);
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(Instant::now() + PATIENCE));
         (given_up, unsettled)
     }

@@ -5,7 +5,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cerbas::broker::Memory;
-use cerbas::dispatch::{Again, Dispatcher, Door, GivenUp, PoolSize, Rules};
+use cerbas::dispatch::{Again, Dispatcher, Door, PoolSize, Rules};
 use cerbas::functions::{Function, Functions, Native};
 use cerbas::ledger::Ledger;
 use cerbas::protocol::codec::Encoded;
@@ -181,7 +181,7 @@ fn the_order_holds_among_calls_that_wait_for_different_things() {
         dispatcher.dispatch(Request::new(id, func, Anything::new().into()), Box::new(door));
         gate.holds(1);
     }
-    assert_eq!(dispatcher.close(Instant::now(), GivenUp::HandedBack), 1);
+    assert_eq!(dispatcher.close(Instant::now()), 1);
     // Each goes to the head of the queue: the first one comes last.
     assert_eq!(all_put_back.try_iter().collect::<Vec<_>>(), ["f", "e", "d", "c", "b", "a"]);
 }

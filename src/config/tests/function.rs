@@ -49,6 +49,7 @@ fn a_function_is_built_from_its_configuration() {
         delivery: Delivery::AtLeastOnce,
         cluster_concurrency: Some(8),
         unique: Some(OnDuplicate::Replace),
+        ends_with_daemon: false,
         unique_for: Duration::from_mins(10),
         retries: Retries {
             count: 5,

@@ -102,7 +102,7 @@ impl Shared {
                     Why::Cancelled => end(CallError::Cancelled),
                     // It has started, and must not start again.
                     Why::GivenUp if function.terms.delivery == Delivery::AtMostOnce => end(CallError::Lost),
-                    Why::GivenUp if shared.is_for_good.load(Ordering::Acquire) => end(CallError::Lost),
+                    Why::GivenUp if function.terms.ends_with_daemon => end(CallError::Lost),
                     Why::GivenUp => rival.hand_back(),
                 }
                 call.cancel.cancel();
