@@ -28,7 +28,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("outbox", &["broker", "outage", "protocol", "refusals", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
-    ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "thread"]),
+    ("intake", &["broker", "clock", "dispatch", "functions", "outage", "outbox", "protocol", "said", "thread"]),
     // Rooms beside it.
     ("cron", &["protocol", "trust"]),
     ("scheduler", &["broker", "cron", "outage", "private", "protocol", "thread"]),

@@ -1,12 +1,13 @@
 //! Reads `[cron]`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::section::Section;
 use super::value::Value;
 use super::{CronConfig, Fault, Place, Position};
 use crate::cron::{Action, Crontabs, Entry, FileFault};
-use crate::functions::{ProcessOptions, check_program};
+use crate::functions::{ProcessOptions, SendMail, check_program};
 
 const FILE: &str = "CRONTAB";
 
@@ -46,13 +47,30 @@ pub(super) fn read(section: &mut Section<'_>) -> CronConfig {
 }
 
 /// What is wrong with the crontabs, and with what they need on this machine.
-pub(super) fn check(crontabs: &Crontabs) -> Vec<Fault> {
-    let loaded = crontabs.read();
+pub(super) fn check(config: &CronConfig) -> Vec<Fault> {
+    let loaded = config.crontabs.read();
     let missing = |path| Fault { place: Place::File(path), position: None, message: "is not there".to_owned() };
     let mut found: Vec<Fault> = loaded.missing.into_iter().map(missing).collect();
     found.extend(loaded.faults.into_iter().map(fault));
     found.extend(loaded.entries.iter().flat_map(|entry| check_entry(entry)));
+    found.extend(unmailed(&loaded.entries, &config.sendmail).map(|(entry, message)| Fault {
+        place: Place::File(entry.file.to_path_buf()),
+        position: Some(Position { line: entry.line, column: 1 }),
+        message,
+    }));
     found
+}
+
+/// The first entry that wants mail where none can be sent, and why.
+pub(crate) fn unmailed<'a>(entries: &'a [Arc<Entry>], sendmail: &Path) -> Option<(&'a Entry, String)> {
+    let mut wanting = entries.iter().filter(|entry| match &entry.action {
+        Action::Command(command) => command.environment.get("MAILTO").is_some_and(|to| !to.is_empty()),
+        Action::Request(_) => false,
+    });
+    let first = wanting.next()?;
+    let fault = SendMail { program: sendmail.to_owned() }.fault()?;
+    let count = 1 + wanting.count();
+    Some((first, format!("MAILTO is set for {count} entries, and their mail cannot be sent: {fault}")))
 }
 
 fn check_entry(entry: &Entry) -> Vec<Fault> {

@@ -37,6 +37,7 @@ use crate::trust::{Role, Trust, Unread};
 use environment::Environment;
 use section::{Origin, Section, quoted};
 
+pub(crate) use cron::unmailed;
 pub use faults::{Fault, Faults, Place, Position};
 pub use function::{BodyConfig, CommandConfig, FunctionConfig, HttpConfig, LimitsConfig, ProcessConfig, WorkerConfig};
 pub use functions::build;
@@ -303,7 +304,7 @@ impl Config {
     /// Looks for what the functions need on this machine, programs, folders, users, and reads the crontabs.
     pub fn check(&self) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
-        let crontabs = self.cron.iter().flat_map(|config| cron::check(&config.crontabs));
+        let crontabs = self.cron.iter().flat_map(cron::check);
         let open = self.redis.open_as_root().map(|message| Fault {
             place: Place::File(file.clone()),
             position: None,

@@ -27,6 +27,9 @@ const MOST_OUTPUT: usize = 4096;
 impl Body for SendMail {
     fn run(&self, call: &Call, args: Arguments) -> Outcome {
         let letter: Letter = args.to().map_err(|error| CallError::FailedForGood(format!("mail: {error}")))?;
+        if let Some(fault) = self.fault() {
+            return Err(CallError::FailedForGood(fault));
+        }
         let program = Command::new(CommandOptions {
             argv: vec![self.program.to_string_lossy().into_owned(), "-i".to_owned(), "-t".to_owned()],
             process: ProcessOptions::default(),
@@ -38,6 +41,19 @@ impl Body for SendMail {
 
     fn kind(&self) -> &'static str {
         "mail"
+    }
+}
+
+impl SendMail {
+    /// Why no mail can be sent at all, if the program is not there.
+    pub fn fault(&self) -> Option<String> {
+        let is_there = self.program.is_file();
+        (!is_there).then(|| {
+            format!(
+                "{} is not there; install a mail server, or name it with sendmail in [cron]",
+                self.program.display()
+            )
+        })
     }
 }
 
@@ -87,6 +103,7 @@ mod tests {
         assert!(matches!(mail.run(&call(), arguments(json!({"to": 1}))), Err(CallError::FailedForGood(_))));
         let letter = json!({"to": "a", "subject": "b", "text": "c"});
         let missing = mail.run(&call(), arguments(letter)).unwrap_err();
-        assert_eq!(missing.to_string(), "cannot run \"/no/such\": No such file or directory");
+        let reason = "/no/such is not there; install a mail server, or name it with sendmail in [cron]";
+        assert_eq!(missing, CallError::FailedForGood(reason.to_owned()));
     }
 }

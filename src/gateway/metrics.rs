@@ -16,7 +16,7 @@ use super::api::Services;
 use super::proxy::{Sites, Stand};
 use crate::dispatch::CacheStatus;
 use crate::ledger::{BOUNDS, Balance, Reading};
-use crate::protocol::{CRON_FUNCTION, NodeStatus, Verdict};
+use crate::protocol::{CRON_FUNCTION, MAIL_FUNCTION, NodeStatus, Verdict};
 
 /// No more crontab entries have series of their own.
 const MOST_ENTRIES: usize = 1000;
@@ -234,7 +234,8 @@ impl Snapshot {
         encoder.gauges("cron_broken", "Lines and files of crontabs that are not in force", one(cron.faults as u64))?;
         let entries = || {
             let of_cron = |(name, reading): (&str, &Reading)| {
-                name.strip_prefix(CRON_FUNCTION).map(|name| (name.to_owned(), reading.clone()))
+                let is_mail = name == MAIL_FUNCTION;
+                name.strip_prefix(CRON_FUNCTION).filter(|_| !is_mail).map(|name| (name.to_owned(), reading.clone()))
             };
             self.readings.iter().filter_map(move |(name, reading)| of_cron((name, reading))).take(MOST_ENTRIES)
         };
@@ -250,7 +251,13 @@ impl Snapshot {
                 },
             )
         });
-        encoder.counters("cron_runs", "Runs of each entry that ended", runs)
+        encoder.counters("cron_runs", "Runs of each entry that ended", runs)?;
+        let mail = self.readings.get_key_value(MAIL_FUNCTION);
+        let mails = mail.into_iter().flat_map(|(_, reading)| {
+            let ended = Verdict::ALL.into_iter().filter(|verdict| reading.verdicts[*verdict as usize] > 0);
+            ended.map(|verdict| (label("verdict", verdict.as_str()), reading.verdicts[verdict as usize]))
+        });
+        encoder.counters("cron_mails", "Mails of what runs printed", mails)
     }
 
     fn http(&self, encoder: &mut Encoder<'_>) -> fmt::Result {

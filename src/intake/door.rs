@@ -8,7 +8,7 @@ use crate::clock;
 use crate::dispatch::{Again, Door};
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Encoded, Rerun, encode_rerun, func_of, with_id};
-use crate::protocol::{DeadLetter, RequestId, Scheduled, Verdict};
+use crate::protocol::{DeadLetter, MAIL_FUNCTION, RequestId, Scheduled, Verdict};
 
 /// How much of an error waits with a request that is tried again, in characters.
 const ERROR_LENGTH: usize = 1024;
@@ -60,6 +60,11 @@ impl BrokerDoor {
         self.is_told && !self.was_told
     }
 
+    /// Whether it is the mail of a run.
+    fn is_mail(&self) -> bool {
+        self.claim.sent_by_cron.is_some() && func_of(self.request()).is_some_and(|func| func == MAIL_FUNCTION)
+    }
+
     /// What is kept of it, where cron has sent it.
     fn ended(&self, scheduled: &Scheduled, answer: &Encoded) -> EndedRun {
         let message = answer.message();
@@ -77,6 +82,10 @@ impl BrokerDoor {
     /// The entry of the dead list, for what failed and nobody would hear of otherwise: nobody waits for it, it was tried
     /// several times, or it ended its daemons.
     fn dead_letter(&self, answer: &Encoded) -> Option<Box<str>> {
+        if self.is_mail() {
+            // That is kept with the run. Where no mail can be sent, it would push everything else off the list.
+            return None;
+        }
         if answer.verdict == Verdict::Rejected {
             return self.refused(answer);
         }
@@ -122,7 +131,14 @@ impl Door for BrokerDoor {
 
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let dead = self.dead_letter(&answer);
-        let run = self.cron.as_ref().map(|scheduled| Box::new(self.ended(scheduled, &answer)));
+        let run = match &self.cron {
+            Some(scheduled) => Some(self.ended(scheduled, &answer)),
+            None if answer.verdict != Verdict::Ok && self.is_mail() => {
+                run::not_mailed(self.request(), answer.verdict, &answer.message())
+            }
+            None => None,
+        };
+        let run = run.map(Box::new);
         let verdict = answer.verdict;
         let answer = self.waits().then_some(answer);
         let is_tracked = self.is_tracked;

@@ -2,10 +2,17 @@
 
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::json;
 
 use crate::broker::EndedRun;
-use crate::protocol::{CallError, MAIL_FUNCTION, Mail, Object, RequestId, Run, RunOutcome, Scheduled, Verdict, tail};
+use crate::protocol::{
+    CallError, MAIL_FUNCTION, Mail, Object, Occurrence, RequestId, Run, RunOutcome, Scheduled, Verdict, tail,
+};
+use crate::said::tidy;
+
+/// So much of why a mail was not sent is kept, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// How a run went, as its door knows it.
 pub(super) struct Ending<'a> {
@@ -41,6 +48,7 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
         ended: Some(ending.ended),
         attempts: ending.attempts,
         output: tail(ending.message, has_failed),
+        unmailed: None,
     };
     log_end(&record);
     let mut follow: Vec<(RequestId, Box<[u8]>)> = Vec::new();
@@ -117,14 +125,42 @@ fn mail(to: &Mail, run: &Run, message: &str) -> Object {
     request.insert("source", "cron");
     request.insert("retries", 3);
     let subject = format!("Cron {}{subject}", to.subject);
-    request.insert("args", json!({"to": to.to, "from": to.from, "subject": subject, "text": message}));
+    let text = json!({"to": to.to, "from": to.from, "subject": subject, "text": message, "run": run});
+    request.insert("args", text);
     request
+}
+
+/// The record of the run whose mail is in `request` and was not sent for `reason`. That is told here, once.
+pub(super) fn not_mailed(request: &[u8], verdict: Verdict, reason: &str) -> Option<EndedRun> {
+    #[derive(Deserialize)]
+    struct Request {
+        func: String,
+        args: Letter,
+    }
+    #[derive(Deserialize)]
+    struct Letter {
+        to: String,
+        run: Run,
+    }
+    let Request { func, args: Letter { to, mut run } } = serde_json::from_slice(request).ok()?;
+    if func != MAIL_FUNCTION {
+        return None;
+    }
+    let reason = if reason.is_empty() { verdict.as_str() } else { reason.trim() };
+    // How it ended, and the last that the program said.
+    let mut lines = reason.lines();
+    let said: Vec<&str> = lines.next().into_iter().chain(lines.next_back()).collect();
+    let reason = tidy(&said.join(": "), LONGEST_REASON);
+    let Occurrence { name, instant, local, .. } = &run.occurrence;
+    log::warn!(entry = name.as_str(); "cron: {name}@{local}: its mail to {} was not sent: {reason}", tidy(&to, LONGEST_REASON));
+    let (name, instant) = (name.as_str().into(), instant.as_str().into());
+    run.unmailed = Some(reason);
+    Some(EndedRun { name, instant, record: run.to_json(), follow: Vec::new() })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::Occurrence;
 
     fn scheduled() -> Scheduled {
         let occurrence = Occurrence {

@@ -158,6 +158,9 @@ pub struct Run {
     /// The end of what it printed, or the value of its function; behind the first line if it failed, which says how.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub output: String,
+    /// Why its mail was not sent, if that failed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unmailed: Option<String>,
 }
 
 impl Run {
@@ -175,6 +178,7 @@ impl Run {
             ended: None,
             attempts: 0,
             output: String::new(),
+            unmailed: None,
         }
     }
 

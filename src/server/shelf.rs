@@ -33,6 +33,7 @@ impl FunctionShelf {
     /// The functions of the program, with `config` and the `entries` of its crontabs; `halt` is told when the builtin of that
     /// name is called.
     pub(super) fn new(natives: Functions, halt: Sender<()>, config: &Config, entries: &[Arc<Entry>]) -> Self {
+        warn_of_mail(config, entries);
         let state = State { config: config.clone(), entries: entries.to_vec(), built: BTreeMap::new() };
         FunctionShelf { natives, halt, proxied: Arc::new(Mutex::new(proxied(config))), state: Mutex::new(state) }
     }
@@ -54,6 +55,7 @@ impl FunctionShelf {
     /// From now on these are the entries of the crontabs.
     pub(super) fn schedule(&self, entries: &[Arc<Entry>], dispatcher: &Dispatcher) {
         let mut state = self.state();
+        warn_of_mail(&state.config, entries);
         state.entries = entries.to_vec();
         dispatcher.replace_rules(self.rules_of(&mut state));
     }
@@ -95,6 +97,14 @@ impl FunctionShelf {
         let proxied = Arc::clone(&self.proxied);
         let house = House { halt: Arc::new(halt), proxied: Arc::new(move |name| port_of(&lock(&proxied), name)) };
         config::build(name, wanted, house)
+    }
+}
+
+/// Says that no mail can be sent, where some would be.
+fn warn_of_mail(config: &Config, entries: &[Arc<Entry>]) {
+    let fault = config.cron.as_ref().and_then(|cron| config::unmailed(entries, &cron.sendmail));
+    if let Some((_, fault)) = fault {
+        log::warn!("cron: {fault}");
     }
 }
 

@@ -112,3 +112,49 @@ fn what_a_job_printed_until_somebody_cancelled_it_is_kept_and_mailed() {
     check_cut_off(&place, "cancelled");
     eventually("it is mailed", || mails(&place).iter().any(|mail| mail.contains("\n\ncancelled\nstep1\nstep2\n")));
 }
+
+/// A place with a Redis whose job prints something each second, for somebody to get it in mail.
+fn printing(sendmail: &str, script: Option<&str>) -> Place {
+    let place = Place::with_server("", &format!("[cron]\nsendmail = \"{sendmail}\"\n"));
+    script.iter().for_each(|script| with_sendmail(&place, script));
+    place.write("CRONTAB", "MAILTO=ops@example.org\n#: name=tick\n@every 1s echo printed\n");
+    place
+}
+
+/// One of its runs says why its mail was not sent; the log does, and the list of dead requests does not.
+#[track_caller]
+fn check_unmailed(place: &Place, log: &dyn Fn() -> String, reason: &str) {
+    let unmailed = |run: &Value| run["unmailed"].as_str().is_some_and(|why| why.contains(reason));
+    eventually("a run has it on record", || history(place, "tick").iter().any(unmailed));
+    let runs = history(place, "tick");
+    let run = runs.iter().find(|run| unmailed(run)).expect("it is there");
+    assert_eq!((&run["verdict"], &run["output"]), (&"ok".into(), &"printed".into()));
+    let said =
+        format!("cron: tick@{}: its mail to ops@example.org was not sent: ", run["local"].as_str().unwrap_or_default());
+    eventually("it is said", || log().contains(&said));
+    assert_eq!(log().matches(&said).count(), 1);
+    let why = place.run(&["why", &format!("tick@{}", run["instant"].as_str().unwrap_or_default())]);
+    assert!(why.stdout.contains("its mail was not sent: ") && why.stdout.contains(reason), "{why:?}");
+    let table = place.run(&["cron", "history", "tick"]);
+    assert!(table.stdout.contains("[not mailed] printed"), "{table:?}");
+    assert_eq!(place.run(&["dead", "list", "--json"]).stdout, "[]\n");
+}
+
+#[test]
+fn mail_that_nobody_can_send_is_told_once_and_its_run_has_it_on_record() {
+    let place = printing("no-sendmail", None);
+    let check = place.run(&["check"]);
+    let missing = "CRONTAB:3:1: MAILTO is set for 1 entries, and their mail cannot be sent";
+    assert!(check.status == Some(1) && check.stdout.contains(missing), "{check:?}");
+    let daemon = place.daemon();
+    daemon.wait_for("cron: MAILTO is set for 1 entries, and their mail cannot be sent");
+    check_unmailed(&place, &|| daemon.log(), "no-sendmail is not there; install a mail server");
+}
+
+#[test]
+fn mail_that_is_refused_to_the_end_is_told_once_and_its_run_has_it_on_record() {
+    let place = printing("sendmail", Some("cat > /dev/null; echo mailbox full; exit 75"));
+    assert_eq!(place.run(&["check"]).status, Some(0));
+    let daemon = place.daemon();
+    check_unmailed(&place, &|| daemon.log(), "exit status 75: mailbox full");
+}

@@ -50,7 +50,10 @@ impl History {
         }
         let mut table = Columns::new(&["at", "name", "became", ">late", ">took", "node", "said"]);
         for run in last {
-            let said: String = run.output.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
+            let mut said: String = run.output.lines().next().unwrap_or_default().chars().take(SHOWN).collect();
+            if run.unmailed.is_some() {
+                said = format!("[not mailed] {said}");
+            }
             table.row([
                 plain(&run.occurrence.local),
                 plain(&run.occurrence.name),
@@ -112,6 +115,8 @@ pub(in crate::cli) fn say(head: &str, run: &Run) -> Vec<Line> {
     let mut lines = vec![Line::of(format!("{head}: {}", sentence(run)), tone(run))];
     let printed = run.output.lines().filter(|_| run.started.is_some());
     lines.extend(printed.map(|line| Line::of(format!("  {line}"), Tone::Plain)));
+    let unmailed = run.unmailed.iter().map(|why| Line::of(format!("  its mail was not sent: {why}"), Tone::Bad));
+    lines.extend(unmailed);
     lines
 }
 

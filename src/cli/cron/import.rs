@@ -168,7 +168,7 @@ fn differences(entry: &Entry) -> Vec<String> {
     if let Some(zone) = set("CRON_TZ") {
         found.push(format!("fires by the clock of {zone} (CRON_TZ); Debian's cron ignores that, cronie does the same"));
     }
-    if set("MAILTO").is_some() && !Path::new("/usr/sbin/sendmail").exists() {
+    if set("MAILTO").is_some() && !Path::new("/usr/sbin/sendmail").is_file() {
         found.push(
             "MAILTO is set, and /usr/sbin/sendmail is not there: mail will fail; sendmail in [cron] names another"
                 .to_owned(),
