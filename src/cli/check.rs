@@ -99,6 +99,7 @@ fn describe(function: &Function) -> Value {
         "params": terms.params,
         "timeout_ms": terms.timeout.as_millis() as u64,
         "cache_ms": terms.cache.map(|cache| cache.as_millis() as u64),
+        "safe": terms.is_safe(),
         "async": terms.is_async,
         "concurrency": function.concurrency(),
         "rate": terms.rate.map(|rate| rate.to_string()),

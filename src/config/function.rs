@@ -23,7 +23,7 @@ pub struct FunctionConfig {
     pub position: Option<Position>,
     /// What holds for it, whatever its body. Defaults: those of [`Terms`], or of the builtin.
     ///
-    /// The keys are `params`, `timeout`, `cache`, `async`, `concurrency`, `rate`, `delivery`,
+    /// The keys are `params`, `timeout`, `cache`, `safe`, `async`, `concurrency`, `rate`, `delivery`,
     /// `cluster_concurrency`, `unique`, `unique_for`, `retries`, `backoff`,
     /// `max_backoff`, `retry_for`, `sources` and `users`.
     pub terms: Terms,
@@ -197,6 +197,7 @@ fn read_terms(section: &mut Section<'_>, terms: &mut Terms) {
     section.set("params", &mut terms.params, Value::list);
     section.set("timeout", &mut terms.timeout, |value| value.duration(instant));
     section.set_some("cache", &mut terms.cache, |value| value.duration(instant));
+    section.set_some("safe", &mut terms.safe, Value::switch);
     section.set("async", &mut terms.is_async, Value::switch);
     section.set_some("concurrency", &mut terms.concurrency, |value| value.number(1..=65536));
     section.set_some("rate", &mut terms.rate, Value::rate);

@@ -64,6 +64,7 @@ impl BuiltinFunction {
         Terms {
             params: params.iter().map(|&name| name.to_owned()).collect(),
             cache: (self == BuiltinFunction::Hello).then_some(Duration::from_secs(20)),
+            safe: (self != BuiltinFunction::Halt).then_some(true),
             is_async: self == BuiltinFunction::AsyncFunc,
             ..Terms::default()
         }

@@ -73,6 +73,9 @@ pub struct Terms {
     pub timeout: Duration,
     /// How long a value is kept and given to calls with the same arguments; `None`: not at all.
     pub cache: Option<Duration>,
+    /// Whether a call only reads, so that a GET may make it, whoever has made a browser send that (RFC 9110, 9.2.1); `None`: if it
+    /// has a cache.
+    pub safe: Option<bool>,
     /// Whether the caller is answered `""` before the function runs.
     pub is_async: bool,
     /// How many calls may run at once in this process.
@@ -104,6 +107,11 @@ impl Terms {
     /// How long a unique call keeps others away where nothing else is said.
     pub const DEFAULT_UNIQUE_FOR: Duration = Duration::from_hours(1);
 
+    /// Whether a call only reads.
+    pub fn is_safe(&self) -> bool {
+        self.safe.unwrap_or(self.cache.is_some())
+    }
+
     /// How long a call can keep others away that must not wait with it or run beside it.
     pub fn longest_hold(&self) -> Duration {
         self.unique_for.max(self.timeout)
@@ -121,6 +129,7 @@ impl Default for Terms {
             params: Vec::new(),
             timeout: Self::DEFAULT_TIMEOUT,
             cache: None,
+            safe: None,
             is_async: false,
             concurrency: None,
             rate: None,

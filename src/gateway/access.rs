@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 use std::fmt;
 
+use super::wire::RequestHead;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::digest::{SHA256, digest};
@@ -104,13 +105,43 @@ fn credential(authorization: &str) -> Option<String> {
 pub(super) struct Page<'a> {
     /// The header `Origin`.
     pub(super) origin: Option<&'a str>,
-    /// The header `Sec-Fetch-Page`.
+    /// The header `Referer`.
+    pub(super) referer: Option<&'a str>,
+    /// The header `Sec-Fetch-Site`, which browsers send to trustworthy addresses only.
     pub(super) fetch_site: Option<&'a str>,
     /// The host that it asks.
     pub(super) host: Option<&'a str>,
 }
 
-impl Page<'_> {
+impl<'a> Page<'a> {
+    /// What is said with `head`.
+    pub(super) fn of(head: &RequestHead<'a>) -> Self {
+        let header = |name| head.header(name);
+        let (origin, referer, fetch_site) = (header("origin"), header("referer"), header("sec-fetch-site"));
+        Page { origin, referer, fetch_site, host: head.host }
+    }
+
+    /// Whether it looks as if a browser has sent it: by what it says of the page, or by what programs do not say.
+    pub(super) fn is_of_browser(&self, accept: Option<&str>, agent: Option<&str>, upgrade: Option<&str>) -> bool {
+        let says_so = self.origin.is_some() || self.referer.is_some() || self.fetch_site.is_some() || upgrade.is_some();
+        let shows_it = accept.is_some_and(|accept| accept.contains("text/html") || accept.contains("image/"));
+        // PowerShell says that it is Mozilla, too.
+        let is_browser = |agent: &str| agent.starts_with("Mozilla/") && !agent.contains("PowerShell");
+        says_so || shows_it || agent.is_some_and(is_browser)
+    }
+
+    /// Whether it says that it comes from a page of ours, or that no page has made the browser send it.
+    pub(super) fn is_ours(&self) -> bool {
+        let host_of = |address: &'a str| {
+            let rest = address.split_once("://").map(|(_, rest)| rest)?;
+            rest.split(['/', '?', '#']).next()
+        };
+        match self.fetch_site {
+            Some(site) => matches!(site, "same-origin" | "none"),
+            None => self.host.is_some() && self.origin.or(self.referer).and_then(host_of) == self.host,
+        }
+    }
+
     /// Whether a page of another site has made the browser send it, which is not one of `origins`. Programs say nothing of all that.
     pub(super) fn is_foreign(&self, origins: &HashSet<String>) -> bool {
         if self.origin.is_some_and(|origin| is_listed(origins, origin)) {
@@ -190,7 +221,7 @@ mod tests {
     fn a_page_of_another_site_is_foreign() {
         let origins = HashSet::from(["https://app.example.org".to_owned()]);
         let check = |origin, fetch_site, expected| {
-            let site = Page { origin, fetch_site, host: Some("localhost:4455") };
+            let site = Page { origin, fetch_site, host: Some("localhost:4455"), referer: None };
             assert_eq!(site.is_foreign(&origins), expected, "{site:?}");
         };
         check(None, None, false);
@@ -202,6 +233,46 @@ mod tests {
         check(Some("null"), None, true);
         check(None, Some("cross-site"), true);
         check(None, Some("same-site"), true);
+    }
+
+    #[test]
+    fn a_browser_is_known_by_what_programs_do_not_say() {
+        let bare = Page { host: Some("box"), ..Page::default() };
+        assert!(!bare.is_of_browser(None, None, None));
+        assert!(!bare.is_of_browser(Some("*/*"), Some("curl/8.5.0"), None));
+        assert!(!bare.is_of_browser(Some("application/json"), Some("python-requests/2.32"), None));
+        let shell = "Mozilla/5.0 (Windows NT; Windows NT 10.0; en-US) WindowsPowerShell/5.1.19041.4291";
+        assert!(!bare.is_of_browser(None, Some(shell), None));
+        assert!(bare.is_of_browser(Some("text/html,application/xhtml+xml"), None, None));
+        assert!(bare.is_of_browser(Some("image/avif,image/webp,*/*;q=0.8"), None, None));
+        assert!(bare.is_of_browser(Some("*/*"), Some("Mozilla/5.0 (X11)"), None));
+        assert!(bare.is_of_browser(None, None, Some("1")));
+        for page in [
+            Page { origin: Some("null"), ..bare },
+            Page { referer: Some("http://a/"), ..bare },
+            Page { fetch_site: Some("none"), ..bare },
+        ] {
+            assert!(page.is_of_browser(None, None, None), "{page:?}");
+        }
+    }
+
+    #[test]
+    fn only_what_says_so_is_of_a_page_of_ours() {
+        let check = |origin, referer, fetch_site, expected| {
+            let page = Page { origin, referer, fetch_site, host: Some("box:80") };
+            assert_eq!(page.is_ours(), expected, "{page:?}");
+        };
+        check(None, None, None, false);
+        check(None, None, Some("same-origin"), true);
+        check(None, None, Some("none"), true);
+        check(None, Some("http://box:80/"), Some("cross-site"), false);
+        check(Some("http://box:80"), None, None, true);
+        check(Some("http://evil"), Some("http://box:80/a"), None, false);
+        check(Some("null"), None, None, false);
+        check(None, Some("http://box:80/a?b"), None, true);
+        check(None, Some("http://evil/?http://box:80"), None, false);
+        check(None, Some("http://box:80.evil/"), None, false);
+        assert!(!Page::default().is_ours());
     }
 
     #[test]

@@ -6,6 +6,7 @@ mod framing;
 mod gone;
 mod health;
 mod limits;
+mod pages;
 mod proxy;
 mod support;
 mod trust;

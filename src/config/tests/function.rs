@@ -12,6 +12,7 @@ fn a_function_is_built_from_its_configuration() {
         params = ["width"]
         timeout = "30s"
         cache = "1m"
+        safe = false
         async = false
         concurrency = 2
         rate = "10/min"
@@ -50,6 +51,7 @@ fn a_function_is_built_from_its_configuration() {
         cluster_concurrency: Some(8),
         unique: Some(OnDuplicate::Replace),
         ends_with_daemon: false,
+        safe: Some(false),
         unique_for: Duration::from_mins(10),
         retries: Retries {
             count: 5,
@@ -148,7 +150,7 @@ fn keys_of_another_body_are_refused() {
             "cerbas.toml:3:1: functions.a.processes: belongs to worker, not to command",
             "cerbas.toml:4:1: functions.a.headers: belongs to http, not to command",
             "cerbas.toml:5:1: functions.a.process: unknown key, known are builtin, command, worker, http, cwd, user, nice, \
-             env, limits, max_output, params, timeout, cache, async, concurrency, rate, delivery, \
+             env, limits, max_output, params, timeout, cache, safe, async, concurrency, rate, delivery, \
              cluster_concurrency, unique, unique_for, retries, backoff, max_backoff, retry_for, sources, users",
         ],
     );

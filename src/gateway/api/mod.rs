@@ -2,6 +2,7 @@
 
 mod call;
 mod health;
+mod page;
 mod route;
 mod work;
 
@@ -182,7 +183,10 @@ impl Api {
         let Some(route) = route else { return Plan::Answer(Response::error(404, "nothing is here")) };
         match Method::of(head.method) {
             Some(Method::Options) => Plan::Answer(self.options(head, &route)),
-            Some(method) if route.methods().contains(&method) => Plan::Collect(self.settings.limits.max_request),
+            Some(method) if route.methods().contains(&method) => match self.acts(&route, head) {
+                Some(func) if method != Method::Post => Plan::Answer(page::instead_of_run(head, func)),
+                _ => Plan::Collect(self.settings.limits.max_request),
+            },
             _ => Plan::Answer(Response::error(405, "the method is not one of Allow").with("Allow", route.allow())),
         }
     }
@@ -197,6 +201,9 @@ impl Api {
     fn proxy(&self, site: &Arc<Site>, head: &RequestHead<'_>, peer: Option<IpAddr>) -> Plan {
         if let Some(reason) = self.doubt(site, head) {
             return Plan::Answer(Response::error(400, reason));
+        }
+        if let Err(response) = self.may_use(site, head) {
+            return Plan::Answer(response);
         }
         let tokens = &self.settings.tokens;
         let is_for_all = site.terms.is_public || tokens.is_empty();
@@ -215,6 +222,20 @@ impl Api {
         }
         let is_trusted = peer.is_none_or(|peer| self.settings.trusted.iter().any(|network| network.contains(peer)));
         Plan::Proxy(Proxied { site: Arc::clone(site), is_trusted, was_for_us, user: identity.user })
+    }
+
+    /// Whether pages of others stay out of a site that is not for everybody: a page that reads it under a name of its own, or one that
+    /// makes a browser act there with the token that it remembers.
+    fn may_use(&self, site: &Arc<Site>, head: &RequestHead<'_>) -> Result<(), Response> {
+        if site.terms.is_public {
+            return Ok(());
+        }
+        if site.terms.host.is_none() {
+            self.is_called_so(head)?;
+        }
+        // Links lead from page to page; what only reads cannot be read by the other one.
+        let only_reads = matches!(head.method, "GET" | "HEAD" | "OPTIONS") && !head.wants_upgrade;
+        if only_reads { Ok(()) } else { self.may_page_ask(head) }
     }
 
     /// Why it is not sure that `site` and its upstream read the path of `head` as it was judged.
@@ -265,25 +286,48 @@ impl Api {
         served.unwrap_or_else(Served::Now)
     }
 
+    /// The function that `route` names, if it acts, and a page may have made a browser ask for it.
+    fn acts<'a>(&self, route: &'a Route, head: &RequestHead<'_>) -> Option<&'a str> {
+        let Route::Call(func) = route else { return None };
+        if !page::may_be_of_a_page(head) {
+            return None;
+        }
+        let rules = self.services.dispatcher.rules();
+        let function = rules.functions.get(func)?;
+        (!function.terms.is_safe()).then_some(func)
+    }
+
     /// Who asks; the error is the answer to somebody who may not.
     fn admit(&self, head: &RequestHead<'_>) -> Result<Identity, Response> {
         let settings = &self.settings;
-        let host = head.host.unwrap_or_default();
-        // With tokens a page of another name has none to send.
-        if settings.tokens.is_empty() && !access::is_own_host(host, &settings.hosts) {
-            let reason = "this gateway is not called so; hosts in [http] can name it";
-            return Err(Response::error(421, format!("{host}: {reason}")));
-        }
-        let page = Page { origin: head.header("origin"), fetch_site: head.header("sec-fetch-site"), host: head.host };
-        if page.is_foreign(&settings.origins) {
-            let reason = "pages of this origin may not ask; origins in [http] can name it";
-            return Err(Response::error(403, format!("{}: {reason}", page.origin.unwrap_or("another site"))));
-        }
+        self.is_called_so(head)?;
+        self.may_page_ask(head)?;
         if head.method == "OPTIONS" {
             // A browser asks without a token what it may ask with one.
             return Ok(Identity::default());
         }
         access::identify(&settings.tokens, head.header("authorization")).ok_or_else(unknown)
+    }
+
+    /// Whether the gateway is called as the client says: a name that somebody else made point here would let pages of that name read
+    /// answers. With tokens such a page has none to send.
+    fn is_called_so(&self, head: &RequestHead<'_>) -> Result<(), Response> {
+        let host = head.host.unwrap_or_default();
+        if !self.settings.tokens.is_empty() || access::is_own_host(host, &self.settings.hosts) {
+            return Ok(());
+        }
+        let reason = "this gateway is not called so; hosts in [http] can name it";
+        Err(Response::error(421, format!("{host}: {reason}")))
+    }
+
+    /// Whether the page that has made a browser ask may do that.
+    fn may_page_ask(&self, head: &RequestHead<'_>) -> Result<(), Response> {
+        let page = Page::of(head);
+        if !page.is_foreign(&self.settings.origins) {
+            return Ok(());
+        }
+        let reason = "pages of this origin may not ask; origins in [http] can name it";
+        Err(Response::error(403, format!("{}: {reason}", page.origin.unwrap_or("another site"))))
     }
 
     fn options(&self, head: &RequestHead<'_>, route: &Route) -> Response {
