@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::broker::{BrokerError, Entrance, Found, Post, RedisPost, Target};
+use crate::broker::{BrokerError, Cause, Entrance, Found, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
 use crate::protocol::{Answer, Json, Node, Object, RequestId, Status, Verdict};
@@ -138,7 +138,7 @@ impl Client {
     /// Calls `func` with `args`, which must become a JSON object, and waits for its answer, be it an error.
     pub fn ask(&mut self, func: &str, args: impl Serialize) -> Result<Answer, ClientError> {
         let (id, element) = self.request(func, args, true)?;
-        self.post.send(self.queue.as_deref(), &element, Some(&id))?;
+        self.put(&element, Some(&id))?;
         let patience = self.patience + self.delay.unwrap_or_default();
         match self.post.receive(&id, patience)? {
             Some(json) => serde_json::from_slice(&json).map_err(|_| ClientError::Unreadable),
@@ -152,8 +152,16 @@ impl Client {
     /// Sends a request that nobody waits for; gives back its id.
     pub fn send(&mut self, func: &str, args: impl Serialize) -> Result<RequestId, ClientError> {
         let (id, element) = self.request(func, args, false)?;
-        self.post.send(self.queue.as_deref(), &element, None)?;
+        self.put(&element, None)?;
         Ok(id)
+    }
+
+    fn put(&mut self, element: &[u8], id: Option<&RequestId>) -> Result<(), ClientError> {
+        let queue = self.queue.as_deref();
+        self.post.send(queue, element, id).map_err(|error| match error.cause {
+            Cause::NoSuchQueue => ClientError::NoSuchQueue(queue.unwrap_or_default().to_owned()),
+            _ => error.into(),
+        })
     }
 
     /// Cancels the request `id`, wherever it is; tells whether it was there. One that waits is answered `cancelled` at once. One
@@ -233,6 +241,8 @@ pub enum ClientError {
     Arguments(String),
     /// What came is no answer.
     Unreadable,
+    /// No daemon serves the queue with this name, nor has in the last week: nothing was sent.
+    NoSuchQueue(String),
     /// Redis is away or refuses.
     Redis(BrokerError),
 }
@@ -249,6 +259,12 @@ impl fmt::Display for ClientError {
             }
             ClientError::Arguments(reason) => write!(f, "arguments: {reason}"),
             ClientError::Unreadable => f.write_str("what came back is no answer of cerbas"),
+            ClientError::NoSuchQueue(name) => {
+                write!(
+                    f,
+                    "no daemon serves the queue {name:?}; a section [queues.{name}] in the configuration lets one"
+                )
+            }
             ClientError::Redis(error) => error.fmt(f),
         }
     }

@@ -120,7 +120,7 @@ impl Intake {
                 match self.read(&claim, &content, now) {
                     Ok(request) => {
                         let door = self.door(claim, body_of(content), &request);
-                        let incoming = Incoming { request, door, is_lost: false };
+                        let incoming = Incoming { request, door, end: None };
                         if incoming.request.claims_to_be_of_cron() { of_cron.push(incoming) } else { refuse(incoming) }
                     }
                     Err(unreadable) => self.refuse(claim, unreadable, now),
@@ -137,7 +137,7 @@ impl Intake {
         let now = clock::now();
         let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new(), of_cron: Vec::new() };
         let mut unnamed = Vec::new();
-        for Claimed { claim, content, is_lost } in claimed {
+        for Claimed { claim, content, end } in claimed {
             let read = self.read(&claim, &content, now);
             let body = body_of(content);
             let request = match read {
@@ -148,7 +148,7 @@ impl Intake {
                 }
             };
             let door = self.door(claim, body, &request);
-            let incoming = Incoming { request, door, is_lost };
+            let incoming = Incoming { request, door, end };
             if incoming.request.is_named { self.sort(incoming, &mut lot, stop) } else { unnamed.push(incoming) }
         }
         for incoming in self.name(unnamed, stop) {
@@ -172,9 +172,9 @@ impl Intake {
     }
 
     fn take_in(&self, incoming: Incoming, lot: &mut Lot, stop: &Stop) {
-        let Incoming { request, door, is_lost } = incoming;
-        if is_lost {
-            self.give_up(request, door);
+        let Incoming { request, door, end } = incoming;
+        if let Some(end) = end {
+            self.dispatcher.refuse(request.id, end, door);
         } else if let Some(needs) = self.needs(&lot.rules, &request) {
             lot.to_arrange.push((request, door, needs));
         } else {
@@ -373,11 +373,6 @@ impl Intake {
         }
     }
 
-    /// It was in flight each time its daemon died.
-    fn give_up(&self, request: Request, door: Box<BrokerDoor>) {
-        self.dispatcher.refuse(request.id, CallError::Lost, door);
-    }
-
     fn refuse(&self, claim: Claim, unreadable: Unreadable, now: u64) {
         let Unreadable { error, reason, id } = unreadable;
         let dead = self.mailing.refused("-", &reason).then(|| {
@@ -407,8 +402,8 @@ fn refused(reason: &str) -> CallError {
 struct Incoming {
     request: Request,
     door: Box<BrokerDoor>,
-    /// It was in flight so often when its daemon died that it must not run again.
-    is_lost: bool,
+    /// How it ends without running.
+    end: Option<CallError>,
 }
 
 /// What was claimed together.

@@ -21,6 +21,8 @@ pub enum Cause {
     /// It is there and refuses just this: a key is of another type, a right is missing. To ask again changes nothing, and what
     /// stands behind it is not concerned.
     Refused,
+    /// It is there, and no daemon serves the queue that is named: what is put there would wait for ever.
+    NoSuchQueue,
     /// Nothing gets better without an operator: a wrong password, an address that is none.
     Permanent,
 }

@@ -171,8 +171,8 @@ impl Memory {
 
     /// Nobody would ever take what is put there.
     fn no_queue(&self, name: Option<&str>) -> BrokerError {
-        let reason = format!("has no queue {:?}", name.unwrap_or_default());
-        BrokerError { address: self.address(), reason, cause: Cause::Permanent }
+        let reason = format!("no daemon serves the queue {:?}", name.unwrap_or_default());
+        BrokerError { address: self.address(), reason, cause: Cause::NoSuchQueue }
     }
 
     fn away(&self) -> BrokerError {

@@ -25,7 +25,7 @@ pub use redis::{
 };
 
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Node, NodeStatus, Occurrence, RequestId, Verdict};
+use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId, Verdict};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -177,8 +177,9 @@ pub struct Claimed {
     pub claim: Claim,
     /// Its content.
     pub content: Content,
-    /// Whether it was in flight so often when its daemon died that it must not run again.
-    pub is_lost: bool,
+    /// How it ends without running: lost, where it was in flight so often when its daemon died that it must not run again; refused, where
+    /// it stood in a queue that no daemon serves.
+    pub end: Option<CallError>,
 }
 
 /// What an element of the queue holds.

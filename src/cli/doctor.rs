@@ -8,7 +8,7 @@ use serde_json::json;
 use super::columns::{Line, Tone, size};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
-use crate::broker::{Facts, Member, Target};
+use crate::broker::{Facts, Member, QueueLook, Target};
 
 /// Of a mode: others than owner and group may write.
 const OTHERS_WRITE: u32 = 0o002;
@@ -64,7 +64,10 @@ impl Doctor {
         let mut operator = self.place.operator()?;
         let facts = operator.facts()?;
         let mut checks = judge(&facts);
-        checks.push(loops(&operator.members()?));
+        let overview = operator.overview()?;
+        checks.push(loops(&overview.members));
+        checks.push(queues(&overview.queues));
+        checks.push(rights(&overview.members));
         checks.push(access(&self.place.address()?));
         let promise = promise(&facts);
         if self.json {
@@ -205,7 +208,6 @@ fn keys(facts: &Facts, add: &mut impl FnMut(&'static str, Level, String)) {
     }
 }
 
-/// What can be promised, in a few sentences.
 /// Whether all loops of the daemons turn.
 fn loops(members: &[Member]) -> Check {
     let living: Vec<_> = members.iter().filter_map(|member| member.record.as_ref()).collect();
@@ -218,6 +220,40 @@ fn loops(members: &[Member]) -> Check {
     Check { name: "loops", level, message }
 }
 
+/// Whether Redis lets the daemons do what they need.
+fn rights(members: &[Member]) -> Check {
+    let living = members.iter().filter_map(|member| member.record.as_ref());
+    let missing = living.filter(|node| !node.status.missing_rights.is_empty());
+    let missing: Vec<String> =
+        missing.map(|node| format!("{}: {}", node.status.name, node.status.missing_rights.join(" "))).collect();
+    let (level, message) = match missing.is_empty() {
+        true => (Level::Ok, "redis lets the daemons do what they need".to_owned()),
+        false => (
+            Level::Fail,
+            format!("redis does not let daemons do all that they need; ACL SETUSER for {}", missing.join(", ")),
+        ),
+    };
+    Check { name: "rights", level, message }
+}
+
+/// Whether all that waits in queues waits for a daemon.
+fn queues(queues: &[QueueLook]) -> Check {
+    let unserved = queues.iter().filter(|queue| !queue.is_served && queue.length > 0);
+    let unserved: Vec<String> = unserved.map(|queue| format!("{:?} ({})", queue.name, queue.length)).collect();
+    let (level, message) = match unserved.is_empty() {
+        true => (Level::Ok, "what waits stands in queues that daemons serve".to_owned()),
+        false => (
+            Level::Fail,
+            format!(
+                "no daemon serves these, in which requests wait: {}; a section [queues.NAME] lets one",
+                unserved.join(", ")
+            ),
+        ),
+    };
+    Check { name: "queues", level, message }
+}
+
+/// What can be promised, in a few sentences.
 fn promise(facts: &Facts) -> String {
     let node = "A daemon that dies loses nothing: others run its requests again. ";
     let redis = match (facts.has_log, facts.fsync.as_deref()) {

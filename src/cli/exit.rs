@@ -63,7 +63,7 @@ impl From<ClientError> for Failure {
             ClientError::Answered { verdict, .. } => Exit::of(*verdict),
             ClientError::NoAnswer { .. } => Exit::NoAnswer,
             ClientError::Arguments(_) => Exit::Usage,
-            ClientError::Unreadable => Exit::Failed,
+            ClientError::Unreadable | ClientError::NoSuchQueue(_) => Exit::Failed,
             ClientError::Redis(_) => Exit::NoRedis,
         };
         Failure::new(exit, error)

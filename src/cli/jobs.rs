@@ -146,7 +146,10 @@ fn is_dead(stand: &Stand) -> bool {
 
 fn whereabouts(stand: &Stand) -> String {
     match stand {
-        Stand::Queue { queue, before } => format!("{queue} #{}", before + 1),
+        Stand::Queue { queue, before, is_served } => {
+            let unserved = if *is_served { "" } else { ", which no daemon serves" };
+            format!("{queue} #{}{unserved}", before + 1)
+        }
         Stand::Delayed { .. } | Stand::Parked | Stand::Behind => String::new(),
         Stand::Inbox { node } => format!("inbox of {node}"),
         Stand::Taken { node, is_alive: true, .. } => node.clone(),
@@ -165,7 +168,8 @@ pub(super) fn describe(job: &Job) -> Value {
         "last_error": job.last_error,
     });
     match &job.stand {
-        Stand::Queue { queue, before } => {
+        Stand::Queue { queue, before, is_served } => {
+            value["is_served"] = json!(is_served);
             value["queue"] = json!(queue);
             value["before"] = json!(before);
         }

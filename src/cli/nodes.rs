@@ -30,7 +30,7 @@ impl Nodes {
             output::print("no daemons")?;
         } else {
             output::print_lines(&table(&members, self.wide).lines())?;
-            output::print_lines(&stalled(&members))?;
+            output::print_lines(&ill(&members))?;
         }
         Ok(exit(&members))
     }
@@ -55,18 +55,23 @@ pub(super) fn describe(member: &Member) -> Value {
     value
 }
 
-/// The loops of `members` that do not turn any more, a line for each; nothing where all do.
-pub(super) fn stalled(members: &[Member]) -> Vec<Line> {
+/// What is wrong with `members` themselves, a line each: loops that do not turn any more, rights that they lack in Redis.
+pub(super) fn ill(members: &[Member]) -> Vec<Line> {
     let of = |record: &Node| {
-        let name = record.status.name.clone();
-        let line = move |stalled: &StalledLoop| {
+        let name = &record.status.name;
+        let line = |stalled: &StalledLoop| {
             let what = match stalled.has_panicked {
                 true => "has panicked".to_owned(),
                 false => format!("has not turned for {}", span(stalled.since_ms)),
             };
             Line::of(format!("{name}: the loop {} {what}; restart this daemon", stalled.name), Tone::Bad)
         };
-        record.status.stalled.iter().map(line).collect::<Vec<_>>()
+        let missing = &record.status.missing_rights;
+        let rights = (!missing.is_empty()).then(|| {
+            let missing = missing.join(" ");
+            Line::of(format!("{name}: redis does not let it do all that it needs; ACL SETUSER: {missing}"), Tone::Bad)
+        });
+        record.status.stalled.iter().map(line).chain(rights).collect::<Vec<_>>()
     };
     members.iter().filter_map(|member| member.record.as_ref()).flat_map(of).collect()
 }
@@ -174,10 +179,8 @@ mod tests {
             inbox: 0,
             record: Some(Node { status, ..Node::default() }),
         };
-        let lines: Vec<String> = stalled(&[member(status), member(NodeStatus::default())])
-            .iter()
-            .map(|line| line.text(None, false))
-            .collect();
+        let lines: Vec<String> =
+            ill(&[member(status), member(NodeStatus::default())]).iter().map(|line| line.text(None, false)).collect();
         assert_eq!(
             lines,
             [

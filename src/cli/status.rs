@@ -56,7 +56,7 @@ pub(super) fn in_flight(overview: &Overview) -> u64 {
 }
 
 fn json(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Value {
-    let queue = |queue: &QueueLook| json!({"name": queue.name, "key": queue.key, "length": queue.length, "oldest_ms": queue.oldest});
+    let queue = |queue: &QueueLook| json!({"name": queue.name, "key": queue.key, "length": queue.length, "oldest_ms": queue.oldest, "is_served": queue.is_served});
     let totals = Totals::of(overview);
     json!({
         "now": overview.now,
@@ -76,7 +76,7 @@ fn text(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Vec
         true => vec![Line::of("no daemons", Tone::Bad)],
         false => members(overview).lines(),
     };
-    lines.extend(nodes::stalled(&overview.members));
+    lines.extend(nodes::ill(&overview.members));
     for table in [waiting(overview), verdicts(overview, per_second), crons(overview)] {
         if table.is_empty() {
             continue;
@@ -145,7 +145,11 @@ pub(super) fn waiting(overview: &Overview) -> Columns {
         // The second is the first one's old spelling, which few use.
         if place != 1 || queue.length > 0 {
             let name = if place == 1 { format!("{} ({})", queue.name, queue.key) } else { queue.name.clone() };
-            columns.row([plain(name), plain(queue.length), plain(span_or_dash(queue.oldest))]);
+            let name = match queue.is_served || queue.length == 0 {
+                true => plain(name),
+                false => cell(format!("{name}, which no daemon serves"), Tone::Bad),
+            };
+            columns.row([name, plain(queue.length), plain(span_or_dash(queue.oldest))]);
         }
     }
     for member in overview.members.iter().filter(|member| member.inbox > 0) {

@@ -76,8 +76,11 @@ fn open(job: &Job, now: u64) -> String {
     let sent = job.sent_at.map_or_else(String::new, |sent| format!(", sent {} ago", span(now.saturating_sub(sent))));
     let error = job.last_error.as_deref().unwrap_or("nothing");
     match &job.stand {
-        Stand::Queue { queue, before: 0 } => format!("{func} waits in queue {queue} and is the next one{sent}"),
-        Stand::Queue { queue, before } => format!("{func} waits in queue {queue} behind {before} others{sent}"),
+        Stand::Queue { queue, is_served: false, .. } => format!(
+            "{func} waits in queue {queue}, which no daemon serves at this moment; if none comes, it is refused{sent}"
+        ),
+        Stand::Queue { queue, before: 0, .. } => format!("{func} waits in queue {queue} and is the next one{sent}"),
+        Stand::Queue { queue, before, .. } => format!("{func} waits in queue {queue} behind {before} others{sent}"),
         Stand::Delayed { due } if job.attempt > 0 => format!(
             "{func} has failed {} and runs again in {}{sent}; the last error: {error}",
             times(job.attempt),

@@ -30,6 +30,8 @@ pub struct House {
     pub is_broker_up: bool,
     /// The queues: name, length, and how long the first one waits in milliseconds, as far as that can be told.
     pub queues: Vec<(String, u64, Option<u64>)>,
+    /// How many requests wait in queues that no daemon serves.
+    pub unserved: Option<u64>,
     /// How many requests wait for their time.
     pub delayed: Option<u64>,
     /// How many entries the dead list has.
@@ -224,6 +226,8 @@ impl Snapshot {
         let ages = house.queues.iter().filter_map(|(name, _, oldest)| Some((label("queue", name), *oldest.as_ref()?)));
         let ages = ages.map(|(labels, oldest)| (labels, oldest as f64 / 1000.0));
         encoder.gauges("queue_oldest_seconds", "How long the first request of a queue has waited", ages)?;
+        let unserved = house.unserved.into_iter().flat_map(one);
+        encoder.gauges("queue_unserved", "Requests that wait in queues that no daemon serves", unserved)?;
         encoder.gauges("delayed", "Requests that wait for their time", house.delayed.into_iter().flat_map(one))?;
         encoder.gauges("dead", "Requests on the dead list", house.dead.into_iter().flat_map(one))
     }

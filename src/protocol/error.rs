@@ -35,6 +35,8 @@ pub enum CallError {
     Duplicate,
     /// No living daemon has the name that the request asks for.
     NoSuchNode,
+    /// No daemon serves the queue that it was put into.
+    NoSuchQueue,
     /// A function that waits for this call would be called again; the text shows the chain of calls.
     Cycle(String),
     /// No answer could be made: a panic in cerbas itself, or a daemon that died.
@@ -60,6 +62,7 @@ impl CallError {
             | CallError::Overload
             | CallError::Duplicate
             | CallError::NoSuchNode
+            | CallError::NoSuchQueue
             | CallError::Cycle(_) => Verdict::Rejected,
             CallError::Lost => Verdict::Lost,
             CallError::CutOff(reason, _) => reason.verdict(),
@@ -78,6 +81,7 @@ impl CallError {
             CallError::Overload,
             CallError::Duplicate,
             CallError::NoSuchNode,
+            CallError::NoSuchQueue,
         ];
         let found = refusals.iter().find(|refusal| refusal.to_string() == text);
         found.map_or(508, CallError::status)
@@ -88,7 +92,7 @@ impl CallError {
         match self {
             CallError::BadCall | CallError::InvalidArguments => 400,
             CallError::InvalidSource | CallError::InvalidUser | CallError::NotByCron => 403,
-            CallError::UndefinedFunction => 404,
+            CallError::UndefinedFunction | CallError::NoSuchQueue => 404,
             CallError::Duplicate => 409,
             CallError::Overload => 429,
             CallError::Failed(_) | CallError::FailedForGood(_) | CallError::Lost => 500,
@@ -116,6 +120,7 @@ impl fmt::Display for CallError {
             CallError::Overload => "overload",
             CallError::Duplicate => "duplicate",
             CallError::NoSuchNode => "no such node",
+            CallError::NoSuchQueue => "no such queue",
             CallError::Cycle(chain) => return write!(f, "cycle: {chain}"),
             CallError::Lost => "lost",
             CallError::CutOff(reason, printed) => return write!(f, "{reason}\n{printed}"),

@@ -184,6 +184,11 @@ impl Keys {
         format!("{}-PARKED-{func}", self.prefix)
     }
 
+    /// One of the keys on which the daemon `node` tries what it may do; it has them for a moment.
+    pub fn probe(&self, node: &str, kind: &str) -> String {
+        format!("{}-PROBE-{node}-{kind}", self.prefix)
+    }
+
     /// The unique keys that runs of cron wait for, each as in [`unique`](Keys::unique).
     pub fn waited(&self) -> String {
         format!("{}-WAITED", self.prefix)
@@ -247,12 +252,12 @@ impl Keys {
 
     /// What all keys match.
     pub fn pattern(&self) -> String {
-        // What is special in a pattern stands for itself in a prefix.
-        let escape = |character: char| match character {
-            '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
-            other => other.to_string(),
-        };
-        format!("{}[-_]*", self.prefix.chars().map(escape).collect::<String>())
+        format!("{}[-_]*", escaped(&self.prefix))
+    }
+
+    /// What the keys of all further queues match.
+    pub fn queue_pattern(&self) -> String {
+        format!("{}*", escaped(&self.named_queue("")))
     }
 
     /// The number of the request whose body is in `key`.
@@ -290,4 +295,13 @@ impl Keys {
     pub fn dead(&self) -> String {
         format!("{}-DEAD", self.prefix)
     }
+}
+
+/// What is special in a pattern of Redis stands for itself in `text`.
+fn escaped(text: &str) -> String {
+    let escape = |character: char| match character {
+        '*' | '?' | '[' | ']' | '\\' => format!("\\{character}"),
+        other => other.to_string(),
+    };
+    text.chars().map(escape).collect()
 }

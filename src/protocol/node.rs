@@ -70,6 +70,9 @@ pub struct NodeStatus {
     /// Loops of it that should turn and do not: what they do is not done.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stalled: Vec<StalledLoop>,
+    /// What Redis does not let it do, as rules of `ACL SETUSER`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub missing_rights: Vec<String>,
 }
 
 /// A loop of a daemon that should turn and does not.

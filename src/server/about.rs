@@ -51,6 +51,8 @@ impl About {
             running: self.dispatcher.running(),
             cron: self.cron.as_ref().map(CronWatch::status),
             stalled: self.loops.stalled().into_iter().map(StalledLoop::from).collect(),
+            // Only the broker knows.
+            missing_rights: Vec::new(),
         }
     }
 }

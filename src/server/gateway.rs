@@ -52,8 +52,12 @@ fn house(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> H
         let overview = operator.as_mut().map(Operator::overview);
         match overview {
             Some(Ok(overview)) => {
+                // What clients have made up is no label.
+                let (served, others): (Vec<QueueLook>, Vec<QueueLook>) =
+                    overview.queues.into_iter().partition(|queue| queue.is_served);
                 let queue = |queue: QueueLook| (queue.name, queue.length, queue.oldest);
-                house.queues = overview.queues.into_iter().map(queue).collect();
+                house.queues = served.into_iter().map(queue).collect();
+                house.unserved = Some(others.iter().map(|queue| queue.length).sum());
                 (house.delayed, house.dead) = (Some(overview.delayed), Some(overview.dead));
             }
             Some(Err(_)) => *operator = None,

@@ -71,10 +71,9 @@ fn why_tells_what_a_request_waits_for_or_how_it_ended() {
     let failed = send(&place, &["failing"]);
     eventually_why(&place, &failed, "failing ended with error ");
     assert!(why(&place, &failed).ends_with("is on the dead list: no such table"));
-    let unserved = send(&place, &["hello", "--queue", "nobody"]);
     let mut redis = place.connect();
-    let _: i64 = redis.zadd("CERBAS-QUEUES", "nobody", 1e15).expect("Redis is there");
-    assert!(why(&place, &unserved).starts_with("hello waits in queue nobody and is the next one, sent "));
+    let _: i64 = redis.rpush("CERBAS-QUEUE-nobody", r#"{"id": "unserved", "func": "hello"}"#).expect("Redis is there");
+    assert!(why(&place, "unserved").starts_with("hello waits in queue nobody, which no daemon serves at this moment"));
 
     let () = redis.set("CERBAS-REQ-0000000007", r#"{"func": "hello"}"#).expect("Redis is there");
     assert!(why(&place, "7").starts_with("its body is there, but its number stands in no queue"));
@@ -205,4 +204,31 @@ fn without_redis_the_desk_ends_with_5() {
     for arguments in [&["why", "1"][..], &["jobs", "list"], &["jobs", "cancel", "1"], &["dead", "list"], &["doctor"]] {
         place.check_fails(arguments, 5, &["connection refused"]);
     }
+}
+
+#[test]
+fn a_queue_that_nobody_serves_is_refused_where_one_asks_and_shown_by_every_tool() {
+    let (place, _daemon) = place();
+    place.check_fails(&["send", "hello", "--queue", "nobody"], 1, &["no daemon serves the queue \"nobody\""]);
+    place.check_fails(&["call", "hello", "--queue", "nobody"], 1, &["no daemon serves the queue \"nobody\""]);
+    assert!(place.run(&["doctor"]).stdout.contains("what waits stands in queues that daemons serve"));
+    let request = r#"{"id": "unserved", "func": "hello"}"#;
+    let _: i64 = place.connect().rpush("CERBAS-QUEUE-nobody", request).expect("Redis is there");
+    let status = place.run(&["status", "--no-rates"]).stdout;
+    assert!(status.contains("nobody, which no daemon serves"), "{status}");
+    let json: Value = serde_json::from_str(&place.run(&["status", "--no-rates", "--json"]).stdout).expect("it is JSON");
+    let served = |name: &str| {
+        json["queues"]
+            .as_array()
+            .and_then(|all| all.iter().find(|one| one["name"] == name))
+            .map(|one| one["is_served"].clone())
+    };
+    assert_eq!((served("nobody"), served("default")), (Some(false.into()), Some(true.into())));
+    let jobs = place.run(&["jobs", "list", "--queue", "nobody"]).stdout;
+    assert!(jobs.contains("unserved") && jobs.contains("which no daemon serves"), "{jobs}");
+    let doctor = place.run(&["doctor"]);
+    assert_eq!(doctor.status, Some(1), "{doctor:?}");
+    assert!(doctor.stdout.contains("no daemon serves these, in which requests wait: \"nobody\" (1)"), "{doctor:?}");
+    assert_eq!(place.run(&["jobs", "cancel", "unserved"]).status, Some(0));
+    assert!(place.run(&["doctor"]).stdout.contains("what waits stands in queues that daemons serve"));
 }

@@ -233,3 +233,38 @@ fn width(line: &str) -> usize {
         .map(|part| part.chars().count())
         .sum()
 }
+
+#[test]
+fn a_right_that_is_missing_in_redis_is_told_at_the_start_and_by_every_tool_until_it_is_given() {
+    let place = Place::with_server(
+        "lease = \"1s\"",
+        "[functions.hello]\nbuiltin = \"hello\"\n[http]\nlisten = [\"127.0.0.1:0\"]\n",
+    );
+    let acl = |rules: &[&str]| {
+        let mut set = redis::cmd("ACL");
+        set.arg("SETUSER").arg("default");
+        for rule in rules {
+            set.arg(*rule);
+        }
+        set.query::<()>(&mut place.connect()).expect("it may")
+    };
+    acl(&["-hincrby"]);
+    let daemon = place.daemon();
+    daemon
+        .wait_for("ERROR] redis does not let the user default do all that cerbas needs; ACL SETUSER default +hincrby");
+    let ready = || place.run(&["status", "--no-rates"]).stdout;
+    eventually("the status says so", || {
+        ready().contains("redis does not let it do all that it needs; ACL SETUSER: +hincrby")
+    });
+    let doctor = place.run(&["doctor"]);
+    assert!(
+        doctor.status == Some(1) && doctor.stdout.contains("ACL SETUSER for ") && doctor.stdout.contains("+hincrby"),
+        "{doctor:?}"
+    );
+    let metrics = place.run(&["nodes", "--json"]).stdout;
+    assert!(metrics.contains("+hincrby"), "{metrics}");
+    acl(&["+hincrby"]);
+    daemon.wait_for("redis: no right is missing any more");
+    eventually("it is well again", || !ready().contains("hincrby"));
+    assert_eq!(place.run(&["doctor"]).status, Some(0));
+}

@@ -14,7 +14,7 @@ use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::{Balance, Ledger};
 use cerbas::outbox::Outbox;
-use cerbas::protocol::{NodeStatus, RequestId, Verdict};
+use cerbas::protocol::{CallError, NodeStatus, RequestId, Verdict};
 use cerbas::thread::{Joined, Pulses, Stop};
 
 use crate::support::PATIENCE;
@@ -96,7 +96,8 @@ impl Broker for Recorder {
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
         let mut claimed = self.memory.claim(source, limit, patience)?;
         for one in &mut claimed {
-            one.is_lost = one.claim.element.windows(UNLUCKY.len()).any(|part| part == UNLUCKY);
+            let is_unlucky = one.claim.element.windows(UNLUCKY.len()).any(|part| part == UNLUCKY);
+            one.end = is_unlucky.then_some(CallError::Lost);
             self.note(&id_of(&one.claim.element), |fate| fate.waiting -= 1);
         }
         Ok(claimed)

@@ -83,7 +83,7 @@ fn equal_requests_without_an_id_that_are_in_flight_at_one_death_count_one_delive
         (0..5).for_each(|_| foreign.push(element));
     }
     let claimed = die_with_it(&redis.url(), 0, &survivor, 15);
-    assert!(claimed.iter().all(|claimed| !claimed.is_lost));
+    assert!(claimed.iter().all(|claimed| claimed.end.is_none()));
     let ids: HashSet<RequestId> = claimed.iter().map(id_of).collect();
     assert_eq!(ids.len(), 15, "each has an id of its own");
     claimed.into_iter().for_each(|claimed| end(&survivor, claimed));
@@ -100,7 +100,7 @@ fn requests_of_one_text_that_each_met_one_death_are_never_lost() {
     for round in 0..4 {
         texts.iter().for_each(|text| foreign.push(text));
         for claimed in die_with_it(&redis.url(), round, &survivor, texts.len()) {
-            assert!(!claimed.is_lost, "round {round}: {:?}", claimed.claim);
+            assert!(claimed.end.is_none(), "round {round}: {:?}", claimed.claim);
             end(&survivor, claimed);
         }
     }
@@ -118,11 +118,11 @@ fn one_request_that_is_in_flight_at_each_of_three_deaths_is_lost() {
             let node = format!("victim.{}.{round}", text.len());
             let victim = broker(&url, &node, Duration::from_millis(100));
             let claimed = take_over(&victim, 1);
-            assert_eq!((claimed.len(), claimed[0].is_lost), (1, false), "{text}: {round}");
+            assert_eq!((claimed.len(), claimed[0].end.is_some()), (1, false), "{text}: {round}");
         }
         let survivor = broker(&url, &format!("survivor.{}", text.len()), PATIENCE);
         let claimed = take_over(&survivor, 1).remove(0);
-        assert!(claimed.is_lost, "{text}");
+        assert!(claimed.end.is_some(), "{text}");
         end(&survivor, claimed);
         survivor.leave().expect("Redis is there");
     }

@@ -98,6 +98,7 @@ def test_an_environment_that_makes_no_sense_is_nobodys_chain(lonely, fake, monke
     [
         ("duplicate", cerbas.Duplicate),
         ("no such node", cerbas.NoSuchNode),
+        ("no such queue", cerbas.NoSuchQueue),
         ("cycle: a -> b -> a", cerbas.CallCycle),
         ("something new", cerbas.Rejected),
     ],

@@ -226,7 +226,7 @@ impl State {
             Claimed {
                 claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None, sent_by_cron: None },
                 content,
-                is_lost: false,
+                end: None,
             }
         });
         claimed.collect()

@@ -30,7 +30,7 @@ impl RedisBroker {
             *orphans = self.find_orphans(link, source)?;
         }
         if source == Source::Queue(0) {
-            orphans.append(&mut lock(&self.lost));
+            orphans.append(&mut lock(&self.ended));
         }
         if !orphans.is_empty() {
             return Ok(orphans.split_off(orphans.len().saturating_sub(limit)));
@@ -191,7 +191,7 @@ impl RedisBroker {
                 locks: None,
                 sent_by_cron: None,
             };
-            Claimed { claim, content, is_lost: false }
+            Claimed { claim, content, end: None }
         });
         Ok(claimed.collect())
     }

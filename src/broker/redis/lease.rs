@@ -13,8 +13,8 @@ use super::sources::Sources;
 use super::{RedisBroker, held, lock};
 use crate::broker::{Claim, Claimed, Result, Source};
 use crate::clock;
-use crate::protocol::Node;
 use crate::protocol::keys::Keys;
+use crate::protocol::{CallError, Node, NodeStatus};
 
 static HEARTBEAT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/heartbeat.lua")));
 static RECOVER: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/recover.lua")));
@@ -101,7 +101,7 @@ impl RedisBroker {
             started: self.started,
             at: clock::now(),
             fenced: self.fenced.count(),
-            status: lock(&self.told).clone(),
+            status: NodeStatus { missing_rights: lock(&self.missing_rights).clone(), ..lock(&self.told).clone() },
         }
     }
 
@@ -140,20 +140,20 @@ impl RedisBroker {
                 self.options.max_deliveries
             );
             let lost = self.read(connection, &identity, Source::Queue(0), lost)?;
-            self.take_as_lost(lost);
+            self.give_out(lost, &CallError::Lost);
         }
         Ok(())
     }
 
-    /// What must not run again, and is in the list of such things.
-    fn take_as_lost(&self, lost: Vec<Claimed>) {
-        self.hold(Source::Queue(0), &lost);
-        self.held_once.add(lost.iter().map(|lost| &lost.claim.element));
-        let lost = lost.into_iter().map(|lost| {
-            let claim = Claim { is_once: true, ..lost.claim };
-            Claimed { claim, is_lost: true, content: lost.content }
+    /// Gives out with the next claims what must not run, and is in the list of such things: each ends with `end`.
+    pub(super) fn give_out(&self, ended: Vec<Claimed>, end: &CallError) {
+        self.hold(Source::Queue(0), &ended);
+        self.held_once.add(ended.iter().map(|ended| &ended.claim.element));
+        let ended = ended.into_iter().map(|ended| {
+            let claim = Claim { is_once: true, ..ended.claim };
+            Claimed { claim, end: Some(end.clone()), content: ended.content }
         });
-        lock(&self.lost).extend(lost);
+        lock(&self.ended).extend(ended);
     }
 
     /// Looks for what must not run again and nobody here holds: it was taken when a connection broke.
@@ -166,7 +166,7 @@ impl RedisBroker {
         if !unknown.is_empty() {
             log::error!("{} requests are lost: they were taken when a connection broke", unknown.len());
             let lost = self.read(connection, &identity, Source::Queue(0), unknown)?;
-            self.take_as_lost(lost);
+            self.give_out(lost, &CallError::Lost);
         }
         Ok(())
     }

@@ -53,7 +53,7 @@ pub(super) fn exchange_bytes(connection: &mut Connection, bytes: &[u8], count: u
     refused.map_or(Ok(replies), Err)
 }
 
-fn exchange_raw(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
+pub(super) fn exchange_raw(connection: &mut Connection, bytes: &[u8], count: usize) -> RedisResult<Vec<Value>> {
     connection.send_packed_command(bytes)?;
     let mut replies = Vec::with_capacity(count);
     while replies.len() < count {

@@ -20,6 +20,7 @@ mod naming;
 mod operator;
 mod post;
 mod publish;
+mod rights;
 mod rough;
 mod runs;
 mod schema;
@@ -27,6 +28,7 @@ mod settle;
 mod sources;
 mod suspects;
 mod target;
+mod unserved;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -101,8 +103,12 @@ pub struct RedisBroker {
     listening: Mutex<Link>,
     /// The connection that waits for messages, for [`Broker::interrupt`].
     listener: Mutex<Option<i64>>,
-    /// What must not run again; the next claims give it out.
-    lost: Mutex<Vec<Claimed>>,
+    /// What must not run and ends; the next claims give it out.
+    ended: Mutex<Vec<Claimed>>,
+    /// What Redis does not let us do, as rules.
+    missing_rights: Mutex<Vec<String>>,
+    /// Where the next page of keys begins that are looked at for queues that nobody serves.
+    unserved: Mutex<u64>,
     fenced: Fenced,
     suspects: Suspects,
     /// When this broker was made, in milliseconds since 1970.
@@ -163,7 +169,9 @@ impl RedisBroker {
             scheduling: Mutex::new(link("cron")),
             listening: Mutex::new(link("control")),
             listener: Mutex::default(),
-            lost: Mutex::default(),
+            ended: Mutex::default(),
+            missing_rights: Mutex::default(),
+            unserved: Mutex::default(),
             fenced: Fenced::default(),
             started: clock::now(),
             told: Mutex::default(),
@@ -246,12 +254,16 @@ impl Broker for RedisBroker {
     fn heartbeat(&self) -> Result<()> {
         let mut link = lock(&self.beating);
         let was_open = link.is_open();
+        if !was_open || self.missing_rights().is_some() {
+            self.try_rights();
+        }
         let beat = link.with(|connection| {
             self.renew_lease(connection)?;
             if !was_open {
                 self.find_lost(connection)?;
             }
             self.take_back(connection)?;
+            self.look_for_unserved(connection)?;
             self.sweep(connection)
         });
         drop(link);
@@ -297,7 +309,7 @@ impl Broker for RedisBroker {
     }
 
     fn trouble(&self) -> Option<String> {
-        self.health.trouble()
+        self.missing_rights().or_else(|| self.health.trouble())
     }
 
     fn interrupt(&self) {

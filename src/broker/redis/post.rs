@@ -3,6 +3,7 @@
 //! It speaks RESP3, in which one connection can subscribe and send commands. As Redis does what one connection sends in
 //! order, the subscription stands before the request can be taken.
 
+use std::collections::HashSet;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
@@ -11,7 +12,7 @@ use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Scrip
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
 use super::{Target, cancel};
-use crate::broker::{Cause, Found, Post, QueueTerms, Result, Stage};
+use crate::broker::{BrokerError, Cause, Found, Post, QueueTerms, Result, Stage};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
 
@@ -30,13 +31,20 @@ pub struct RedisPost {
     connection: Option<Connection>,
     /// The channel that the connection listens to.
     channel: Option<String>,
+    /// The further queues that are known to be served.
+    served: HashSet<String>,
 }
 
 impl RedisPost {
     /// Connects to Redis.
     pub fn connect(target: &Target, keys: Keys) -> Result<Self> {
-        let mut post =
-            RedisPost { target: target.in_resp3().owning(keys.schema()), keys, connection: None, channel: None };
+        let mut post = RedisPost {
+            target: target.in_resp3().owning(keys.schema()),
+            keys,
+            connection: None,
+            channel: None,
+            served: HashSet::new(),
+        };
         post.connection = Some(post.target.connect("cerbas-client")?);
         Ok(post)
     }
@@ -78,7 +86,32 @@ impl RedisPost {
         }
     }
 
-    fn broken(&mut self, error: &RedisError) -> crate::broker::BrokerError {
+    /// Whether daemons serve the queue called `name`, or have in the last week. What is put elsewhere would wait for ever. Where nobody can
+    /// tell, as no daemon has come yet or we may not ask, it is taken for served.
+    fn is_served(&mut self, name: Option<&str>) -> Result<()> {
+        let Some(name) = name.filter(|name| *name != QueueTerms::DEFAULT && !self.served.contains(*name)) else {
+            return Ok(());
+        };
+        let (names, nodes) = (self.keys.queue_names(), self.keys.nodes());
+        let replies = self.ask(None, &[cmd("ZSCORE").arg(names).arg(name).take(), cmd("EXISTS").arg(nodes).take()]);
+        let replies = match replies {
+            Err(error) if error.is_refusal() => return Ok(()),
+            replies => replies?,
+        };
+        let last_served = replies.first().and_then(|score| redis::from_redis_value_ref::<Option<f64>>(score).ok());
+        match (last_served.flatten(), replies.get(1)) {
+            (Some(at), _) if at >= 0.0 => drop(self.served.insert(name.to_owned())),
+            (None, Some(Value::Int(0))) => {}
+            _ => {
+                let reason = format!("no daemon serves the queue {name:?}");
+                let address = self.target.address().to_owned();
+                return Err(BrokerError { address, reason, cause: Cause::NoSuchQueue });
+            }
+        }
+        Ok(())
+    }
+
+    fn broken(&mut self, error: &RedisError) -> BrokerError {
         self.connection = None;
         self.target.describe(error)
     }
@@ -120,6 +153,7 @@ impl RedisPost {
 
 impl Post for RedisPost {
     fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()> {
+        self.is_served(queue)?;
         let push = cmd("RPUSH").arg(self.queue(queue)).arg(element).take();
         let channel = id.map(|id| self.keys.channel(id));
         let was_used = self.connection.is_some();
@@ -132,6 +166,7 @@ impl Post for RedisPost {
     }
 
     fn submit(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId, keep: Duration) -> Result<bool> {
+        self.is_served(queue)?;
         let (queue, stage, result) = (self.queue(queue), self.keys.stage(id), self.keys.result(id));
         self.connection()?;
         let connection = self.connection.as_mut().expect("it was opened just now");

@@ -136,6 +136,11 @@ impl Target {
         }
     }
 
+    /// As whom it logs in.
+    pub(crate) fn user(&self) -> &str {
+        self.info.redis_settings().username().unwrap_or("default")
+    }
+
     /// Whether it says as whom to log in.
     pub(crate) fn has_login(&self) -> bool {
         let settings = self.info.redis_settings();
@@ -173,6 +178,11 @@ impl Target {
     /// The same place; in a cluster it is the node that owns `key`.
     pub(super) fn owning(&self, key: String) -> Self {
         Target { key: Some(key), ..self.clone() }
+    }
+
+    /// The same place, whatever it owns.
+    pub(super) fn owning_nothing(&self) -> Self {
+        Target { key: None, ..self.clone() }
     }
 
     /// The same place, spoken to in RESP3.

@@ -5,7 +5,7 @@ use crate::broker::Overview;
 use crate::protocol::{RunningCall, Verdict};
 
 use super::super::columns::{Columns, Line, Tone, cell, plain, span};
-use super::super::nodes::stalled;
+use super::super::nodes::ill;
 use super::super::rates::Totals;
 use super::super::status::{in_flight, members, rate_text, waiting};
 
@@ -20,7 +20,7 @@ pub(super) fn lines(view: &View, rows: Option<usize>) -> Vec<Line> {
     }
     let Some(overview) = &view.overview else { return lines };
     lines.push(summary(overview));
-    lines.extend(stalled(&overview.members));
+    lines.extend(ill(&overview.members));
     lines.push(Line::default());
     lines.extend(verdicts(view, overview).lines());
 
@@ -145,6 +145,7 @@ mod tests {
             Member { node: format!("host.{number}"), silent: 5, record, claimed: 3, inbox: 0 }
         };
         let queue = |number: u64| QueueLook {
+            is_served: true,
             name: format!("q{number}"),
             key: format!("CERBAS-QUEUE-q{number}"),
             length: number,

@@ -86,6 +86,13 @@ class NoSuchNode(Rejected):
     """No daemon has the name that the request is for."""
 
 
+class NoSuchQueue(Rejected):
+    """No daemon serves the queue that the request is for, nor has in the last week.
+
+    Most often this is said before the request is sent.
+    """
+
+
 class CallCycle(Rejected):
     """The function waits, through others, for this very call; ``reason`` names the chain."""
 
@@ -128,6 +135,7 @@ _REJECTIONS: dict[str, type[Rejected]] = {
     "overload": Overload,
     "duplicate": Duplicate,
     "no such node": NoSuchNode,
+    "no such queue": NoSuchQueue,
 }
 
 

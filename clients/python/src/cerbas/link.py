@@ -17,7 +17,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from . import entrance
-from .errors import ConnectionFailed
+from .errors import ConnectionFailed, NoSuchQueue
 from .mailbox import Letter, Mailbox
 
 #: Seconds that one exchange with Redis may take.
@@ -35,6 +35,8 @@ class Link:
         self.database = int(pool.connection_kwargs.get("db") or 0)
         self.mailbox = Mailbox(pool.make_connection)
         self.queue = f"{prefix}-QUEUE"
+        #: The further queues that are known to be served.
+        self._served: set[str] = set()
 
     def close(self) -> None:
         """Closes all connections."""
@@ -53,8 +55,33 @@ class Link:
 
     def push(self, element: str, id: str, queue: str | None = None) -> None:
         """Puts an element at the end of a queue. Not tried twice: twice in the queue is run twice."""
+        if queue is not None:
+            self._check(queue)
         with self.errors(id):
             self._redis.rpush(self._queue(queue), element)
+
+    def _check(self, queue: str) -> None:
+        """Raises :class:`~cerbas.errors.NoSuchQueue` for a queue in which a request would wait for ever.
+
+        Where nobody can tell, as no daemon has come yet or Redis does not let us ask, it is taken for served.
+        """
+        if queue == "default" or queue in self._served:
+            return
+        try:
+            last_served: Any = self._redis.zscore(f"{self.prefix}-QUEUES", queue)
+            has_daemons = last_served is not None or bool(self._redis.exists(f"{self.prefix}-NODES"))
+        except redis.ResponseError:
+            return
+        except (redis.RedisError, OSError) as error:
+            raise self.failure(error) from error
+        if last_served is not None and last_served >= 0:
+            self._served.add(queue)
+        elif has_daemons:
+            raise NoSuchQueue(
+                f"no daemon serves the queue {queue!r}; a section [queues.{queue}] in the configuration lets one",
+                verdict="rejected",
+                reason="no such queue",
+            )
 
     def withdraw(self, element: str, id: str, queue: str | None = None) -> bool:
         """Takes the element out of its queue; false where a daemon has taken it already."""

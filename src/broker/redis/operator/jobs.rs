@@ -6,9 +6,9 @@ use redis::{Connection, RedisResult, cmd};
 
 use super::Operator;
 use super::nodes::{Known, Member, members};
-use super::queues::SUSPECTS;
-use crate::broker::redis::cancel;
+use super::queues::{SUSPECTS, is_served};
 use crate::broker::redis::claim::parse_number;
+use crate::broker::redis::{cancel, unserved};
 use crate::broker::{Found, QueueTerms, Result};
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
@@ -43,6 +43,8 @@ pub enum Stand {
         queue: String,
         /// How many stand before it.
         before: u64,
+        /// Whether a daemon that lives serves it.
+        is_served: bool,
     },
     /// It waits for its time, or for its next run.
     Delayed {
@@ -134,7 +136,16 @@ impl Operator {
 
     /// Cancels `id` where it waits, or tells the daemon that has it. The answer is kept for `result_ttl`.
     pub fn cancel(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found> {
-        self.ask(|connection, keys| cancel::cancel(connection, keys, id, result_ttl))
+        self.ask(|connection, keys| {
+            let found = cancel::cancel(connection, keys, id, result_ttl)?;
+            if found != Found::Nowhere {
+                return Ok(found);
+            }
+            // It may stand in a queue that no daemon knows yet.
+            let names = unserved::look(connection, keys)?;
+            unserved::note(connection, keys, &names)?;
+            cancel::cancel(connection, keys, id, result_ttl)
+        })
     }
 }
 
@@ -221,12 +232,16 @@ struct List {
 }
 
 enum Kind {
-    Queue(String),
+    /// What it is called, and whether a daemon serves it.
+    Queue(String, bool),
     Delayed,
     Parked,
     Behind,
     Inbox(String),
-    Taken { node: String, is_alive: bool },
+    Taken {
+        node: String,
+        is_alive: bool,
+    },
 }
 
 impl List {
@@ -243,7 +258,7 @@ impl List {
 
     fn stand(&self, before: u64, due: u64) -> Stand {
         match &self.kind {
-            Kind::Queue(queue) => Stand::Queue { queue: queue.clone(), before },
+            Kind::Queue(queue, is_served) => Stand::Queue { queue: queue.clone(), before, is_served: *is_served },
             Kind::Delayed => Stand::Delayed { due },
             Kind::Parked => Stand::Parked,
             Kind::Behind => Stand::Behind,
@@ -256,7 +271,7 @@ impl List {
 /// All lists in which a request can stand.
 fn lists(connection: &mut Connection, keys: &Keys, known: &Known, members: &[Member]) -> RedisResult<Vec<List>> {
     let limited: Vec<String> = cmd("HKEYS").arg(keys.limited()).query(connection)?;
-    let queue = |key: String, name: &str| List { key, kind: Kind::Queue(name.to_owned()) };
+    let queue = |key: String, name: &str| List { key, kind: Kind::Queue(name.to_owned(), is_served(members, name)) };
     let mut lists: Vec<List> = keys.queues().into_iter().map(|key| queue(key, QueueTerms::DEFAULT)).collect();
     lists.extend(known.queues.iter().map(|name| queue(keys.named_queue(name), name)));
     lists.push(queue(keys.suspects(), SUSPECTS));

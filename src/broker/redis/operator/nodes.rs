@@ -1,11 +1,14 @@
 //! The daemons: those that live, and those whose lease is gone.
 
+use std::collections::BTreeSet;
+
 use redis::{Connection, FromRedisValue, RedisResult, Value};
 
 use super::Operator;
 use crate::broker::Result;
 use crate::broker::redis::lease::read_record;
 use crate::broker::redis::link::exchange;
+use crate::broker::redis::unserved;
 use crate::protocol::Node;
 use crate::protocol::keys::Keys;
 
@@ -38,7 +41,7 @@ impl Operator {
 pub(super) struct Known {
     /// The time by the clock of Redis, in milliseconds since 1970.
     pub(super) now: u64,
-    /// The further queues.
+    /// The further queues, also those that nobody serves.
     pub(super) queues: Vec<String>,
     /// The daemons, and their last heartbeats.
     nodes: Vec<(String, u64)>,
@@ -54,9 +57,11 @@ impl Known {
         let (seconds, microseconds): (u64, u64) = read(replies.next())?;
         let queues: Vec<Vec<u8>> = read(replies.next())?;
         let nodes: Vec<(Vec<u8>, f64)> = read(replies.next())?;
+        let mut queues: BTreeSet<String> = queues.iter().map(|name| text(name)).collect();
+        queues.extend(unserved::look(connection, keys)?);
         Ok(Known {
             now: seconds * 1000 + microseconds / 1000,
-            queues: queues.iter().map(|name| text(name)).collect(),
+            queues: queues.into_iter().collect(),
             nodes: nodes.iter().map(|(node, heard)| (text(node), *heard as u64)).collect(),
         })
     }

@@ -6,9 +6,9 @@ use redis::{Connection, RedisResult, Value, cmd};
 
 use super::Operator;
 use super::nodes::{Known, Member, members, read};
-use crate::broker::Result;
 use crate::broker::redis::claim::parse_number;
 use crate::broker::redis::link::exchange;
+use crate::broker::{QueueTerms, Result};
 use crate::protocol::Verdict;
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
@@ -43,6 +43,8 @@ pub struct QueueLook {
     pub length: u64,
     /// How long its head has waited in milliseconds, as far as that can be told.
     pub oldest: Option<u64>,
+    /// Whether a daemon that lives serves it.
+    pub is_served: bool,
 }
 
 /// What the list is called of those requests that start one by one. It is shown only when something is in it.
@@ -54,7 +56,7 @@ impl Operator {
         self.ask(|connection, keys| {
             let known = Known::look(connection, keys)?;
             let members = members(connection, keys, &known)?;
-            let queues = queues(connection, keys, &known)?;
+            let queues = queues(connection, keys, &known, &members)?;
             let mut pipeline = redis::pipe();
             pipeline.cmd("ZCARD").arg(keys.delayed());
             pipeline.cmd("ZRANGE").arg(keys.delayed()).arg(0).arg(0).arg("WITHSCORES");
@@ -84,7 +86,7 @@ fn verdicts(counted: &BTreeMap<String, u64>) -> BTreeMap<Verdict, u64> {
     Verdict::ALL.into_iter().map(|verdict| (verdict, count(verdict))).collect()
 }
 
-fn queues(connection: &mut Connection, keys: &Keys, known: &Known) -> RedisResult<Vec<QueueLook>> {
+fn queues(connection: &mut Connection, keys: &Keys, known: &Known, members: &[Member]) -> RedisResult<Vec<QueueLook>> {
     let usual = keys.queues().into_iter().map(|key| ("default".to_owned(), key));
     let mut names = known.queues.clone();
     names.sort();
@@ -108,9 +110,18 @@ fn queues(connection: &mut Connection, keys: &Keys, known: &Known) -> RedisResul
             Some(head) => age(connection, keys, &head, known.now)?,
             None => None,
         };
-        queues.push(QueueLook { name, key, length, oldest });
+        queues.push(QueueLook { is_served: is_served(members, &name), name, key, length, oldest });
     }
     Ok(queues)
+}
+
+/// Whether a daemon that lives serves the queue called `name`. The usual one is served by whichever comes.
+pub(super) fn is_served(members: &[Member], name: &str) -> bool {
+    if matches!(name, QueueTerms::DEFAULT | SUSPECTS) {
+        return true;
+    }
+    let mut living = members.iter().filter_map(|member| member.record.as_ref());
+    living.any(|node| node.status.queues.iter().any(|served| served == name))
 }
 
 /// How long `element` has waited: an inline request may tell it, and the body of a numbered one is not touched until it
