@@ -26,6 +26,7 @@ use crate::dispatch::{Dispatcher, Door, Rules};
 use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request, who_waits_for_large, with_id};
+use crate::protocol::glimpse::length_before_cut;
 use crate::protocol::{CallError, DeadLetter, EVERYWHERE, Request, RequestId};
 use crate::thread::{Pulse, Stop};
 
@@ -221,8 +222,10 @@ impl Intake {
             Content::NoBody(number) => return Err(unreadable("there is no body for this number", Some(*number))),
         };
         // What we have put there ourselves was short enough when it came, and has grown a little.
-        if json.len() > self.max_request && self.source != Source::Delayed {
-            let reason = format!("{} bytes are more than max_request = {}", json.len(), self.max_request);
+        let before_cut = length_before_cut(json);
+        if before_cut.is_some() || (json.len() > self.max_request && self.source != Source::Delayed) {
+            let length = before_cut.unwrap_or(json.len());
+            let reason = format!("{length} bytes are more than max_request = {}", self.max_request);
             let id = who_waits_for_large(json, number);
             return Err(Unreadable { error: CallError::BadCall, reason, id });
         }

@@ -8,7 +8,7 @@ use rmp::encode;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::glimpse::glimpse;
+use super::glimpse::{glimpse, glimpse_of_large};
 use super::json::{Given, Json, Object, deserialize_given, to_msgpack};
 use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Scheduled, Verdict};
 
@@ -268,7 +268,7 @@ fn who_waits(json: &[u8], number: Option<u64>) -> Option<RequestId> {
 
 /// Whom to tell that a request is too large to be read.
 pub fn who_waits_for_large(json: &[u8], number: Option<u64>) -> Option<RequestId> {
-    let seen = glimpse(json);
+    let seen = glimpse_of_large(json);
     if seen.is_quiet { None } else { number.map(RequestId::Number).or(seen.id) }
 }
 

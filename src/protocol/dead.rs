@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::glimpse::length_before_cut;
 use super::{Object, RequestId, Verdict};
 
 /// How much is kept of an element that cannot be read, in bytes.
@@ -69,7 +70,8 @@ impl DeadLetter {
     /// With the beginning of an element that cannot be read.
     pub fn with_element(self, element: &[u8]) -> Self {
         let shown = String::from_utf8_lossy(&element[..element.len().min(ELEMENT_BYTES)]).into_owned();
-        DeadLetter { element: Some(shown), bytes: Some(element.len()), ..self }
+        let length = length_before_cut(element).unwrap_or(element.len());
+        DeadLetter { element: Some(shown), bytes: Some(length), ..self }
     }
 
     /// As it stands in the list.

@@ -31,6 +31,57 @@ pub(crate) fn glimpse(text: &[u8]) -> Glimpse {
     Glimpse { id: id_of(id), is_quiet }
 }
 
+/// What is kept of a text that was too long to be fetched: its two ends, with a mark between them that no JSON has, and how long it was.
+struct Cut<'a> {
+    start: &'a [u8],
+    length: usize,
+    end: &'a [u8],
+}
+
+/// How many bytes of each end are kept.
+pub(crate) const CUT_ENDS: usize = 64 << 10;
+
+impl<'a> Cut<'a> {
+    fn read(text: &'a [u8]) -> Option<Self> {
+        const MARK: &[u8] = b"\0cut ";
+        let rest = text.get(CUT_ENDS..)?.strip_prefix(MARK)?;
+        let digits = rest.iter().position(|byte| *byte == 0)?;
+        let length = std::str::from_utf8(&rest[..digits]).ok()?.parse().ok()?;
+        let end = &rest[digits + 1..];
+        (end.len() == CUT_ENDS).then_some(Cut { start: &text[..CUT_ENDS], length, end })
+    }
+}
+
+/// How long the text was of which `text` is what was kept, if it was too long to be fetched.
+pub(crate) fn length_before_cut(text: &[u8]) -> Option<usize> {
+    Cut::read(text).map(|cut| cut.length)
+}
+
+/// The same as [`glimpse`] for what may be the ends of a longer text.
+pub(crate) fn glimpse_of_large(text: &[u8]) -> Glimpse {
+    let Some(Cut { start, end, .. }) = Cut::read(text) else { return glimpse(text) };
+    let (first, last) = (glimpse(start), glimpse_of_end(end));
+    let id = match (first.id, last.id) {
+        // Two of them, as anywhere.
+        (Some(one), Some(other)) if one != other => None,
+        (one, other) => one.or(other),
+    };
+    Glimpse { id, is_quiet: first.is_quiet || last.is_quiet }
+}
+
+/// What the end of an object shows: its members from the first one on behind which it can be read to its last brace.
+fn glimpse_of_end(text: &[u8]) -> Glimpse {
+    let starts = text.iter().enumerate().filter(|(_, byte)| **byte == b'"').map(|(at, _)| &text[at..]);
+    let mut candidates =
+        starts.filter(|rest| [b"\"id\"".as_slice(), b"\"reply\""].iter().any(|name| rest.starts_with(name)));
+    let seen = candidates.find(|rest| {
+        let mut members = Members(rest);
+        members.by_ref().for_each(drop);
+        members.0.trim_ascii() == b"}"
+    });
+    seen.map_or_else(Glimpse::default, |rest| glimpse(&[b"{", rest].concat()))
+}
+
 /// The id that `value` is: a text, or a number that somebody took for one. What has ten digits may be the number of another request.
 fn id_of(value: &[u8]) -> Option<RequestId> {
     let is_number = value.len() < 10 && value.iter().all(u8::is_ascii_digit);
@@ -130,6 +181,36 @@ mod tests {
         }
         assert_eq!(seen(r#"{"id": 12345, "func": NaN}"#).0.as_deref(), Some("12345"));
         assert_eq!(seen(r#"{"id":"a-1","reply":false,"x":NaN}"#), (Some("a-1".to_owned()), true));
+    }
+
+    #[test]
+    fn the_id_of_a_text_that_was_cut_is_seen_in_its_ends() {
+        let cut = |text: &str| {
+            let (bytes, length) = (text.as_bytes(), text.len());
+            let mark = format!("\0cut {length}\0");
+            [&bytes[..CUT_ENDS], mark.as_bytes(), &bytes[length - CUT_ENDS..]].concat()
+        };
+        let pad = "x".repeat(200_000);
+        let seen = |text: &str| {
+            let text = cut(text);
+            let Glimpse { id, is_quiet } = glimpse_of_large(&text);
+            assert_eq!(length_before_cut(&text), Some(length_before_cut(&text).unwrap_or(0)));
+            (id.map(|id| id.to_string()), is_quiet)
+        };
+        let a = Some("a".to_owned());
+        assert_eq!(seen(&format!(r#"{{"id":"a","func":"f","args":{{"pad":"{pad}"}}}}"#)), (a.clone(), false));
+        assert_eq!(
+            seen(&format!(r#"{{"args":{{"id":"z","pad":"{pad}","id":"y"}},"func":"f","id":"a"}}"#)),
+            (a.clone(), false)
+        );
+        assert_eq!(seen(&format!(r#"{{"args":{{"pad":"{pad}"}},"reply":false,"id":"a"}}"#)), (a.clone(), true));
+        assert_eq!(seen(&format!(r#"{{"id":"a","args":{{"pad":"{pad}"}},"reply":false}} "#)), (a, true));
+        assert_eq!(seen(&format!(r#"{{"args":{{"pad":"{pad}","id":"y"}},"func":"f"}}"#)), (None, false));
+        assert_eq!(seen(&format!(r#"{{"args":["{pad}",{{"id":"y"}}]}}"#)), (None, false));
+        assert_eq!(seen(&format!(r#"{{"id":"a","args":{{"pad":"{pad}"}},"id":"b"}}"#)), (None, false));
+        assert_eq!(length_before_cut(cut(&pad).as_slice()), Some(200_000));
+        assert_eq!(length_before_cut(pad.as_bytes()), None);
+        assert_eq!(length_before_cut(b"\0cut 7\0"), None);
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl Connection {
             max_deliveries: config.server.max_deliveries,
             queues: queues(config),
             is_strict: config.server.queue_order == QueueOrder::Strict,
+            longest: longest(config.server.max_request),
         };
         let broker = RedisBroker::new(options);
         match broker.ping() {
@@ -166,4 +167,9 @@ fn node_name() -> String {
     // Whatever the host is called, the name can stand in a key and in CLIENT SETNAME.
     let host: String = host.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
     format!("{host}.{}.{}.{start}", std::process::id(), crate::clock::now())
+}
+
+/// How much of one request is fetched at the most. What is somewhat too large is read whole, so that its id is found wherever it stands.
+fn longest(max_request: usize) -> usize {
+    max_request.saturating_mul(2).max(1 << 20)
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::world::{World, eventually, scratch};
+use super::world::{Foreign, World, eventually, scratch};
 
 #[test]
 fn what_cannot_be_read_is_answered_where_an_id_is_known_and_kept_with_the_reason() {
@@ -222,4 +222,49 @@ fn one_that_says_that_nobody_waits_is_not_answered_however_broken_it_is() {
     foreign.answer("told");
     assert_eq!(foreign.stored("quiet"), None);
     world.check_all_settled();
+}
+
+/// The bytes that the test's own connection and the daemon's have been sent by Redis so far.
+fn bytes_sent(foreign: &mut Foreign) -> u64 {
+    let stats: String = foreign.ask(&["INFO", "stats"]);
+    let found = stats.lines().find_map(|line| line.strip_prefix("total_net_output_bytes:"));
+    found.and_then(|bytes| bytes.trim().parse().ok()).expect("Redis counts them")
+}
+
+#[test]
+fn what_is_far_too_large_is_answered_without_being_fetched() {
+    let world = World::with(scratch(), |config| config.server.max_request = 4096);
+    let mut foreign = world.foreign();
+    let pad = "x".repeat(8 << 20);
+    let bad_call = json!({"status": "error", "data": "bad call", "verdict": "rejected"});
+    let element = |number: usize| match number % 2 {
+        0 => format!(r#"{{"id":"huge-{number}","func":"echo","args":{{"message":"{pad}"}}}}"#),
+        _ => format!(r#"{{"func":"echo","args":{{"message":"{pad}","id":"other"}},"id":"huge-{number}"}}"#),
+    };
+    let (elements, bodies): (Vec<String>, Vec<String>) =
+        (0..6).map(|number| (element(number), element(number))).unzip();
+    let before = bytes_sent(&mut foreign);
+    for (number, body) in bodies.iter().enumerate() {
+        let _: () = foreign.ask(&["SET", &format!("CERBAS-REQUEST-{:010}", 700 + number), body]);
+    }
+    // All in one step, so that they are there together when the first of them wakes the daemon.
+    let mut push = redis::pipe();
+    push.atomic();
+    for (number, element) in elements.iter().enumerate() {
+        push.rpush("CERBAS-QUEUE", element).ignore();
+        push.rpush("CERBAS-QUEUE", 700 + number).ignore();
+    }
+    let () = push.query(&mut foreign.connection).expect("Redis takes them");
+    for number in 0..6 {
+        assert_eq!(foreign.answer(&format!("huge-{number}")), bad_call, "{number}");
+        assert_eq!(foreign.answer(&format!("{:010}", 700 + number)), bad_call, "{number}");
+    }
+    assert_eq!(foreign.stored("other"), None);
+    world.check_all_settled();
+    // The one that wakes the daemon is moved whole; 95 MiB would be all of them.
+    let sent = bytes_sent(&mut foreign) - before;
+    assert!(sent < 40 << 20, "{sent} bytes were fetched");
+    let letters: Vec<String> = foreign.ask(&["ZRANGE", "CERBAS-REFUSED", "0", "-1"]);
+    let lengths = letters.iter().filter(|letter| letter.contains("\"bytes\":838")).count();
+    assert!(lengths >= 5, "the letters say how long they were: {letters:.300?}");
 }

@@ -335,6 +335,7 @@ fn of_two_copies_of_what_cron_has_sent_both_brokers_take_one() {
         max_deliveries: 3,
         queues: vec![QueueTerms::usual()],
         is_strict: false,
+        longest: 1 << 20,
     });
     check_copies(&broker, |element| Foreign::connect(&redis.url()).push(element));
 }

@@ -117,6 +117,7 @@ fn a_batch_of_nothing_is_done_at_once_by_every_verb_of_both_brokers() {
         max_deliveries: 3,
         queues: vec![cerbas::broker::QueueTerms::usual()],
         is_strict: false,
+        longest: 1 << 20,
     };
     let brokers: [Box<dyn Broker>; 2] =
         [Box::new(RedisBroker::new(options)), Box::new(Memory::new(Duration::from_secs(60)))];

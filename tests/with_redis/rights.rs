@@ -25,6 +25,7 @@ fn broker(url: &str) -> RedisBroker {
         max_deliveries: 3,
         queues: vec![QueueTerms::usual()],
         is_strict: false,
+        longest: 1 << 20,
     })
 }
 

@@ -86,6 +86,7 @@ fn broker(url: &str, node: &str, lease: Duration) -> RedisBroker {
         max_deliveries: 3,
         queues: vec![cerbas::broker::QueueTerms::usual()],
         is_strict: false,
+        longest: 1 << 20,
     })
 }
 

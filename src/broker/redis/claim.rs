@@ -3,13 +3,14 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use redis::{Connection, RedisResult, Script, cmd};
+use redis::{Connection, RedisError, RedisResult, Script, Value, cmd};
 
 use super::lease::Identity;
-use super::link::Link;
+use super::link::{Link, exchange_raw};
 use super::{ClaimLink, RedisBroker, held, lock};
 use crate::broker::{Claim, Claimed, Content, Result, Source};
 use crate::clock;
+use crate::protocol::glimpse::CUT_ENDS;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
 static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
@@ -63,7 +64,7 @@ impl RedisBroker {
         let claimed = guard.link.with(|connection| {
             let identity = self.identity();
             let mut script = CLAIM_EXCESS.key(self.sources.key(number));
-            script.key(&identity.in_flight[place]).arg(longest).arg(limit);
+            script.key(&identity.in_flight[place]).arg(longest).arg(limit).arg(self.options.longest).arg(CUT_ENDS);
             let elements = script.invoke(connection)?;
             self.read(connection, &identity, source, elements)
         })?;
@@ -116,7 +117,8 @@ impl RedisBroker {
         };
         let in_flight = &identity.in_flight[self.sources.place(source)];
         let mut script = CLAIM.key(queue);
-        let claimed: Option<Vec<Vec<u8>>> = script.key(in_flight).key(above).arg(limit).invoke(connection)?;
+        let claimed: Option<Vec<Vec<u8>>> =
+            script.key(in_flight).key(above).arg(limit).arg(self.options.longest).arg(CUT_ENDS).invoke(connection)?;
         let Some(mut elements) = claimed else {
             // Those that go first are claimed as soon as there is room; a moment later there may be some for this one.
             std::thread::sleep(patience.min(YIELD));
@@ -160,15 +162,9 @@ impl RedisBroker {
         elements: Vec<Vec<u8>>,
     ) -> RedisResult<Vec<Claimed>> {
         let numbers: Vec<Option<u64>> = elements.iter().map(|element| parse_number(element)).collect();
-        let mut fetch = cmd("MGET");
         let keys = numbers.iter().flatten().map(|number| self.options.keys.bodies(*number));
         let mut keys: Vec<[String; 2]> = keys.collect();
-        for key in keys.iter().flatten() {
-            fetch.arg(key);
-        }
-        let bodies: Vec<Option<Vec<u8>>> = if keys.is_empty() { Vec::new() } else { fetch.query(connection)? };
-
-        let mut bodies = bodies.into_iter();
+        let mut bodies = self.bodies(connection, keys.iter().flatten())?.into_iter();
         let mut keys = keys.drain(..);
         let claimed = elements.into_iter().zip(numbers).map(|(element, number)| {
             let (content, body_key) = match number {
@@ -194,6 +190,28 @@ impl RedisBroker {
             Claimed { claim, content, end: None }
         });
         Ok(claimed.collect())
+    }
+
+    /// What stands under each of `keys`, of one that is too long so much that it is seen to be; `None` where there is nothing, or no text.
+    fn bodies<'a>(
+        &self,
+        connection: &mut Connection,
+        keys: impl Iterator<Item = &'a String>,
+    ) -> RedisResult<Vec<Option<Vec<u8>>>> {
+        let mut fetch = redis::pipe();
+        for key in keys {
+            fetch.cmd("GETRANGE").arg(key).arg(0).arg(self.options.longest);
+        }
+        if fetch.is_empty() {
+            return Ok(Vec::new());
+        }
+        let replies = exchange_raw(connection, &fetch.get_packed_pipeline(), fetch.len())?.into_iter();
+        let body = |reply| match reply {
+            Value::BulkString(body) => Ok(Some(body).filter(|body| !body.is_empty())),
+            Value::ServerError(error) if error.code() != "WRONGTYPE" => Err(RedisError::from(error)),
+            _ => Ok(None),
+        };
+        replies.map(body).collect()
     }
 
     /// Ends the claims that wait in Redis, and the wait for messages.

@@ -230,6 +230,7 @@ mod tests {
             max_deliveries: 1,
             queues: vec![queue("default"), queue("1"), queue("once")],
             is_strict: false,
+            longest: 1 << 20,
         });
         let mut names = HashSet::new();
         for epoch in 0..20 {

@@ -78,6 +78,8 @@ pub struct RedisOptions {
     pub queues: Vec<QueueTerms>,
     /// Whether a queue is served only while those of higher priority are empty.
     pub is_strict: bool,
+    /// Of elements and bodies that are longer than this, in bytes, not all is fetched: they are refused anyway.
+    pub longest: usize,
 }
 
 /// Requests and answers in Redis. It connects when it is first used.
@@ -254,9 +256,6 @@ impl Broker for RedisBroker {
     fn heartbeat(&self) -> Result<()> {
         let mut link = lock(&self.beating);
         let was_open = link.is_open();
-        if !was_open || self.missing_rights().is_some() {
-            self.try_rights();
-        }
         let beat = link.with(|connection| {
             self.renew_lease(connection)?;
             if !was_open {
@@ -267,6 +266,11 @@ impl Broker for RedisBroker {
             self.sweep(connection)
         });
         drop(link);
+        // Only where Redis speaks to us: nobody waits a second time for one that hangs.
+        let is_there = beat.as_ref().map_or_else(BrokerError::is_refusal, |()| true);
+        if is_there && (!was_open || self.missing_rights().is_some()) {
+            self.try_rights();
+        }
         self.noted(Role::Beat, beat)
     }
 

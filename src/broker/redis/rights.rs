@@ -20,6 +20,7 @@ const USED: &[&str] = &[
     "DEL L M Z H S T",
     "SET T 1 EX TTL",
     "GET T",
+    "GETRANGE T 0 1",
     "MGET T",
     "EXISTS T",
     "INCR T",
@@ -35,6 +36,7 @@ const USED: &[&str] = &[
     "LINDEX L 0",
     "LPOS L a",
     "LREM L 1 a",
+    "LSET L 0 a",
     "LTRIM L 0 9",
     "LMOVE L M LEFT RIGHT",
     "EXPIRE M TTL",
@@ -75,26 +77,24 @@ const USED: &[&str] = &[
     "CLIENT ID",
     "CLIENT UNBLOCK 0",
     "DEL L M Z H S T",
-    // Last: whoever may not leave a transaction has no connection any more.
-    "WATCH T",
-    "UNWATCH",
-    "MULTI",
-    "EXEC",
 ];
 
-/// One of [`USED`], and the rule of `ACL SETUSER` for what it is done on, a key or a channel.
+/// The same of those that are about transactions.
+const USED_FIRST: &[&str] = &["WATCH T", "UNWATCH", "MULTI", "EXEC"];
+
+/// One of those that are used, and the rule of `ACL SETUSER` for what it is done on, a key or a channel.
 struct Probe {
     command: Cmd,
     line: &'static str,
     object: String,
 }
 
-/// The commands of [`USED`] on keys for the daemon `node`.
-fn probes(keys: &Keys, node: &str) -> Vec<Probe> {
+/// The commands of `lines` on keys for the daemon `node`.
+fn probes(lines: &[&'static str], keys: &Keys, node: &str) -> Vec<Probe> {
     let id = RequestId::Text(format!("probe.{node}").into());
     let channels = keys.channels(&id);
     let mut probes = Vec::new();
-    for line in USED {
+    for line in lines {
         let of_channels = channels.iter().map(|(channel, _)| Some(channel)).filter(|_| line.contains(" C "));
         let of_key = (!line.contains(" C ")).then_some(None);
         for channel in of_channels.chain(of_key) {
@@ -117,10 +117,26 @@ fn probes(keys: &Keys, node: &str) -> Vec<Probe> {
     probes
 }
 
-/// Tries all, and gives back what is missing, as rules of `ACL SETUSER`.
-fn try_all(connection: &mut Connection, probes: &[Probe]) -> RedisResult<Vec<String>> {
+/// Tries all on a connection of its own, and gives back what is missing, as rules of `ACL SETUSER`.
+///
+/// Rights are asked for when a command comes, also in a transaction, and this one never ends: so nothing is done, and nobody is told of an
+/// answer that is none. Who has no transactions does what concerns our scratch keys only.
+fn try_all(mut connection: Connection, keys: &Keys, node: &str) -> RedisResult<Vec<String>> {
+    let mut missing = Vec::new();
+    try_some(&mut connection, probes(USED_FIRST, keys, node), &mut missing)?;
+    let mut others = probes(USED, keys, node);
+    let has_transactions = missing.is_empty();
+    if has_transactions {
+        others.insert(0, Probe { command: cmd("MULTI"), line: "MULTI", object: String::new() });
+    } else {
+        others.retain(|probe| probe.object.starts_with('~'));
+    }
+    try_some(&mut connection, others, &mut missing)?;
+    Ok(missing)
+}
+
+fn try_some(connection: &mut Connection, probes: Vec<Probe>, missing: &mut Vec<String>) -> RedisResult<()> {
     let bytes: Vec<u8> = probes.iter().flat_map(|probe| probe.command.get_packed_command()).collect();
-    let mut missing: Vec<String> = Vec::new();
     for (probe, reply) in probes.iter().zip(exchange_raw(connection, &bytes, probes.len())?) {
         let Value::ServerError(error) = reply else { continue };
         let details = error.details().unwrap_or_default();
@@ -134,7 +150,7 @@ fn try_all(connection: &mut Connection, probes: &[Probe]) -> RedisResult<Vec<Str
             missing.push(rule);
         }
     }
-    Ok(missing)
+    Ok(())
 }
 
 /// The command that `line` runs, as a rule names it.
@@ -153,10 +169,12 @@ impl RedisBroker {
     pub(super) fn try_rights(&self) {
         let target = &self.options.target;
         // Who may not touch our keys cannot ask who owns them.
-        let opened = target.connect(NAME).or_else(|_| target.owning_nothing().connect(NAME));
-        let Ok(mut connection) = opened else { return };
-        let probes = probes(&self.options.keys, self.identity().name());
-        let Ok(found) = try_all(&mut connection, &probes) else { return };
+        let opened = target.connect(NAME).or_else(|error| match error.is_refusal() {
+            true => target.owning_nothing().connect(NAME),
+            false => Err(error),
+        });
+        let tried = opened.map(|connection| try_all(connection, &self.options.keys, self.identity().name()));
+        let Ok(Ok(found)) = tried else { return };
         let mut known = lock(&self.missing_rights);
         if *known == found {
             return;

@@ -88,6 +88,7 @@ mod tests {
             max_deliveries: 1,
             queues: vec![queue("default", 2), queue("urgent", 3), queue("low", 1)],
             is_strict,
+            longest: 1 << 20,
         })
     }
 
