@@ -127,6 +127,9 @@ fn a_client_does_not_send_where_nobody_is() {
         config.queues.insert("reports".to_owned(), terms);
     });
     let client = |queue: &str| Client::connect(&world.redis.url()).expect("Redis is there").queue(queue);
+    eventually("a daemon is there", || {
+        world.foreign().ask::<Option<f64>>(&["ZSCORE", "CERBAS-QUEUES", "reports"]).is_some()
+    });
     for queue in ["reprots", "QUEUE", "default-", ""] {
         for refused in
             [client(queue).send("hello", json!({})).map(drop), client(queue).call("hello", json!({})).map(drop)]
