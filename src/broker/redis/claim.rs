@@ -3,16 +3,17 @@
 use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use redis::{Connection, RedisError, RedisResult, Script, Value, cmd};
+use redis::{Connection, RedisResult, Script, cmd};
 
 use super::lease::Identity;
-use super::link::{Link, exchange_raw};
+use super::link::Link;
 use super::{ClaimLink, RedisBroker, held, lock};
 use crate::broker::{Claim, Claimed, Content, Result, Source};
 use crate::clock;
 use crate::protocol::glimpse::CUT_ENDS;
 
 static CLAIM: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim.lua")));
+static BODIES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/bodies.lua")));
 static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
 static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
 
@@ -164,7 +165,11 @@ impl RedisBroker {
         let numbers: Vec<Option<u64>> = elements.iter().map(|element| parse_number(element)).collect();
         let keys = numbers.iter().flatten().map(|number| self.options.keys.bodies(*number));
         let mut keys: Vec<[String; 2]> = keys.collect();
-        let mut bodies = self.bodies(connection, keys.iter().flatten())?.into_iter();
+        let bodies: Vec<Option<Vec<u8>>> = match keys.is_empty() {
+            true => Vec::new(),
+            false => BODIES.key(keys.as_flattened()).arg(self.options.longest).invoke(connection)?,
+        };
+        let mut bodies = bodies.into_iter();
         let mut keys = keys.drain(..);
         let claimed = elements.into_iter().zip(numbers).map(|(element, number)| {
             let (content, body_key) = match number {
@@ -190,28 +195,6 @@ impl RedisBroker {
             Claimed { claim, content, end: None }
         });
         Ok(claimed.collect())
-    }
-
-    /// What stands under each of `keys`, of one that is too long so much that it is seen to be; `None` where there is nothing, or no text.
-    fn bodies<'a>(
-        &self,
-        connection: &mut Connection,
-        keys: impl Iterator<Item = &'a String>,
-    ) -> RedisResult<Vec<Option<Vec<u8>>>> {
-        let mut fetch = redis::pipe();
-        for key in keys {
-            fetch.cmd("GETRANGE").arg(key).arg(0).arg(self.options.longest);
-        }
-        if fetch.is_empty() {
-            return Ok(Vec::new());
-        }
-        let replies = exchange_raw(connection, &fetch.get_packed_pipeline(), fetch.len())?.into_iter();
-        let body = |reply| match reply {
-            Value::BulkString(body) => Ok(Some(body).filter(|body| !body.is_empty())),
-            Value::ServerError(error) if error.code() != "WRONGTYPE" => Err(RedisError::from(error)),
-            _ => Ok(None),
-        };
-        replies.map(body).collect()
     }
 
     /// Ends the claims that wait in Redis, and the wait for messages.

@@ -20,7 +20,6 @@ const USED: &[&str] = &[
     "DEL L M Z H S T",
     "SET T 1 EX TTL",
     "GET T",
-    "GETRANGE T 0 1",
     "MGET T",
     "EXISTS T",
     "INCR T",
