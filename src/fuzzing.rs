@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::cron::{Reading, Table};
 use crate::gateway::fuzzing as gateway;
 use crate::protocol::codec::{decode_answer, decode_request, encode_outcome, encode_request};
+use crate::protocol::glimpse;
 use crate::protocol::json::{from_msgpack, to_msgpack};
 use crate::protocol::{Json, Request, RequestId};
 
@@ -53,10 +54,17 @@ pub fn request(bytes: &[u8]) {
 
 /// What is seen of a request that cannot be read is what is read of one that can.
 pub fn glimpse(bytes: &[u8]) {
-    let seen = crate::protocol::glimpse::glimpse(bytes).id;
-    if let (Ok(request), Some(seen)) = (decode_request(bytes, None, NOW), seen) {
-        assert_eq!(request.id, seen);
-    }
+    let seen = glimpse::glimpse(bytes).id;
+    let _any_bytes_can_come = glimpse::glimpse_of_large(bytes);
+    let (Ok(request), Some(seen)) = (decode_request(bytes, None, NOW), seen) else { return };
+    assert_eq!(request.id, seen);
+    // The same where it stands at the end of a text that was cut, if it is short enough to be whole there.
+    let Some(members) = bytes.trim_ascii_start().strip_prefix(b"{").filter(|rest| rest.len() < glimpse::CUT_ENDS)
+    else {
+        return;
+    };
+    let large = [b"{\"pad\":\"", "x".repeat(2 * glimpse::CUT_ENDS).as_bytes(), b"\",", members].concat();
+    assert_eq!(glimpse::glimpse_of_large(&glimpse::cut(&large)).id, Some(seen));
 }
 
 /// A value that is taken is the same after it went through an answer, MessagePack, and all that makes a text of it.

@@ -179,12 +179,12 @@ def test_a_request_for_a_node_that_is_not_there_is_refused(client):
         client.with_options(node="nobody").call("hello")
 
 
-def test_a_request_for_a_queue_that_nobody_serves_is_not_sent(client, redis_url):
+def test_a_request_for_a_queue_that_nobody_serves_is_not_sent(client, redis_socket):
     unserved = client.with_options(queue="reprots")
     for ask in (unserved.send, unserved.call, unserved.submit):
         with pytest.raises(cerbas.NoSuchQueue, match="no daemon serves the queue 'reprots'"):
             ask("hello")
-    assert not redis.Redis.from_url(redis_url).exists("CERBAS-QUEUE-reprots")
+    assert not redis.Redis(unix_socket_path=str(redis_socket), db=1).exists("CERBAS-QUEUE-reprots")
 
 
 def test_a_request_for_all_nodes_is_answered_by_each(client):
