@@ -7,7 +7,7 @@ use redis::Commands;
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::program::{Place, eventually};
+use super::program::{Daemon, Place, eventually};
 
 /// A short lease, so that tests do not wait long. A heartbeat that is late on a busy machine only makes a test slower.
 const SERVER: &str = "lease = \"1s\"\nshutdown_timeout = \"5s\"";
@@ -113,7 +113,7 @@ fn a_request_that_kills_its_daemon_three_times_is_lost_and_runs_no_more() {
     let place = Place::with_server(SERVER, DEADLY);
     push(&place, "deadly", "deadly");
     for deaths in 1..=3 {
-        let mut daemon = place.daemon();
+        let mut daemon = Daemon::launch(place.command(&["run"]));
         eventually("it has killed its daemon", || !daemon.is_running());
         assert_eq!(starts(&place), deaths);
     }
@@ -138,7 +138,8 @@ fn what_was_in_flight_beside_a_request_that_kills_its_daemon_is_not_lost_with_it
     while !is_done() {
         daemons += 1;
         assert!(daemons <= 5, "daemons die without end");
-        let mut daemon = place.daemon();
+        // It may die before it is ready.
+        let mut daemon = Daemon::launch(place.command(&["run"]));
         eventually("it has died, or done all", || !daemon.is_running() || is_done());
     }
     assert_eq!(starts(&place), 3);

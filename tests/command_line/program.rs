@@ -184,7 +184,15 @@ impl Place {
 impl Daemon {
     /// Starts the daemon with `command` and waits until it is ready.
     #[track_caller]
-    pub(super) fn start(mut command: Command) -> Self {
+    pub(super) fn start(command: Command) -> Self {
+        let daemon = Self::launch(command);
+        daemon.wait_for("functions are ready");
+        daemon
+    }
+
+    /// Starts the daemon with `command`.
+    #[track_caller]
+    pub(super) fn launch(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it can be run");
         let lines = BufReader::new(child.stderr.take().expect("it is a pipe")).lines();
         let log = Arc::new(Mutex::new(String::new()));
@@ -195,7 +203,6 @@ impl Daemon {
                 *log.lock().expect("nothing panics under this lock") += &format!("{line}\n");
             }
         });
-        daemon.wait_for("functions are ready");
         daemon
     }
 }

@@ -36,8 +36,10 @@ fn after_100_000_requests_every_key_has_an_end_or_a_bound() {
     eventually("nothing else waits", || is_quiet(&mut foreign));
     assert!(world.running.balance().holds(), "{:?}", world.running.balance());
     let verdicts: HashMap<String, u64> = foreign.ask(&["HGETALL", "CERBAS-VERDICTS"]);
-    // What is for all nodes is a request to this one, too.
-    assert_eq!(verdicts.values().sum::<u64>(), REQUESTS + REQUESTS / 20, "{verdicts:?}");
+    let sum = verdicts.values().sum::<u64>();
+    assert_eq!(sum, world.running.balance().verdicts.iter().sum::<u64>(), "{verdicts:?}");
+    // What is for all nodes is a request to this one, too, if there was time left to ask it.
+    assert!((REQUESTS..=REQUESTS + REQUESTS / 20).contains(&sum), "{verdicts:?}");
 
     for key in all_keys(&mut foreign) {
         match key.as_str() {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How soon after the return of Redis requests are answered again.
-pub(super) const RETURN: Duration = Duration::from_secs(5);
+pub(super) const RETURN: Duration = PATIENCE;
 
 const FUNCTIONS: &str = r#"
     [functions.hello]
