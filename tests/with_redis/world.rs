@@ -18,7 +18,7 @@ use serde_json::{Value, json};
 /// How long anything may take that is expected to happen; far more than it takes.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How soon after the return of Redis requests are answered again.
+/// How soon after the return of Redis requests are answered again, on a machine that has other things to do.
 pub(super) const RETURN: Duration = PATIENCE;
 
 const FUNCTIONS: &str = r#"
