@@ -164,7 +164,8 @@ impl Terminal {
             "in-terminal",
             &format!(
                 "stty rows 30 cols 90; stty -g > before\n\
-                 sh -c 'echo $$ > pid; exec {program} top --every 100ms'; echo $? > status; stty -g > after\n"
+                 sh -c 'echo $$ > pid; exec {program} top --every 100ms'; echo $? > status; stty -g > after\n\
+                 while [ -e in-terminal ] && [ ! -e seen ]; do sleep 0.05; done\n"
             ),
         );
         let mut command = Command::new("script");
@@ -202,7 +203,7 @@ fn top_leaves_the_terminal_as_it_was_however_it_ends() {
         }
     };
     for way in ["q", "Ctrl-C", "SIGTERM"] {
-        for name in ["shown", "status", "before", "after"] {
+        for name in ["shown", "status", "before", "after", "seen"] {
             let _not_there = fs::remove_file(place.path(name));
         }
         let mut terminal = Terminal::open(&place);
@@ -212,8 +213,9 @@ fn top_leaves_the_terminal_as_it_was_however_it_ends() {
         quit(&mut terminal, way);
         eventually("it has ended", || read("after").ends_with('\n'));
         assert_eq!((read("status").trim(), read("before")), ("0", read("after")), "{way}");
-        // What the terminal showed is written down by somebody else, who may be later than the shell.
+        // What the terminal showed is written down by somebody else, who may be later, and would leave out the end with the shell.
         eventually("it goes back", || read("shown").contains("\x1b[?25h\x1b[?1049l"));
+        place.write("seen", "");
         let shown = read("shown");
         let (_, live) = shown.split_once("\x1b[?1049h\x1b[?25l").expect("it takes another page");
         let (live, after) = live.split_once("\x1b[?25h\x1b[?1049l").expect("it goes back");

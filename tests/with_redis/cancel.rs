@@ -65,6 +65,7 @@ fn a_native_function_is_told_and_its_late_value_dropped() {
     );
     let mut foreign = world.foreign();
     foreign.send("native", json!({"func": "patient"}));
+    eventually("it runs", || world.running.pool().idle + 1 == world.running.pool().workers);
     cancel(&mut foreign, "native");
     assert_eq!(foreign.answer("native"), cancelled());
     assert_eq!(was_told.recv_timeout(PATIENCE), Ok(true));
@@ -87,7 +88,10 @@ fn one_that_waits_for_a_worker_never_starts() {
     let mut foreign = world.foreign();
     foreign.send("first", json!({"func": "single"}));
     foreign.send("second", json!({"func": "single"}));
-    eventually("the second is parked", || world.running.pool().waiting == 1);
+    eventually("the first runs and the second is parked", || {
+        let pool = world.running.pool();
+        pool.busy == 1 && pool.waiting == 1
+    });
     cancel(&mut foreign, "second");
     assert_eq!(foreign.answer("second"), cancelled());
     assert_eq!(foreign.stored("first"), None, "the first runs on");
