@@ -103,5 +103,5 @@ fn a_daemon_stops_in_time_while_the_network_swallows_everything() {
     let start = Instant::now();
     world.running.stop();
     // What was asked of Redis last is waited for, beyond the time that calls may take.
-    assert!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
 }

@@ -218,7 +218,7 @@ fn something_that_is_no_redis_is_not_overrun() {
     if let Ok(running) = Server::new(config).start() {
         running.stop();
     }
-    assert!(start.elapsed() < Duration::from_secs(20), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(1), "it took {:?}", start.elapsed());
     assert!(!folder.path().join("state/redis/redis.log").exists());
 }
 

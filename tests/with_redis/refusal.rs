@@ -104,5 +104,5 @@ fn a_daemon_stops_in_time_while_redis_hangs() {
     drop(stopped);
     assert!(ended.is_clean(), "{ended:?}");
     // What was asked of Redis last is waited for, beyond the time that calls may take.
-    assert!(start.elapsed() < Duration::from_secs(15), "it took {:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
 }
