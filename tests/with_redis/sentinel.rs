@@ -19,9 +19,10 @@ fn sentinel_of(master: &RawServer) -> RawServer {
     RawServer::start(&lines, &["--sentinel"])
 }
 
-fn role(connection: &mut Connection) -> String {
-    let role: Vec<redis::Value> = cmd("ROLE").query(connection).expect("it answers");
-    redis::from_redis_value(role.into_iter().next().expect("it has a role")).expect("a role is text")
+/// What a server says that it is; nothing while it changes that, and closes its connections.
+fn role(connection: &mut Connection) -> Option<String> {
+    let role: Vec<redis::Value> = cmd("ROLE").query(connection).ok()?;
+    redis::from_redis_value(role.into_iter().next()?).ok()
 }
 
 #[test]
@@ -53,12 +54,12 @@ fn after_a_failover_the_daemon_serves_from_the_new_master() {
     assert_eq!(ask(PATIENCE), Ok(json!(3).into()));
 
     master.kill();
-    eventually("the replica is the master", || role(&mut replica.connect()) == "master");
+    eventually("the replica is the master", || role(&mut replica.connect()).as_deref() == Some("master"));
     within(RETURN, "a request is answered from the new master", || {
         ask(Duration::from_millis(500)) == Ok(json!(3).into())
     });
-    let length: u64 = cmd("HLEN").arg("CERBAS-VERDICTS").query(&mut replica.connect()).expect("it answers");
-    assert_eq!(length, 1, "the new master has what the daemon writes");
+    let count: u64 = cmd("HGET").arg("CERBAS-VERDICTS").arg("ok").query(&mut replica.connect()).expect("it answers");
+    assert!(count >= 1, "the new master has what the daemon writes");
     daemon.stop();
 }
 
