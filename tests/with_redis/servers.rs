@@ -34,9 +34,14 @@ impl RawServer {
         server
     }
 
-    /// A connection to database 0.
+    /// A connection to database 0. A server that just changes its role closes those that come.
     pub(super) fn connect(&self) -> Connection {
-        self.try_connect().expect("it answers")
+        let mut opened = None;
+        eventually("it answers", || {
+            opened = self.try_connect().ok();
+            opened.is_some()
+        });
+        opened.expect("it was opened")
     }
 
     fn try_connect(&self) -> RedisResult<Connection> {
