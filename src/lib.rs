@@ -32,6 +32,7 @@ pub mod scheduler;
 pub mod gateway;
 mod control;
 mod heartbeat;
+mod inspect;
 // The house.
 pub mod cli;
 pub mod client;

@@ -33,6 +33,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cron", &["protocol", "trust"]),
     ("scheduler", &["broker", "cron", "outage", "private", "protocol", "thread"]),
     ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
+    ("inspect", &["broker", "protocol"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "protocol", "trust"]),
@@ -76,6 +77,7 @@ const CLI: &[&str] = &[
     "error",
     "functions",
     "gateway",
+    "inspect",
     "protocol",
     "scheduler",
     "server",

@@ -1,4 +1,5 @@
-//! Where requests wait and answers go, in our own verbs: [`Broker`] for the daemon's side, [`Post`] for a client's.
+//! Where requests wait and answers go, in our own verbs: [`Broker`] for the daemon's side, [`Post`] for a client's, [`Inspect`] for an
+//! operator's.
 //!
 //! All verbs work on batches: one round trip claims many requests, one settles many. This folder is the only one that
 //! names Redis; [`Memory`] is its twin for tests, embedding and `server = "none"`.
@@ -6,6 +7,7 @@
 //! Invariant: what was claimed and not settled is in the broker's in-flight list, never only in our memory.
 
 mod error;
+mod inspect;
 mod managed;
 mod memory;
 mod redis;
@@ -17,12 +19,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use error::{BrokerError, Cause};
+pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueLook, Stand};
 pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
-pub use redis::{
-    DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, RedisBroker, RedisOptions, RedisPost,
-    RoughClient, Stand, Target, TargetOptions,
-};
+pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
 
 use crate::protocol::codec::Encoded;
 use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId, Verdict};
@@ -108,7 +108,7 @@ pub enum IfHeld {
 }
 
 /// Where a request was that is to be cancelled.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Found {
     /// It waited; it is cancelled.
     Waiting,
@@ -201,7 +201,7 @@ pub enum Message {
 }
 
 /// One instant of a cron entry that is to be begun, once over all daemons.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewRun {
     /// The entry.
     pub name: Box<str>,

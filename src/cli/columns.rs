@@ -2,6 +2,8 @@
 
 use std::fmt::Write;
 
+pub(super) use crate::inspect::sentences::span;
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -156,20 +158,6 @@ pub(super) fn size(bytes: u64) -> String {
     format!("{value:.1} {unit}")
 }
 
-/// A time in milliseconds, in its two largest units.
-pub(super) fn span(milliseconds: u64) -> String {
-    let seconds = milliseconds / 1000;
-    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
-    match milliseconds {
-        0..1000 => format!("{milliseconds}ms"),
-        1000..10_000 => format!("{:.1}s", milliseconds as f64 / 1000.0),
-        _ if minutes == 0 => format!("{seconds}s"),
-        _ if hours == 0 => format!("{minutes}m {:02}s", seconds % 60),
-        _ if days == 0 => format!("{hours}h {:02}m", minutes % 60),
-        _ => format!("{days}d {:02}h", hours % 24),
-    }
-}
-
 /// `-` for what is not known.
 pub(super) fn span_or_dash(milliseconds: Option<u64>) -> String {
     milliseconds.map_or_else(|| "-".to_owned(), span)
@@ -201,11 +189,5 @@ mod tests {
     #[test]
     fn a_text_from_elsewhere_cannot_steer_the_terminal() {
         assert_eq!(Line::of("a\x1b[2Jb\n", Tone::Plain).text(None, false), "a\u{fffd}[2Jb\u{fffd}");
-    }
-
-    #[test]
-    fn a_time_has_its_two_largest_units() {
-        let shown = [0, 999, 1500, 59_999, 61_000, 7_260_000, 200_000_000].map(span);
-        assert_eq!(shown, ["0ms", "999ms", "1.5s", "59s", "1m 01s", "2h 01m", "2d 07h"]);
     }
 }

@@ -3,15 +3,15 @@
 use std::io::IsTerminal;
 
 use clap::Subcommand;
-use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::columns::{Columns, Line, Tone, cell, plain, span};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
-use crate::broker::{DeadEntry, Operator};
+use crate::broker::{DeadEntry, Inspect};
 use crate::clock;
-use crate::protocol::{DeadLetter, Json, RequestId};
+use crate::inspect::shapes;
+use crate::protocol::{Json, RequestId};
 
 #[derive(clap::Args)]
 pub(super) struct Dead {
@@ -46,7 +46,7 @@ impl Dead {
 
 const GONE: &str = "somebody else has taken it out meanwhile";
 
-fn retry(operator: &mut Operator, entry: &DeadEntry) -> Result<Result<(), String>, Failure> {
+fn retry(operator: &mut dyn Inspect, entry: &DeadEntry) -> Result<Result<(), String>, Failure> {
     if entry.letter.request.is_none() {
         return Ok(Err("cannot be sent again, as it could not be read".to_owned()));
     }
@@ -81,7 +81,7 @@ impl List {
         };
         let shown: Vec<&DeadEntry> = entries.iter().rev().filter(fits).take(self.number).collect();
         if self.json {
-            return print_json(&shown);
+            return output::print(&shapes::dead(&shown));
         }
         if shown.is_empty() {
             return output::print(if all == 0 { "the dead list is empty" } else { "none of the dead list fits" });
@@ -103,19 +103,6 @@ impl List {
     }
 }
 
-/// `entry` for programs: as it is kept, with the name that it can be called by.
-#[derive(Serialize)]
-struct Described<'a> {
-    name: String,
-    #[serde(flatten)]
-    letter: &'a DeadLetter,
-}
-
-fn print_json(entries: &[&DeadEntry]) -> Result<Exit, Failure> {
-    let described = entries.iter().map(|entry| Described { name: entry.name(), letter: &entry.letter });
-    output::print(&serde_json::to_string(&described.collect::<Vec<_>>()).expect("entries are JSON"))
-}
-
 #[derive(clap::Args)]
 struct Show {
     /// The ids, as the list shows them
@@ -133,7 +120,7 @@ impl Show {
         let entries = self.place.operator()?.dead()?;
         let chosen = choose(&entries, &self.ids)?;
         if self.json {
-            return print_json(&chosen);
+            return output::print(&shapes::dead(&chosen));
         }
         let now = clock::now();
         for entry in chosen {
@@ -194,7 +181,7 @@ impl Change {
         self,
         verb: &str,
         done: &str,
-        work: impl Fn(&mut Operator, &DeadEntry) -> Result<Result<(), String>, Failure>,
+        work: impl Fn(&mut dyn Inspect, &DeadEntry) -> Result<Result<(), String>, Failure>,
     ) -> Result<Exit, Failure> {
         let mut operator = self.place.operator()?;
         let entries = operator.dead()?;
@@ -208,7 +195,7 @@ impl Change {
         }
         let (mut exit, mut described) = (Exit::Done, Vec::new());
         for entry in &chosen {
-            let changed = work(&mut operator, entry)?;
+            let changed = work(&mut *operator, entry)?;
             if changed.is_err() {
                 exit = Exit::Failed;
             }

@@ -62,7 +62,7 @@ struct Check {
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut operator = self.place.operator()?;
-        let facts = operator.facts()?;
+        let facts = operator.facts()?.unwrap_or_default();
         let mut checks = judge(&facts);
         let overview = operator.overview()?;
         checks.push(loops(&overview.members));

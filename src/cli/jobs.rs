@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use clap::builder::PossibleValue;
 use clap::{Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
@@ -9,8 +10,9 @@ use super::columns::{Columns, Tone, cell, plain, span};
 use super::exit::{Exit, Failure};
 use super::output::Waiting;
 use super::{Place, output};
-use crate::broker::{Found, Job, Operator, Stand};
+use crate::broker::{Found, Inspect, Stand};
 use crate::clock;
+use crate::inspect::shapes::{self, State};
 use crate::protocol::{RequestId, Verdict};
 
 #[derive(clap::Args)]
@@ -36,40 +38,23 @@ impl Jobs {
     }
 }
 
-/// What a request is doing.
-#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum State {
-    /// In a queue
-    Waiting,
-    /// Until its delay is over
-    Delayed,
-    /// Until its next run
-    Retrying,
-    /// Until fewer calls of its function run
-    Parked,
-    /// Until the run before it has ended
-    Behind,
-    /// Taken by a daemon, not started
-    Claimed,
-    /// Running
-    Running,
-}
-
-impl State {
-    fn of(job: &Job) -> Self {
-        match &job.stand {
-            Stand::Queue { .. } | Stand::Inbox { .. } => State::Waiting,
-            Stand::Delayed { .. } if job.attempt > 0 => State::Retrying,
-            Stand::Delayed { .. } => State::Delayed,
-            Stand::Parked => State::Parked,
-            Stand::Behind => State::Behind,
-            Stand::Taken { since: Some(_), .. } => State::Running,
-            Stand::Taken { .. } => State::Claimed,
-        }
+impl ValueEnum for State {
+    fn value_variants<'a>() -> &'a [Self] {
+        use State::{Behind, Claimed, Delayed, Parked, Retrying, Running, Waiting};
+        &[Waiting, Delayed, Retrying, Parked, Behind, Claimed, Running]
     }
 
-    fn name(self) -> String {
-        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let meaning = match self {
+            State::Waiting => "In a queue",
+            State::Delayed => "Until its delay is over",
+            State::Retrying => "Until its next run",
+            State::Parked => "Until fewer calls of its function run",
+            State::Behind => "Until the run before it has ended",
+            State::Claimed => "Taken by a daemon, not started",
+            State::Running => "Running",
+        };
+        Some(PossibleValue::new(self.name()).help(meaning))
     }
 }
 
@@ -106,7 +91,7 @@ impl List {
                     .is_none_or(|wanted| matches!(&job.stand, Stand::Queue { queue, .. } if queue == wanted))
         });
         if self.json {
-            let jobs: Vec<Value> = jobs.iter().map(describe).collect();
+            let jobs: Vec<Value> = jobs.iter().map(shapes::job).collect();
             return output::print(&Value::from(jobs).to_string());
         }
         if jobs.is_empty() {
@@ -157,34 +142,6 @@ fn whereabouts(stand: &Stand) -> String {
     }
 }
 
-/// `job` for programs; times in milliseconds since 1970.
-pub(super) fn describe(job: &Job) -> Value {
-    let mut value = json!({
-        "id": job.id,
-        "func": job.func,
-        "state": State::of(job).name(),
-        "sent_at": job.sent_at,
-        "attempt": job.attempt,
-        "last_error": job.last_error,
-    });
-    match &job.stand {
-        Stand::Queue { queue, before, is_served } => {
-            value["is_served"] = json!(is_served);
-            value["queue"] = json!(queue);
-            value["before"] = json!(before);
-        }
-        Stand::Delayed { due } => value["due"] = json!(due),
-        Stand::Parked | Stand::Behind => {}
-        Stand::Inbox { node } => value["node"] = json!(node),
-        Stand::Taken { node, is_alive, since } => {
-            value["node"] = json!(node);
-            value["is_alive"] = json!(is_alive);
-            value["since"] = json!(since);
-        }
-    }
-    value
-}
-
 #[derive(clap::Args)]
 struct Cancel {
     /// The ids
@@ -227,7 +184,7 @@ impl Cancel {
         for text in &self.ids {
             let id = parse_id(text)?;
             let waiting = Waiting::show(format!("cancelling {id}"));
-            let outcome = cancel(&mut operator, &id, self.timeout)?;
+            let outcome = cancel(&mut *operator, &id, self.timeout)?;
             drop(waiting);
             if !matches!(outcome, Outcome::Cancelled | Outcome::Gone) {
                 exit = Exit::Failed;
@@ -246,7 +203,7 @@ impl Cancel {
     }
 }
 
-fn cancel(operator: &mut Operator, id: &RequestId, timeout: Duration) -> Result<Outcome, Failure> {
+fn cancel(operator: &mut dyn Inspect, id: &RequestId, timeout: Duration) -> Result<Outcome, Failure> {
     let deadline = Instant::now() + timeout;
     let mut was_in_flight = false;
     loop {
@@ -276,7 +233,7 @@ fn cancel(operator: &mut Operator, id: &RequestId, timeout: Duration) -> Result<
     }
 }
 
-fn verdict(operator: &mut Operator, id: &RequestId) -> Result<Outcome, Failure> {
+fn verdict(operator: &mut dyn Inspect, id: &RequestId) -> Result<Outcome, Failure> {
     let verdict = operator.answer(id)?.map(|(answer, _)| answer.verdict());
     Ok(if verdict == Some(Verdict::Cancelled) { Outcome::Cancelled } else { Outcome::Ended(verdict) })
 }

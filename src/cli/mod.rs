@@ -12,7 +12,6 @@ mod jobs;
 mod nodes;
 mod output;
 mod place;
-mod rates;
 mod run;
 mod status;
 mod token;

@@ -1,11 +1,12 @@
 //! `cerbas nodes`.
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::columns::{Cell, Columns, Line, Tone, cell, plain, size, span};
 use super::exit::{Exit, Failure};
 use super::{Place, output};
 use crate::broker::Member;
+use crate::inspect::shapes;
 use crate::protocol::{Node, StalledLoop};
 
 #[derive(clap::Args)]
@@ -24,7 +25,7 @@ impl Nodes {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let members = self.place.operator()?.members()?;
         if self.json {
-            let members: Vec<Value> = members.iter().map(describe).collect();
+            let members: Vec<Value> = members.iter().map(shapes::member).collect();
             output::print(&Value::from(members).to_string())?;
         } else if members.is_empty() {
             output::print("no daemons")?;
@@ -39,20 +40,6 @@ impl Nodes {
 /// The exit status of a look at `members`.
 pub(super) fn exit(members: &[Member]) -> Exit {
     if members.iter().any(|member| member.record.is_some()) { Exit::Done } else { Exit::NoAnswer }
-}
-
-/// `member` for programs.
-pub(super) fn describe(member: &Member) -> Value {
-    let mut value = match &member.record {
-        Some(record) => serde_json::to_value(record).expect("a record is JSON"),
-        None => json!({ "node": member.node }),
-    };
-    value["is_alive"] = member.record.is_some().into();
-    value["silent_ms"] = member.silent.into();
-    value["claimed"] = member.claimed.into();
-    value["inbox"] = member.inbox.into();
-    value["holds"] = member.record.as_ref().map(|record| record.status.holds()).into();
-    value
 }
 
 /// What is wrong with `members` themselves, a line each: loops that do not turn any more, rights that they lack in Redis.

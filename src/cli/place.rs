@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::ConfigPath;
 use super::exit::{Exit, Failure};
-use crate::broker::{BrokerError, Cause, Entrance, Operator, RedisPost, Target};
+use crate::broker::{BrokerError, Cause, Entrance, Inspect, Operator, RedisPost, Target};
 use crate::client::Client;
 use crate::config::{Config, RedisServer};
 use crate::protocol::keys::Keys;
@@ -35,8 +35,8 @@ impl Place {
     }
 
     /// An operator's side of it.
-    pub(super) fn operator(&self) -> Result<Operator, Failure> {
-        self.open(Operator::connect)
+    pub(super) fn operator(&self) -> Result<Box<dyn Inspect>, Failure> {
+        self.open(|target, keys| Ok(Box::new(Operator::connect(target, keys)?) as Box<dyn Inspect>))
     }
 
     /// Where it listens for others than the daemon's own user.

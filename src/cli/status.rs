@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use serde_json::{Value, json};
-
 use super::Place;
 use super::columns::{Cell, Columns, Line, Tone, cell, plain, span, span_or_dash};
 use super::exit::{Exit, Failure};
-use super::nodes::{self, busy, describe, left, stuck};
+use super::nodes::{self, busy, left, stuck};
 use super::output::{self, Waiting};
-use super::rates::{Totals, rates};
-use crate::broker::{Member, Overview, QueueLook};
+use crate::broker::{Member, Overview};
+use crate::inspect::rates::{Totals, rates};
+use crate::inspect::shapes::{self, in_flight};
 use crate::protocol::Verdict;
 
 /// Rates are measured over this time.
@@ -42,33 +41,12 @@ impl Status {
             per_second = rates(&before, &overview);
         }
         if self.json {
-            output::print(&json(&overview, per_second.as_ref()).to_string())?;
+            output::print(&shapes::overview(&overview, per_second.as_ref()).to_string())?;
         } else {
             output::print_lines(&text(&overview, per_second.as_ref()))?;
         }
         Ok(nodes::exit(&overview.members))
     }
-}
-
-/// How much is claimed and not settled, over all daemons, also dead ones.
-pub(super) fn in_flight(overview: &Overview) -> u64 {
-    overview.members.iter().map(|member| member.claimed).sum()
-}
-
-fn json(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Value {
-    let queue = |queue: &QueueLook| json!({"name": queue.name, "key": queue.key, "length": queue.length, "oldest_ms": queue.oldest, "is_served": queue.is_served});
-    let totals = Totals::of(overview);
-    json!({
-        "now": overview.now,
-        "queues": overview.queues.iter().map(queue).collect::<Vec<Value>>(),
-        "delayed": {"length": overview.delayed, "next_due": overview.next_due},
-        "dead": overview.dead,
-        "in_flight": in_flight(overview),
-        "verdicts": totals.counts,
-        "verdicts_are_exact": totals.are_exact,
-        "per_second": per_second,
-        "nodes": overview.members.iter().map(describe).collect::<Vec<Value>>(),
-    })
 }
 
 fn text(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Vec<Line> {

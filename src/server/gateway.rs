@@ -7,7 +7,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::about::About;
 use super::connection::Connection;
 use super::process;
-use crate::broker::{Operator, QueueLook};
+use crate::broker::{Inspect, Operator, QueueLook};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use cerbas::broker::{Operator, QueueLook, ScratchRedis, Target};
+use cerbas::broker::{Inspect, Operator, QueueLook, ScratchRedis, Target};
 use cerbas::protocol::keys::Keys;
 use cerbas::protocol::{Node, Verdict};
 use cerbas::{Config, Running, Server};

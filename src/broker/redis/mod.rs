@@ -36,7 +36,7 @@ use std::time::Duration;
 
 use redis::InfoDict;
 
-pub use operator::{DeadEntry, Facts, Fate, Job, Member, Operator, Overview, QueueLook, Stand};
+pub use operator::Operator;
 pub use post::RedisPost;
 pub use rough::RoughClient;
 pub use target::{Target, TargetOptions};

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::bare::Wire;
 use super::daemon::Daemon;
 use super::failed;
-use crate::broker::{Member, Operator, ScratchRedis, Target};
+use crate::broker::{Inspect, Member, Operator, ScratchRedis, Target};
 use crate::cli::exit::Failure;
 use crate::protocol::keys::Keys;
 

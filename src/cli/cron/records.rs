@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use crate::broker::{EntryMark, Fate, Operator, read_paused, read_runs, write_paused};
+use crate::broker::{Fate, Inspect, read_paused, read_runs, write_paused};
 use crate::cli::Place;
 use crate::cli::exit::{Exit, Failure};
 use crate::protocol::{RequestId, Run};
 
 /// The records of one daemon, or of those that share a Redis.
 pub(in crate::cli) enum Records {
-    Redis(Box<Operator>),
+    Broker(Box<dyn Inspect>),
     Folder(PathBuf),
 }
 
@@ -19,14 +19,14 @@ impl Records {
     pub(in crate::cli) fn open(place: &Place) -> Result<Self, Failure> {
         match place.state_dir()? {
             Some(folder) => Ok(Records::Folder(folder)),
-            None => Ok(Records::Redis(Box::new(place.operator()?))),
+            None => Ok(Records::Broker(place.operator()?)),
         }
     }
 
     /// The runs of the entry `name`, the oldest first.
     pub(in crate::cli) fn of(&mut self, name: &str) -> Result<Vec<Run>, Failure> {
         match self {
-            Records::Redis(operator) => Ok(operator.runs(name)?),
+            Records::Broker(operator) => Ok(operator.runs(name)?),
             Records::Folder(_) => Ok(self.all()?.remove(name).unwrap_or_default()),
         }
     }
@@ -34,15 +34,15 @@ impl Records {
     /// The runs of all entries.
     pub(in crate::cli) fn all(&mut self) -> Result<BTreeMap<String, Vec<Run>>, Failure> {
         match self {
-            Records::Redis(operator) => Ok(operator.all_runs()?),
+            Records::Broker(operator) => Ok(operator.all_runs()?),
             Records::Folder(folder) => read_runs(folder).map_err(|error| unreadable(folder, &error)),
         }
     }
 
-    /// What is known of the entry `name` besides.
-    pub(in crate::cli) fn mark(&mut self, name: &str) -> Result<Option<EntryMark>, Failure> {
+    /// Since when the entry `name` is known, in milliseconds since 1970.
+    pub(in crate::cli) fn known_since(&mut self, name: &str) -> Result<Option<u64>, Failure> {
         match self {
-            Records::Redis(operator) => Ok(operator.entries()?.remove(name)),
+            Records::Broker(operator) => Ok(operator.known_since(name)?),
             Records::Folder(_) => Ok(None),
         }
     }
@@ -50,7 +50,7 @@ impl Records {
     /// How the request `id` stands, where that can be seen.
     pub(in crate::cli) fn fate(&mut self, id: &RequestId) -> Result<Option<Fate>, Failure> {
         match self {
-            Records::Redis(operator) => Ok(Some(operator.fate(id)?).filter(|fate| !matches!(fate, Fate::Unknown))),
+            Records::Broker(operator) => Ok(Some(operator.fate(id)?).filter(|fate| !matches!(fate, Fate::Unknown))),
             Records::Folder(_) => Ok(None),
         }
     }
@@ -58,7 +58,7 @@ impl Records {
     /// The entries that are paused.
     pub(in crate::cli) fn paused(&mut self) -> Result<Vec<String>, Failure> {
         match self {
-            Records::Redis(operator) => Ok(operator.paused()?.into_iter().collect()),
+            Records::Broker(operator) => Ok(operator.paused()?.into_iter().collect()),
             Records::Folder(folder) => read_paused(folder).map_err(|error| unreadable(folder, &error)),
         }
     }
@@ -66,7 +66,7 @@ impl Records {
     /// Pauses the entry `name`, or lets it go on; tells whether that changed anything.
     pub(in crate::cli) fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool, Failure> {
         match self {
-            Records::Redis(operator) => Ok(operator.pause(name, is_paused)?),
+            Records::Broker(operator) => Ok(operator.pause(name, is_paused)?),
             Records::Folder(folder) => {
                 let mut names = read_paused(folder).map_err(|error| unreadable(folder, &error))?;
                 let was_paused = names.iter().any(|other| other == name);

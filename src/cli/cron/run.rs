@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::history::{became, facts, say};
+use super::history::say;
 use super::{File, find};
-use crate::broker::{BY_HAND, NewRun, Operator, append_run};
+use crate::broker::{BY_HAND, Inspect, NewRun, append_run};
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
 use crate::config::Config;
 use crate::cron::Entry;
+use crate::inspect::sentences::became;
+use crate::inspect::shapes;
 use crate::protocol::{Node, Run as Record, RunOutcome};
 use crate::scheduler::by_hand;
 use crate::server::Server;
@@ -46,7 +48,7 @@ impl Run {
             None => self.run_there(entry)?,
         };
         if self.json {
-            output::print(&facts(&record).to_string())?;
+            output::print(&shapes::run(&record).to_string())?;
         } else if record.outcome == RunOutcome::Waiting {
             let id = record.occurrence.id();
             output::print(&format!(
@@ -66,7 +68,7 @@ impl Run {
     /// At a daemon, over Redis.
     fn run_there(&self, entry: &Entry) -> Result<Record, Failure> {
         let mut operator = self.place.operator()?;
-        let node = self.find_node(&mut operator)?;
+        let node = self.find_node(&mut *operator)?;
         let new = new_run(entry, &node.node);
         operator.start_run(&new, &node.node)?;
         let waiting = output::Waiting::show(format!("{} runs at {}", entry.name, node.status.name));
@@ -80,7 +82,7 @@ impl Run {
         }
     }
 
-    fn find_node(&self, operator: &mut Operator) -> Result<Node, Failure> {
+    fn find_node(&self, operator: &mut dyn Inspect) -> Result<Node, Failure> {
         let members = operator.members()?;
         let living = members.into_iter().filter_map(|member| member.record);
         let fits = |node: &Node| match &self.node {

@@ -4,7 +4,7 @@ use jiff::civil::DateTime;
 use jiff::{SignedDuration, Timestamp};
 use serde_json::json;
 
-use super::history::{facts, say};
+use super::history::say;
 use super::records::Records;
 use super::{File, find, times};
 use crate::cli::columns::{Line, Tone, span};
@@ -12,6 +12,7 @@ use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
 use crate::clock;
 use crate::cron::{Entry, Firing};
+use crate::inspect::{sentences, shapes};
 use crate::protocol::{Run, RunOutcome};
 
 /// Tells what became of the entry `name` at `instant`: a time by its clock, or with an offset, or as it stands in a record.
@@ -26,7 +27,7 @@ pub(in crate::cli) fn why(name: &str, instant: &str, place: &Place, is_json: boo
     let found: Vec<&Run> = runs.iter().filter(|run| is_at(run, instant)).collect();
     if !found.is_empty() {
         if is_json {
-            let found: Vec<_> = found.into_iter().map(facts).collect();
+            let found: Vec<_> = found.into_iter().map(shapes::run).collect();
             return output::print(&json!(found).to_string());
         }
         let mut lines = Vec::new();
@@ -35,12 +36,12 @@ pub(in crate::cli) fn why(name: &str, instant: &str, place: &Place, is_json: boo
             if run.outcome == RunOutcome::Waiting
                 && let Some(fate) = records.fate(&run.occurrence.id())?
             {
-                lines.push(Line::of(format!("  {}", crate::cli::why::say(&fate, clock::now())), Tone::Plain));
+                lines.push(Line::of(format!("  {}", sentences::fate(&fate, clock::now())), Tone::Plain));
             }
         }
         return output::print_lines(&lines);
     }
-    let since = records.mark(name)?.map(|mark| mark.since);
+    let since = records.known_since(name)?;
     let reason = match entry {
         Some(entry) => unrecorded(entry, instant, &runs, since)?,
         None => "nothing is on record of it, and no crontab here has this entry".to_owned(),

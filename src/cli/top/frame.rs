@@ -2,12 +2,13 @@
 
 use super::View;
 use crate::broker::Overview;
+use crate::inspect::rates::Totals;
+use crate::inspect::shapes::in_flight;
 use crate::protocol::{RunningCall, Verdict};
 
 use super::super::columns::{Columns, Line, Tone, cell, plain, span};
 use super::super::nodes::ill;
-use super::super::rates::Totals;
-use super::super::status::{in_flight, members, rate_text, waiting};
+use super::super::status::{members, rate_text, waiting};
 
 /// A table is not cut below its headings and this many rows, while others have more.
 const LEAST_ROWS: usize = 2;

@@ -13,9 +13,9 @@ use crossbeam_channel::{Receiver, bounded, never, select, unbounded};
 use self::screen::Screen;
 use super::columns::Line;
 use super::exit::{Exit, Failure};
-use super::rates::rates;
 use super::{Place, output};
-use crate::broker::{BrokerError, Operator, Overview};
+use crate::broker::{BrokerError, Inspect, Overview};
+use crate::inspect::rates::rates;
 use crate::protocol::Verdict;
 use crate::signals;
 
@@ -42,7 +42,7 @@ impl Top {
             return Err(Failure::new(Exit::Usage, hint));
         }
         let operator = self.place.operator()?;
-        let mut view = View { address: operator.address().to_owned(), ..View::default() };
+        let mut view = View { address: operator.address(), ..View::default() };
         let every = self.every.max(LEAST);
         let looks = look_again_and_again(operator, every);
         if is_live { watch(&mut view, &looks, self.count, every) } else { print(&mut view, &looks, self.count) }
@@ -79,7 +79,7 @@ impl View {
 }
 
 /// Looks on a thread of its own, so that a Redis that hangs holds up no key. It ends when nobody wants the looks any more.
-fn look_again_and_again(mut operator: Operator, every: Duration) -> Receiver<Look> {
+fn look_again_and_again(mut operator: Box<dyn Inspect>, every: Duration) -> Receiver<Look> {
     let (sender, looks) = bounded(0);
     thread::spawn(move || {
         while sender.send(operator.overview()).is_ok() {

@@ -30,7 +30,7 @@ use self::watch::Watch;
 use self::world::World;
 use super::exit::{Exit, Failure};
 use super::output::{self, Waiting};
-use crate::broker::{Operator, RoughClient, Target};
+use crate::broker::{Inspect, Operator, RoughClient, Target};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Answer, RequestId};
 use crate::signals::{self, Signalled};

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::broker::{Operator, Target};
+use crate::broker::{Inspect, Operator, Target};
 use crate::protocol::keys::Keys;
 
 /// How often it looks.

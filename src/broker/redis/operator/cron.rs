@@ -20,13 +20,13 @@ fn read(records: &[String]) -> Vec<Run> {
 
 impl Operator {
     /// What is kept of the runs of the entry `name`, the oldest first. What cannot be read is left out.
-    pub fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
+    pub(super) fn runs_of(&mut self, name: &str) -> Result<Vec<Run>> {
         let records: Vec<String> = self.ask(|connection, keys| cmd("HVALS").arg(keys.runs(name)).query(connection))?;
         Ok(read(&records))
     }
 
     /// The same of all entries, by their names.
-    pub fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
+    pub(super) fn all_runs_kept(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
         let names: Vec<String> = self.ask(|connection, keys| cmd("HKEYS").arg(keys.entries()).query(connection))?;
         let mut all = BTreeMap::new();
         for some in names.chunks(AT_ONCE) {
@@ -43,39 +43,32 @@ impl Operator {
     }
 
     /// What is kept of one run.
-    pub fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
+    pub(super) fn one_run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
         let record: Option<String> =
             self.ask(|connection, keys| cmd("HGET").arg(keys.runs(name)).arg(instant).query(connection))?;
         Ok(record.and_then(|record| serde_json::from_str(&record).ok()))
     }
 
-    /// What is known of all entries, by their names.
-    pub fn entries(&mut self) -> Result<BTreeMap<String, EntryMark>> {
-        type Found = (BTreeMap<String, String>, BTreeMap<String, u64>);
-        let (marks, last): Found = self.ask(|connection, keys| {
-            pipe().cmd("HGETALL").arg(keys.entries()).cmd("HGETALL").arg(keys.last_runs()).query(connection)
-        })?;
-        let read = |(name, mark): (String, String)| {
-            let mark: EntryMark = serde_json::from_str(&mark).ok()?;
-            let last = last.get(&name).copied().unwrap_or(0);
-            Some((name, EntryMark { last, ..mark }))
-        };
-        Ok(marks.into_iter().filter_map(read).collect())
+    /// Since when the entry `name` is known, in milliseconds since 1970.
+    pub(super) fn since(&mut self, name: &str) -> Result<Option<u64>> {
+        let mark: Option<String> =
+            self.ask(|connection, keys| cmd("HGET").arg(keys.entries()).arg(name).query(connection))?;
+        Ok(mark.and_then(|mark| serde_json::from_str::<EntryMark>(&mark).ok()).map(|mark| mark.since))
     }
 
     /// The entries that are paused.
-    pub fn paused(&mut self) -> Result<BTreeSet<String>> {
+    pub(super) fn paused_entries(&mut self) -> Result<BTreeSet<String>> {
         self.ask(|connection, keys| cmd("SMEMBERS").arg(keys.paused()).query(connection))
     }
 
     /// Pauses the entry `name`, or lets it go on; tells whether that changed anything.
-    pub fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool> {
+    pub(super) fn set_paused(&mut self, name: &str, is_paused: bool) -> Result<bool> {
         let verb = if is_paused { "SADD" } else { "SREM" };
         self.ask(|connection, keys| cmd(verb).arg(keys.paused()).arg(name).query(connection))
     }
 
     /// Starts `run`, which nobody else can have begun, on the daemon with the id `node`.
-    pub fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()> {
+    pub(super) fn start(&mut self, run: &NewRun, node: &str) -> Result<()> {
         let request = run.request.as_deref().unwrap_or_default();
         self.ask(|connection, keys| {
             let mut both = pipe();

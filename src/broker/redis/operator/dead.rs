@@ -1,12 +1,11 @@
 //! The dead list: looking, trying again, taking out.
 
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::LazyLock;
 
 use redis::{Script, cmd};
 
 use super::Operator;
-use crate::broker::Result;
+use crate::broker::{DeadEntry, Result};
 use crate::protocol::keys::Keys;
 use crate::protocol::{CRON_FUNCTION, DeadLetter, Verdict};
 
@@ -14,28 +13,6 @@ static RETRY_DEAD: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!(
 
 /// What a request loses that is sent anew: what it has been through, and times that are over.
 const OF_ITS_PAST: [&str; 7] = ["attempt", "first_at", "last_error", "expires", "sent_at", "delay", "deadline"];
-
-/// An entry of the dead list.
-#[derive(Debug, Clone, PartialEq)]
-pub struct DeadEntry {
-    /// What it says.
-    pub letter: DeadLetter,
-    /// As it stands in its list.
-    member: Vec<u8>,
-    /// Whether that is the list of what was refused.
-    is_refused: bool,
-}
-
-impl DeadEntry {
-    /// What it can be called by: the id of the request, or, where there is none, a short text made from the entry.
-    pub fn name(&self) -> String {
-        self.letter.id.clone().unwrap_or_else(|| {
-            let mut hasher = DefaultHasher::new();
-            self.member.hash(&mut hasher);
-            format!("~{:012x}", hasher.finish() >> 16)
-        })
-    }
-}
 
 /// Whether cron has sent what is in `letter`. One that only says so was rejected.
 fn is_sent_by_cron(letter: &DeadLetter) -> bool {
@@ -46,14 +23,14 @@ fn is_sent_by_cron(letter: &DeadLetter) -> bool {
 
 impl Operator {
     /// What failed or was refused and nobody else would hear of, the oldest first. What is no entry is left out.
-    pub fn dead(&mut self) -> Result<Vec<DeadEntry>> {
+    pub(super) fn dead_entries(&mut self) -> Result<Vec<DeadEntry>> {
         let mut entries = Vec::new();
         for is_refused in [false, true] {
             let members: Vec<Vec<u8>> = self
                 .ask(|connection, keys| cmd("ZRANGE").arg(list(keys, is_refused)).arg(0).arg(-1).query(connection))?;
-            let read =
-                |member: Vec<u8>| Some(DeadEntry { letter: serde_json::from_slice(&member).ok()?, member, is_refused });
-            entries.extend(members.into_iter().filter_map(read));
+            // Where a letter can be read, all of it is text.
+            let texts = members.into_iter().filter_map(|member| String::from_utf8(member).ok());
+            entries.extend(texts.filter_map(|member| DeadEntry::read(member, is_refused)));
         }
         entries.sort_by_key(|entry| entry.letter.at);
         Ok(entries)
@@ -61,7 +38,7 @@ impl Operator {
 
     /// Sends the request of `entry` again, under its id, and takes it out of the list, in one step. False if the entry was
     /// not there any more, or has no request.
-    pub fn retry_dead(&mut self, entry: &DeadEntry) -> Result<bool> {
+    pub(super) fn retry(&mut self, entry: &DeadEntry) -> Result<bool> {
         let Some(mut request) = entry.letter.request.clone() else { return Ok(false) };
         OF_ITS_PAST.iter().for_each(|name| drop(request.remove(name)));
         if let Some(id) = &entry.letter.id {
@@ -77,7 +54,7 @@ impl Operator {
     }
 
     /// Takes `entry` out of the list; false if it was not there any more.
-    pub fn delete_dead(&mut self, entry: &DeadEntry) -> Result<bool> {
+    pub(super) fn delete(&mut self, entry: &DeadEntry) -> Result<bool> {
         let is_refused = entry.is_refused;
         self.ask(|connection, keys| cmd("ZREM").arg(list(keys, is_refused)).arg(&entry.member).query(connection))
     }

@@ -7,7 +7,7 @@ use redis::{Connection, InfoDict, RedisResult, cmd};
 
 use super::Operator;
 use super::nodes::{Known, members};
-use crate::broker::Result;
+use crate::broker::{Facts, Result};
 use crate::clock;
 use crate::protocol::keys::Keys;
 
@@ -20,54 +20,9 @@ const MOST_KEYS: usize = 50_000;
 /// So many bodies are looked for in the queues.
 const MOST_BODIES: usize = 200;
 
-/// What a user who may do little is not told is `None`.
-#[derive(Debug, Clone, Default, PartialEq)]
-pub struct Facts {
-    /// Its version, and its name where it is not Redis itself.
-    pub version: Option<String>,
-    /// Its version as numbers.
-    pub numbers: Option<(u32, u32)>,
-    /// `master` or `slave`.
-    pub role: Option<String>,
-    /// Whether it is part of a cluster.
-    pub is_cluster: Option<bool>,
-    /// How many replicas follow it.
-    pub replicas: Option<u64>,
-    /// Whether it writes down every command.
-    pub has_log: Option<bool>,
-    /// How often it makes sure that those are on disk: `always`, `everysec` or `no`.
-    pub fsync: Option<String>,
-    /// When it writes a snapshot; empty: never.
-    pub snapshots: Option<String>,
-    /// Whether the last attempt to write either went well.
-    pub could_write: Option<bool>,
-    /// What it throws away when its memory is full.
-    pub eviction: Option<String>,
-    /// How much memory it uses, and may use (0: all there is), in bytes.
-    pub memory: Option<(u64, u64)>,
-    /// Half of its answers take less than this.
-    pub latency: Duration,
-    /// How far its clock is ahead of ours, in milliseconds.
-    pub skew: i64,
-    /// How far the clock of each living daemon is ahead of that of Redis at least, in milliseconds: those that are ahead.
-    pub nodes_ahead: Vec<(String, i64)>,
-    /// How many keys of ours were looked at, and whether those were all.
-    pub keys: (usize, bool),
-    /// Keys that nobody knows and that never end, at most ten.
-    pub endless: Vec<String>,
-    /// How many bodies stand in no queue, out of so many that were looked at.
-    pub orphans: (usize, usize),
-    /// Daemons that died and left so much in flight.
-    pub dead_nodes: Vec<(String, u64)>,
-    /// How many daemons live.
-    pub living: usize,
-    /// How long the dead list is.
-    pub dead: u64,
-}
-
 impl Operator {
     /// Asks Redis for all of it.
-    pub fn facts(&mut self) -> Result<Facts> {
+    pub(super) fn ask_for_facts(&mut self) -> Result<Facts> {
         self.ask(|connection, keys| {
             let mut facts = Facts { latency: latency(connection)?, ..Facts::default() };
             described(&mut facts, connection)?;

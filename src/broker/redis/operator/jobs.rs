@@ -5,90 +5,21 @@ use std::time::Duration;
 use redis::{Connection, RedisResult, cmd};
 
 use super::Operator;
-use super::nodes::{Known, Member, members};
+use super::nodes::{Known, members};
 use super::queues::{SUSPECTS, is_served};
 use crate::broker::redis::claim::parse_number;
 use crate::broker::redis::{cancel, unserved};
-use crate::broker::{Found, QueueTerms, Result};
+use crate::broker::{Fate, Found, Job, Member, QueueTerms, Result, Stand};
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, DeadLetter, Object, RequestId};
+use crate::protocol::{Answer, Object, RequestId};
 
 /// How many elements are looked at in one round trip.
 const PAGE: isize = 1000;
 
-/// A request that has no verdict yet.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Job {
-    /// Its id; `None` for an element that has none or cannot be read.
-    pub id: Option<String>,
-    /// The function that it asks for.
-    pub func: Option<String>,
-    /// Where it stands.
-    pub stand: Stand,
-    /// When its client sent it, in milliseconds since 1970, as far as that can be told.
-    pub sent_at: Option<u64>,
-    /// How often it ran and failed.
-    pub attempt: u64,
-    /// What went wrong the last time.
-    pub last_error: Option<String>,
-}
-
-/// Where a request stands that has no verdict yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stand {
-    /// In a queue, behind so many others.
-    Queue {
-        /// What the queue is called.
-        queue: String,
-        /// How many stand before it.
-        before: u64,
-        /// Whether a daemon that lives serves it.
-        is_served: bool,
-    },
-    /// It waits for its time, or for its next run.
-    Delayed {
-        /// When it is due, in milliseconds since 1970.
-        due: u64,
-    },
-    /// It waits until fewer calls of its function run.
-    Parked,
-    /// It waits until the run before it has ended.
-    Behind,
-    /// It waits for one daemon.
-    Inbox {
-        /// The daemon.
-        node: String,
-    },
-    /// A daemon has it.
-    Taken {
-        /// The daemon.
-        node: String,
-        /// Whether the daemon lives.
-        is_alive: bool,
-        /// Since when it runs, in milliseconds since 1970; `None` if the daemon had not said so with its last heartbeat.
-        since: Option<u64>,
-    },
-}
-
-/// What is known of one request.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Fate {
-    /// It has no verdict yet.
-    Open(Job),
-    /// It was answered, and the answer can be read so much longer, in milliseconds.
-    Answered(Answer, u64),
-    /// It is on the dead list, with the latest of its entries.
-    Dead(Box<DeadLetter>),
-    /// Its body is there, but it stands in no queue: it was never sent.
-    Unsent,
-    /// Nothing is known of it: it was never sent, or it has ended and its answer was kept no longer.
-    Unknown,
-}
-
 impl Operator {
     /// Requests that have no verdict yet, at most `most` of each list.
-    pub fn jobs(&mut self, most: usize) -> Result<Vec<Job>> {
+    pub(super) fn list_jobs(&mut self, most: usize) -> Result<Vec<Job>> {
         self.ask(|connection, keys| {
             let mut jobs = Vec::new();
             scan(
@@ -106,15 +37,15 @@ impl Operator {
     }
 
     /// What became of the request `id`, or where it stands.
-    pub fn fate(&mut self, id: &RequestId) -> Result<Fate> {
+    pub(super) fn find_fate(&mut self, id: &RequestId) -> Result<Fate> {
         if let Some(job) = self.ask(|connection, keys| find(connection, keys, id))? {
             return Ok(Fate::Open(job));
         }
-        if let Some((answer, left)) = self.answer(id)? {
+        if let Some((answer, left)) = self.stored_answer(id)? {
             return Ok(Fate::Answered(answer, left));
         }
         let text = id.to_string();
-        let letter = self.dead()?.into_iter().rev().find(|letter| letter.letter.id.as_deref() == Some(&text));
+        let letter = self.dead_entries()?.into_iter().rev().find(|letter| letter.letter.id.as_deref() == Some(&text));
         if let Some(letter) = letter {
             return Ok(Fate::Dead(Box::new(letter.letter)));
         }
@@ -124,7 +55,7 @@ impl Operator {
     }
 
     /// The stored answer to `id`, and how much longer it is kept, in milliseconds.
-    pub fn answer(&mut self, id: &RequestId) -> Result<Option<(Answer, u64)>> {
+    pub(super) fn stored_answer(&mut self, id: &RequestId) -> Result<Option<(Answer, u64)>> {
         self.ask(|connection, keys| {
             let key = keys.result(id);
             let json: Option<Vec<u8>> = cmd("GET").arg(&key).query(connection)?;
@@ -135,7 +66,7 @@ impl Operator {
     }
 
     /// Cancels `id` where it waits, or tells the daemon that has it. The answer is kept for `result_ttl`.
-    pub fn cancel(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found> {
+    pub(super) fn cancel_one(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found> {
         self.ask(|connection, keys| {
             let found = cancel::cancel(connection, keys, id, result_ttl)?;
             if found != Found::Nowhere {

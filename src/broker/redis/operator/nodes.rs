@@ -5,31 +5,16 @@ use std::collections::BTreeSet;
 use redis::{Connection, FromRedisValue, RedisResult, Value};
 
 use super::Operator;
-use crate::broker::Result;
 use crate::broker::redis::lease::read_record;
 use crate::broker::redis::link::exchange;
 use crate::broker::redis::unserved;
+use crate::broker::{Member, Result};
 use crate::protocol::Node;
 use crate::protocol::keys::Keys;
 
-/// A daemon that lives, or did ten minutes ago.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Member {
-    /// The name that its keys go by.
-    pub node: String,
-    /// How long ago its last heartbeat was, in milliseconds by the clock of Redis.
-    pub silent: u64,
-    /// What it said then; `None` where its lease is gone: it is dead.
-    pub record: Option<Node>,
-    /// How many elements it has in flight in Redis; others take back what a dead one has left.
-    pub claimed: u64,
-    /// How many requests wait for it alone.
-    pub inbox: u64,
-}
-
 impl Operator {
     /// All daemons: those that live by their names, then the dead ones.
-    pub fn members(&mut self) -> Result<Vec<Member>> {
+    pub(super) fn all_members(&mut self) -> Result<Vec<Member>> {
         self.ask(|connection, keys| {
             let known = Known::look(connection, keys)?;
             members(connection, keys, &known)

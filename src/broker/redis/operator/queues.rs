@@ -5,54 +5,20 @@ use std::collections::BTreeMap;
 use redis::{Connection, RedisResult, Value, cmd};
 
 use super::Operator;
-use super::nodes::{Known, Member, members, read};
+use super::nodes::{Known, members, read};
 use crate::broker::redis::claim::parse_number;
 use crate::broker::redis::link::exchange;
-use crate::broker::{QueueTerms, Result};
+use crate::broker::{Member, Overview, QueueLook, QueueTerms, Result};
 use crate::protocol::Verdict;
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
-
-/// One look at all that is in Redis.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Overview {
-    /// The time by the clock of Redis, in milliseconds since 1970.
-    pub now: u64,
-    /// All daemons: those that live by their names, then the dead ones.
-    pub members: Vec<Member>,
-    /// The queues: the usual one in both spellings, then the others by their names.
-    pub queues: Vec<QueueLook>,
-    /// How many requests wait for their time.
-    pub delayed: u64,
-    /// When the first of them is due, in milliseconds since 1970.
-    pub next_due: Option<u64>,
-    /// How many entries the dead list has.
-    pub dead: u64,
-    /// How many requests ended with each verdict, over all daemons; `None` where nobody has counted yet.
-    pub verdicts: Option<BTreeMap<Verdict, u64>>,
-}
-
-/// One look at a queue.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct QueueLook {
-    /// Its name: `default` for the usual one.
-    pub name: String,
-    /// Its key.
-    pub key: String,
-    /// How many elements wait in it.
-    pub length: u64,
-    /// How long its head has waited in milliseconds, as far as that can be told.
-    pub oldest: Option<u64>,
-    /// Whether a daemon that lives serves it.
-    pub is_served: bool,
-}
 
 /// What the list is called of those requests that start one by one. It is shown only when something is in it.
 pub(super) const SUSPECTS: &str = "~suspects";
 
 impl Operator {
     /// One look at all: daemons, queues, counts.
-    pub fn overview(&mut self) -> Result<Overview> {
+    pub(super) fn look(&mut self) -> Result<Overview> {
         self.ask(|connection, keys| {
             let known = Known::look(connection, keys)?;
             let members = members(connection, keys, &known)?;

@@ -7,15 +7,15 @@ use crate::protocol::Verdict;
 
 /// How many requests have ended with each verdict.
 #[derive(Debug, Clone, PartialEq)]
-pub(super) struct Totals {
-    pub(super) counts: BTreeMap<Verdict, u64>,
+pub(crate) struct Totals {
+    pub(crate) counts: BTreeMap<Verdict, u64>,
     /// Whether they are counted in Redis, for ever and to the last one. Else they are what the living daemons said with their
     /// last heartbeats.
-    pub(super) are_exact: bool,
+    pub(crate) are_exact: bool,
 }
 
 impl Totals {
-    pub(super) fn of(overview: &Overview) -> Self {
+    pub(crate) fn of(overview: &Overview) -> Self {
         if let Some(counts) = &overview.verdicts {
             return Totals { counts: counts.clone(), are_exact: true };
         }
@@ -35,7 +35,7 @@ impl Totals {
 
 /// How many requests ended per second between two looks, by verdict. `None` where nobody can tell: what daemons say changes
 /// with their heartbeats only, so a rate made of it would be none or far too high.
-pub(super) fn rates(before: &Overview, after: &Overview) -> Option<BTreeMap<Verdict, f64>> {
+pub(crate) fn rates(before: &Overview, after: &Overview) -> Option<BTreeMap<Verdict, f64>> {
     let (earlier, later) = (Totals::of(before), Totals::of(after));
     // Where none has ended yet, nothing is counted in Redis.
     let are_known = |totals: &Totals| totals.are_exact || totals.sum() == 0;

@@ -1,0 +1,261 @@
+//! What an operator sees of a broker and changes there, in our own verbs: [`Inspect`], beside [`Broker`](super::Broker) for the daemon's side
+//! and [`Post`](super::Post) for a client's.
+//!
+//! What it gives back can be written as JSON, so that a daemon can be asked the same over its socket.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Found, NewRun, Result};
+use crate::protocol::{Answer, DeadLetter, Node, RequestId, Run, Verdict};
+
+/// An operator's side of a broker: one question at a time.
+pub trait Inspect: Send {
+    /// Where it is, for people; without secrets.
+    fn address(&self) -> String;
+
+    /// One look at all: daemons, queues, counts.
+    fn overview(&mut self) -> Result<Overview>;
+
+    /// All daemons: those that live by their names, then the dead ones.
+    fn members(&mut self) -> Result<Vec<Member>>;
+
+    /// Requests that have no verdict yet, at most `most` of each list.
+    fn jobs(&mut self, most: usize) -> Result<Vec<Job>>;
+
+    /// What became of the request `id`, or where it stands.
+    fn fate(&mut self, id: &RequestId) -> Result<Fate>;
+
+    /// The stored answer to `id`, and how much longer it is kept, in milliseconds.
+    fn answer(&mut self, id: &RequestId) -> Result<Option<(Answer, u64)>>;
+
+    /// Cancels `id` where it waits, or tells the daemon that has it. The answer is kept for `result_ttl`.
+    fn cancel(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found>;
+
+    /// What failed or was refused and nobody else would hear of, the oldest first. What is no entry is left out.
+    fn dead(&mut self) -> Result<Vec<DeadEntry>>;
+
+    /// Sends the request of `entry` again, under its id, and takes it out of the list, in one step. False if the entry was
+    /// not there any more, or has no request.
+    fn retry_dead(&mut self, entry: &DeadEntry) -> Result<bool>;
+
+    /// Takes `entry` out of the list; false if it was not there any more.
+    fn delete_dead(&mut self, entry: &DeadEntry) -> Result<bool>;
+
+    /// What is kept of the runs of the entry `name` of a crontab, the oldest first. What cannot be read is left out.
+    fn runs(&mut self, name: &str) -> Result<Vec<Run>>;
+
+    /// The same of all entries, by their names.
+    fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>>;
+
+    /// What is kept of one run.
+    fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>>;
+
+    /// Since when the entry `name` is known, in milliseconds since 1970.
+    fn known_since(&mut self, name: &str) -> Result<Option<u64>>;
+
+    /// The entries that are paused.
+    fn paused(&mut self) -> Result<BTreeSet<String>>;
+
+    /// Pauses the entry `name`, or lets it go on; tells whether that changed anything.
+    fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool>;
+
+    /// Starts `run`, which nobody else can have begun, on the daemon with the id `node`.
+    fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()>;
+
+    /// What can be known of the Redis that requests are entrusted to; `None` where there is none.
+    fn facts(&mut self) -> Result<Option<Facts>>;
+}
+
+/// A daemon that lives, or did ten minutes ago.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Member {
+    /// The name that its keys go by.
+    pub node: String,
+    /// How long ago its last heartbeat was, in milliseconds by the clock of Redis.
+    pub silent: u64,
+    /// What it said then; `None` where its lease is gone: it is dead.
+    pub record: Option<Node>,
+    /// How many elements it has in flight in Redis; others take back what a dead one has left.
+    pub claimed: u64,
+    /// How many requests wait for it alone.
+    pub inbox: u64,
+}
+
+/// One look at all that is in Redis.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Overview {
+    /// The time by the clock of Redis, in milliseconds since 1970.
+    pub now: u64,
+    /// All daemons: those that live by their names, then the dead ones.
+    pub members: Vec<Member>,
+    /// The queues: the usual one in both spellings, then the others by their names.
+    pub queues: Vec<QueueLook>,
+    /// How many requests wait for their time.
+    pub delayed: u64,
+    /// When the first of them is due, in milliseconds since 1970.
+    pub next_due: Option<u64>,
+    /// How many entries the dead list has.
+    pub dead: u64,
+    /// How many requests ended with each verdict, over all daemons; `None` where nobody has counted yet.
+    pub verdicts: Option<BTreeMap<Verdict, u64>>,
+}
+
+/// One look at a queue.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueueLook {
+    /// Its name: `default` for the usual one.
+    pub name: String,
+    /// Its key.
+    pub key: String,
+    /// How many elements wait in it.
+    pub length: u64,
+    /// How long its head has waited in milliseconds, as far as that can be told.
+    pub oldest: Option<u64>,
+    /// Whether a daemon that lives serves it.
+    pub is_served: bool,
+}
+
+/// A request that has no verdict yet.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Job {
+    /// Its id; `None` for an element that has none or cannot be read.
+    pub id: Option<String>,
+    /// The function that it asks for.
+    pub func: Option<String>,
+    /// Where it stands.
+    pub stand: Stand,
+    /// When its client sent it, in milliseconds since 1970, as far as that can be told.
+    pub sent_at: Option<u64>,
+    /// How often it ran and failed.
+    pub attempt: u64,
+    /// What went wrong the last time.
+    pub last_error: Option<String>,
+}
+
+/// Where a request stands that has no verdict yet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Stand {
+    /// In a queue, behind so many others.
+    Queue {
+        /// What the queue is called.
+        queue: String,
+        /// How many stand before it.
+        before: u64,
+        /// Whether a daemon that lives serves it.
+        is_served: bool,
+    },
+    /// It waits for its time, or for its next run.
+    Delayed {
+        /// When it is due, in milliseconds since 1970.
+        due: u64,
+    },
+    /// It waits until fewer calls of its function run.
+    Parked,
+    /// It waits until the run before it has ended.
+    Behind,
+    /// It waits for one daemon.
+    Inbox {
+        /// The daemon.
+        node: String,
+    },
+    /// A daemon has it.
+    Taken {
+        /// The daemon.
+        node: String,
+        /// Whether the daemon lives.
+        is_alive: bool,
+        /// Since when it runs, in milliseconds since 1970; `None` if the daemon had not said so with its last heartbeat.
+        since: Option<u64>,
+    },
+}
+
+/// What is known of one request.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum Fate {
+    /// It has no verdict yet.
+    Open(Job),
+    /// It was answered, and the answer can be read so much longer, in milliseconds.
+    Answered(Answer, u64),
+    /// It is on the dead list, with the latest of its entries.
+    Dead(Box<DeadLetter>),
+    /// Its body is there, but it stands in no queue: it was never sent.
+    Unsent,
+    /// Nothing is known of it: it was never sent, or it has ended and its answer was kept no longer.
+    Unknown,
+}
+
+/// An entry of the dead list.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DeadEntry {
+    /// What it says.
+    pub letter: DeadLetter,
+    /// As it stands in its list.
+    pub(super) member: String,
+    /// Whether that is the list of what was refused.
+    pub(super) is_refused: bool,
+}
+
+impl DeadEntry {
+    /// The entry `member` of a list; `None` if it is none.
+    pub(super) fn read(member: String, is_refused: bool) -> Option<Self> {
+        Some(DeadEntry { letter: serde_json::from_str(&member).ok()?, member, is_refused })
+    }
+
+    /// What it can be called by: the id of the request, or, where there is none, a short text made from the entry.
+    pub fn name(&self) -> String {
+        self.letter.id.clone().unwrap_or_else(|| {
+            let mut hasher = DefaultHasher::new();
+            self.member.as_bytes().hash(&mut hasher);
+            format!("~{:012x}", hasher.finish() >> 16)
+        })
+    }
+}
+
+/// What a user who may do little is not told is `None`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Facts {
+    /// Its version, and its name where it is not Redis itself.
+    pub version: Option<String>,
+    /// Its version as numbers.
+    pub numbers: Option<(u32, u32)>,
+    /// `master` or `slave`.
+    pub role: Option<String>,
+    /// Whether it is part of a cluster.
+    pub is_cluster: Option<bool>,
+    /// How many replicas follow it.
+    pub replicas: Option<u64>,
+    /// Whether it writes down every command.
+    pub has_log: Option<bool>,
+    /// How often it makes sure that those are on disk: `always`, `everysec` or `no`.
+    pub fsync: Option<String>,
+    /// When it writes a snapshot; empty: never.
+    pub snapshots: Option<String>,
+    /// Whether the last attempt to write either went well.
+    pub could_write: Option<bool>,
+    /// What it throws away when its memory is full.
+    pub eviction: Option<String>,
+    /// How much memory it uses, and may use (0: all there is), in bytes.
+    pub memory: Option<(u64, u64)>,
+    /// Half of its answers take less than this.
+    pub latency: Duration,
+    /// How far its clock is ahead of ours, in milliseconds.
+    pub skew: i64,
+    /// How far the clock of each living daemon is ahead of that of Redis at least, in milliseconds: those that are ahead.
+    pub nodes_ahead: Vec<(String, i64)>,
+    /// How many keys of ours were looked at, and whether those were all.
+    pub keys: (usize, bool),
+    /// Keys that nobody knows and that never end, at most ten.
+    pub endless: Vec<String>,
+    /// How many bodies stand in no queue, out of so many that were looked at.
+    pub orphans: (usize, usize),
+    /// Daemons that died and left so much in flight.
+    pub dead_nodes: Vec<(String, u64)>,
+    /// How many daemons live.
+    pub living: usize,
+    /// How long the dead list is.
+    pub dead: u64,
+}
