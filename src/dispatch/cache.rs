@@ -9,11 +9,12 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::{Duration, Instant};
 
 use super::deadlines::{Deadlines, Key as DueKey, after};
+use super::open::Number;
 use super::reply::{Reply, Settled};
 use super::watchdog::Watch;
 use crate::functions::Function;
 use crate::protocol::codec::Encoded;
-use crate::protocol::{Arguments, RequestId, Verdict};
+use crate::protocol::{Arguments, Verdict};
 
 /// How much is kept at the most.
 const MAX_ENTRIES: usize = 10_000;
@@ -51,35 +52,30 @@ impl Hash for Key {
 
 /// Somebody who waits for a run.
 pub(super) struct Waiter {
-    /// Their request.
-    pub(super) id: RequestId,
+    /// Their call.
+    pub(super) call: Number,
     /// How to tell them.
     pub(super) reply: Reply,
     /// Watches over their own time limit, where it is shorter than the function's.
     pub(super) _watch: Option<Watch>,
 }
 
-/// Who has left a shared run.
-pub(super) enum Left {
-    /// Nobody with that id waits for one.
-    Nobody,
-    /// Somebody who is to be told.
-    One {
-        /// How.
-        reply: Reply,
-        /// The run, if nobody else waits for it.
-        run: Option<RequestId>,
-    },
+/// Somebody who has left a shared run, and is to be told.
+pub(super) struct Left {
+    /// How.
+    pub(super) reply: Reply,
+    /// Whether nobody waits for the run any more.
+    pub(super) was_last: bool,
 }
 
 /// What [`Cache::join`] found.
 pub(super) enum Joined {
     /// A value was kept; the waiter has it.
     Answered,
-    /// The same call runs already; the waiter is told with the others.
-    Waiting,
-    /// Nobody runs it: the caller must, under this name, and then tell the cache with [`Cache::finish`].
-    First(RequestId),
+    /// The same call runs already, as this one; the waiter is told with the others.
+    Waiting(Number),
+    /// Nobody runs it: the caller must, as this one, and then tell the cache with [`Cache::finish`].
+    First(Number),
 }
 
 /// One look at the cache.
@@ -103,6 +99,8 @@ pub(super) struct Cache(Mutex<Store>);
 struct Store {
     entries: HashMap<Key, Entry>,
     ends: Deadlines<Key>,
+    /// The keys of the runs.
+    running: HashMap<Number, Key>,
     /// Counts the runs.
     runs: u64,
     /// Counts the calls that needed no run of their own.
@@ -116,15 +114,15 @@ enum Entry {
         end: DueKey,
     },
     Running {
-        /// Under what the run can be cancelled.
-        run: RequestId,
+        /// Which run it is.
+        run: Number,
         waiters: Vec<Waiter>,
     },
 }
 
 impl Cache {
-    /// Answers `waiter` from what is kept, or lets it wait for the run of `key`.
-    pub(super) fn join(&self, key: &Key, waiter: Waiter, now: Instant) -> Joined {
+    /// Answers `waiter` from what is kept, or lets it wait for the run of `key`; the first one gets a run from `begin`.
+    pub(super) fn join(&self, key: &Key, waiter: Waiter, now: Instant, begin: impl FnOnce() -> Number) -> Joined {
         let mut store = self.store();
         store.forget_due(now);
         match store.entries.get_mut(key) {
@@ -135,16 +133,17 @@ impl Cache {
                 waiter.reply.settle(Settled::Answered(answer));
                 Joined::Answered
             }
-            Some(Entry::Running { waiters, .. }) => {
+            Some(Entry::Running { run, waiters }) => {
                 waiters.push(waiter);
+                let run = *run;
                 store.hits += 1;
-                Joined::Waiting
+                Joined::Waiting(run)
             }
             None => {
                 store.runs += 1;
-                // No client's id has a space in it.
-                let run = RequestId::Text(format!("run {}", store.runs).into());
-                store.entries.insert(key.clone(), Entry::Running { run: run.clone(), waiters: vec![waiter] });
+                let run = begin();
+                store.entries.insert(key.clone(), Entry::Running { run, waiters: vec![waiter] });
+                store.running.insert(run, key.clone());
                 Joined::First(run)
             }
         }
@@ -156,32 +155,36 @@ impl Cache {
         CacheStatus { entries: store.entries.len(), bytes: store.bytes, hits: store.hits, misses: store.runs }
     }
 
-    /// The request `id` does not wait any more.
-    pub(super) fn leave(&self, id: &RequestId) -> Left {
-        let mut store = self.store();
-        let found = store.entries.iter_mut().find_map(|(key, entry)| {
-            let Entry::Running { run, waiters } = entry else { return None };
-            let place = waiters.iter().position(|waiter| waiter.id == *id)?;
-            let waiter = waiters.remove(place);
-            Some((waiter, waiters.is_empty().then(|| (key.clone(), run.clone()))))
-        });
-        let Some((waiter, last)) = found else { return Left::Nobody };
-        let run = last.map(|(key, run)| {
+    /// The call `call` does not wait for `run` any more; `None` where it did not.
+    pub(super) fn leave(&self, run: Number, call: Number) -> Option<Left> {
+        let mut guard = self.store();
+        let store = &mut *guard;
+        let key = store.running.get(&run)?;
+        let Some(Entry::Running { waiters, .. }) = store.entries.get_mut(key) else { return None };
+        // They came in the order of their numbers, but for two that came at the same moment.
+        let at = match waiters.binary_search_by_key(&call, |waiter| waiter.call) {
+            Ok(at) => at,
+            Err(_) => waiters.iter().position(|waiter| waiter.call == call)?,
+        };
+        let waiter = waiters.remove(at);
+        let was_last = waiters.is_empty();
+        if was_last {
             // Whoever asks for the same from now on begins a run of their own.
-            store.entries.remove(&key);
-            run
-        });
-        drop(store);
-        Left::One { reply: waiter.reply, run }
+            store.entries.remove(key);
+            store.running.remove(&run);
+        }
+        drop(guard);
+        Some(Left { reply: waiter.reply, was_last })
     }
 
     /// The run of `key` called `run` has ended: tells all who wait, and keeps a value for `ttl`.
-    pub(super) fn finish(&self, key: &Key, run: &RequestId, settled: Settled, ttl: Duration, now: Instant) {
+    pub(super) fn finish(&self, key: &Key, run: Number, settled: Settled, ttl: Duration, now: Instant) {
         let mut store = self.store();
         // One that all have left is nobody's, and another may run under its key.
-        if !matches!(store.entries.get(key), Some(Entry::Running { run: of_key, .. }) if of_key == run) {
+        if !matches!(store.entries.get(key), Some(Entry::Running { run: of_key, .. }) if *of_key == run) {
             return;
         }
+        store.running.remove(&run);
         let waiters = match store.entries.remove(key) {
             Some(Entry::Running { waiters, .. }) => waiters,
             _ => Vec::new(),
@@ -240,9 +243,10 @@ fn size(key: &Key, answer: &Encoded) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dispatch::open::Register;
     use crate::functions::{Body, Call, Terms};
     use crate::protocol::codec::encode_outcome;
-    use crate::protocol::{CallError, Outcome};
+    use crate::protocol::{CallError, Outcome, RequestId};
 
     const TTL: Duration = Duration::from_secs(20);
 
@@ -270,16 +274,23 @@ mod tests {
                 let _unheard = told.send(answer.verdict);
             }
         });
-        (Waiter { id: RequestId::Number(1), reply, _watch: None }, answers)
+        (Waiter { call: Number::default(), reply, _watch: None }, answers)
     }
 
     fn settled(outcome: Outcome) -> Settled {
         Settled::Answered(encode_outcome(outcome))
     }
 
+    /// Numbers that nobody else has.
+    fn number() -> Number {
+        static REGISTER: std::sync::OnceLock<Arc<Register>> = std::sync::OnceLock::new();
+        let function = Arc::new(Function { name: "f".to_owned(), terms: Terms::default(), body: Box::new(Nothing) });
+        REGISTER.get_or_init(Arc::default).share(RequestId::Number(1), &function)
+    }
+
     #[track_caller]
-    fn begin(cache: &Cache, key: &Key, waiter: Waiter, now: Instant) -> RequestId {
-        let Joined::First(run) = cache.join(key, waiter, now) else { panic!("nobody runs it") };
+    fn begin(cache: &Cache, key: &Key, waiter: Waiter, now: Instant) -> Number {
+        let Joined::First(run) = cache.join(key, waiter, now, number) else { panic!("nobody runs it") };
         run
     }
 
@@ -297,13 +308,13 @@ mod tests {
         let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
         let (first, first_answer) = waiter();
         let run = begin(&cache, &key, first, now);
-        cache.finish(&key, &run, settled(Ok(1.into())), TTL, now);
+        cache.finish(&key, run, settled(Ok(1.into())), TTL, now);
         assert_eq!(first_answer.try_recv(), Ok(Verdict::Ok));
 
         let (second, second_answer) = waiter();
-        assert!(matches!(cache.join(&key, second, now + TTL / 2), Joined::Answered));
+        assert!(matches!(cache.join(&key, second, now + TTL / 2, number), Joined::Answered));
         assert_eq!(second_answer.try_recv(), Ok(Verdict::Ok));
-        assert!(matches!(cache.join(&key, waiter().0, now + TTL), Joined::First(_)));
+        assert!(matches!(cache.join(&key, waiter().0, now + TTL, number), Joined::First(_)));
     }
 
     #[test]
@@ -312,10 +323,10 @@ mod tests {
         let (first, first_answer) = waiter();
         let (second, second_answer) = waiter();
         let run = begin(&cache, &key, first, now);
-        assert!(matches!(cache.join(&key, second, now), Joined::Waiting));
-        cache.finish(&key, &run, settled(Err(CallError::TimedOut)), TTL, now);
+        assert!(matches!(cache.join(&key, second, now, number), Joined::Waiting(_)));
+        cache.finish(&key, run, settled(Err(CallError::TimedOut)), TTL, now);
         assert_eq!((first_answer.try_recv(), second_answer.try_recv()), (Ok(Verdict::Timeout), Ok(Verdict::Timeout)));
-        assert!(matches!(cache.join(&key, waiter().0, now), Joined::First(_)));
+        assert!(matches!(cache.join(&key, waiter().0, now, number), Joined::First(_)));
     }
 
     #[test]
@@ -324,7 +335,7 @@ mod tests {
         let run = |name: usize, value: &str| {
             let key = named(&name.to_string());
             let run = begin(&cache, &key, waiter().0, now);
-            cache.finish(&key, &run, settled(Ok(value.into())), TTL + Duration::from_millis(name as u64), now);
+            cache.finish(&key, run, settled(Ok(value.into())), TTL + Duration::from_millis(name as u64), now);
         };
         (0..=MAX_ENTRIES).for_each(|name| run(name, ""));
         assert_eq!(cache.store().entries.len(), MAX_ENTRIES);
@@ -340,18 +351,19 @@ mod tests {
     #[test]
     fn a_run_ends_when_the_last_one_has_left_and_the_next_caller_begins_another() {
         let (cache, now, key) = (Cache::default(), Instant::now(), named("f"));
-        let of = |number: u64| Waiter { id: RequestId::Number(number), ..waiter().0 };
-        let run = begin(&cache, &key, of(1), now);
-        assert!(matches!(cache.join(&key, of(2), now), Joined::Waiting));
-        assert!(matches!(cache.leave(&RequestId::Number(1)), Left::One { run: None, .. }));
-        assert!(matches!(cache.leave(&RequestId::Number(1)), Left::Nobody));
-        assert!(matches!(cache.leave(&RequestId::Number(2)), Left::One { run: Some(left), .. } if left == run));
+        let of = |call: Number| Waiter { call, ..waiter().0 };
+        let (one, other) = (number(), number());
+        let run = begin(&cache, &key, of(one), now);
+        assert!(matches!(cache.join(&key, of(other), now, number), Joined::Waiting(joined) if joined == run));
+        assert!(matches!(cache.leave(run, one), Some(Left { was_last: false, .. })));
+        assert!(cache.leave(run, one).is_none());
+        assert!(matches!(cache.leave(run, other), Some(Left { was_last: true, .. })));
 
         let (third, answer) = waiter();
         let next = begin(&cache, &key, third, now);
-        cache.finish(&key, &run, settled(Err(CallError::Cancelled)), TTL, now);
+        cache.finish(&key, run, settled(Err(CallError::Cancelled)), TTL, now);
         assert_eq!(answer.try_recv().ok(), None, "the end of the first run is not that of the second");
-        cache.finish(&key, &next, settled(Ok(1.into())), TTL, now);
+        cache.finish(&key, next, settled(Ok(1.into())), TTL, now);
         assert_eq!(answer.try_recv(), Ok(Verdict::Ok));
     }
 }

@@ -52,12 +52,6 @@ impl<T> Deadlines<T> {
         (first.key().at <= now).then(|| first.remove())
     }
 
-    /// Takes out the first thing that `is_wanted`.
-    pub(super) fn take_where(&mut self, mut is_wanted: impl FnMut(&T) -> bool) -> Option<T> {
-        let key = self.due.iter().find_map(|(key, thing)| is_wanted(thing).then_some(*key))?;
-        self.due.remove(&key)
-    }
-
     /// Takes out what is due first, whenever that is.
     pub(super) fn take_first(&mut self) -> Option<T> {
         self.due.pop_first().map(|(_, thing)| thing)

@@ -4,7 +4,6 @@ use std::collections::{HashMap, VecDeque};
 
 use super::pool::Job;
 use crate::functions::Function;
-use crate::protocol::RequestId;
 
 /// The functions that have a `concurrency` and are called at this moment.
 #[derive(Default)]
@@ -20,19 +19,22 @@ struct Lane {
 }
 
 impl Lanes {
-    /// Gives `job` back if its function may run it now; else it is parked.
-    pub(super) fn enter(&mut self, job: Job) -> Option<Job> {
-        if job.function.concurrency().is_none() {
-            return Some(job);
+    /// Whether a call of `function` may run now; if so, it counts as one that runs.
+    pub(super) fn admit(&mut self, function: &Function) -> bool {
+        if function.concurrency().is_none() {
+            return true;
         }
+        let lane = self.lanes.entry(function.name.clone()).or_default();
+        let is_admitted = lane.running < most(function);
+        lane.running += usize::from(is_admitted);
+        is_admitted
+    }
+
+    /// Parks `job`, which was not admitted.
+    pub(super) fn park(&mut self, job: Job) {
         let lane = self.lanes.entry(job.function.name.clone()).or_default();
-        if lane.running < most(&job.function) {
-            lane.running += 1;
-            return Some(job);
-        }
         lane.parked.push_back(job);
         self.parked += 1;
-        None
     }
 
     /// A call of `function` has ended; gives out those that may run now: one in its place, or, where a reload has changed
@@ -55,14 +57,13 @@ impl Lanes {
         next
     }
 
-    /// Takes out the job `tag`, if it is parked.
-    pub(super) fn take_out(&mut self, tag: &RequestId) -> Option<Job> {
-        let job = self.lanes.values_mut().find_map(|lane| {
-            let place = lane.parked.iter().position(|job| job.tag() == tag)?;
-            lane.parked.remove(place)
-        })?;
+    /// Takes out the job of the function called `name` that came as `order`, if it is parked.
+    pub(super) fn take_out(&mut self, name: &str, order: u64) -> Option<Job> {
+        let parked = &mut self.lanes.get_mut(name)?.parked;
+        // They stand in the order in which they came.
+        let at = parked.binary_search_by_key(&order, |job| job.order).ok()?;
         self.parked -= 1;
-        Some(job)
+        parked.remove(at)
     }
 
     /// How many jobs are parked.
@@ -114,16 +115,17 @@ mod tests {
             request: Request::new(RequestId::Number(1), "f", Arguments::new()),
             time_limit: function.terms.timeout,
             reply: Reply::inside(drop),
-            tag: None,
-            number: 0,
+            call: crate::dispatch::open::Number::default(),
+            order: 0,
         }
     }
 
     #[test]
     fn a_limit_that_a_reload_has_lowered_holds_as_calls_end() {
         let (mut lanes, before, after) = (Lanes::default(), at_most(2), at_most(1));
-        assert!(lanes.enter(job(&before)).is_some() && lanes.enter(job(&before)).is_some());
-        assert!(lanes.enter(job(&after)).is_none());
+        assert!(lanes.admit(&before) && lanes.admit(&before));
+        assert!(!lanes.admit(&after));
+        lanes.park(job(&after));
         assert_eq!(lanes.leave(&before).len(), 0, "one still runs");
         assert_eq!(lanes.leave(&before).len(), 1);
         assert_eq!(lanes.parked(), 0);
@@ -132,9 +134,10 @@ mod tests {
     #[test]
     fn a_limit_that_a_reload_has_raised_lets_more_start() {
         let (mut lanes, before, after) = (Lanes::default(), at_most(1), at_most(3));
-        assert!(lanes.enter(job(&before)).is_some());
-        assert!(lanes.enter(job(&before)).is_none());
-        assert!(lanes.enter(job(&after)).is_some() && lanes.enter(job(&after)).is_some());
+        assert!(lanes.admit(&before));
+        assert!(!lanes.admit(&before));
+        lanes.park(job(&before));
+        assert!(lanes.admit(&after) && lanes.admit(&after));
         assert_eq!(lanes.leave(&after).len(), 0, "what came first keeps its place, and its own limit");
         assert_eq!((lanes.leave(&before).len(), lanes.leave(&after).len()), (0, 1));
     }

@@ -18,12 +18,12 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use super::lanes::Lanes;
+use super::open::{Cancelled, Number, Register, Stage};
 use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
-use super::running::RunningCalls;
 use super::watchdog::Watchdog;
 use crate::functions::{Caller, Function};
-use crate::protocol::{CallError, Request, RequestId, RunningCall};
+use crate::protocol::{CallError, Request};
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -41,17 +41,10 @@ pub(super) struct Job {
     pub(super) time_limit: Duration,
     /// Whom to tell.
     pub(super) reply: Reply,
-    /// Under what it can be cancelled, where that is not the id of the request.
-    pub(super) tag: Option<RequestId>,
+    /// The call in the register that it is.
+    pub(super) call: Number,
     /// The pool counts the jobs that it gets.
-    pub(super) number: u64,
-}
-
-impl Job {
-    /// Under what it can be cancelled.
-    pub(super) fn tag(&self) -> &RequestId {
-        self.tag.as_ref().unwrap_or(&self.request.id)
-    }
+    pub(super) order: u64,
 }
 
 /// How many workers there are, and how many may be stuck.
@@ -94,11 +87,13 @@ struct Shared {
     /// There is room, or a worker has left.
     room: Condvar,
     watchdog: Watchdog,
-    calls: RunningCalls,
+    register: Arc<Register>,
 }
 
 struct State {
-    jobs: VecDeque<Job>,
+    /// Those that may run now, by the number under which each was put here.
+    jobs: VecDeque<(u64, Job)>,
+    queued: u64,
     submitted: u64,
     lanes: Lanes,
     on_duty: usize,
@@ -115,9 +110,10 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn start(size: PoolSize) -> io::Result<Self> {
+    pub(super) fn start(size: PoolSize, register: Arc<Register>) -> io::Result<Self> {
         let state = State {
             jobs: VecDeque::new(),
+            queued: 0,
             submitted: 0,
             lanes: Lanes::default(),
             on_duty: 0,
@@ -139,7 +135,7 @@ impl Pool {
             work: Condvar::new(),
             room: Condvar::new(),
             watchdog,
-            calls: RunningCalls::default(),
+            register,
         });
         for _ in 0..size.workers {
             shared.state().on_duty += 1;
@@ -165,11 +161,24 @@ impl Pool {
             drop(state);
             return job.reply.settle(Settled::HandedBack);
         }
+        let register = &self.shared.register;
         state.submitted += 1;
-        let job = Job { number: state.submitted, ..job };
-        if let Some(job) = state.lanes.enter(job) {
-            state.jobs.push_back(job);
+        let job = Job { order: state.submitted, ..job };
+        let is_admitted = state.lanes.admit(&job.function);
+        let stage = if is_admitted { Stage::Waiting(state.queued) } else { Stage::Parked(job.order) };
+        if register.advance(job.call, stage) == Err(Cancelled) {
+            if is_admitted {
+                self.shared.leave_lane(&mut state, &job.function);
+                self.shared.wake_one(&mut state);
+            }
+            drop(state);
+            return job.reply.answer(Err(CallError::Cancelled));
+        }
+        if is_admitted {
+            state.push(job);
             self.shared.wake_one(&mut state);
+        } else {
+            state.lanes.park(job);
         }
     }
 
@@ -190,14 +199,15 @@ impl Pool {
         }
     }
 
-    /// Ends the call `tag`, be it running or not; tells whether there is one.
-    pub(super) fn cancel(&self, tag: &RequestId) -> bool {
-        let unstarted = self.shared.take_out(tag);
-        let was_unstarted = unstarted.is_some();
-        if let Some(job) = unstarted {
-            job.reply.answer(Err(CallError::Cancelled));
-        }
-        was_unstarted || self.shared.watchdog.cancel(tag)
+    /// Ends the job that waits for a worker as `place`; tells whether it was there.
+    pub(super) fn cancel_waiting(&self, place: u64) -> bool {
+        cancel(self.shared.take_waiting(place))
+    }
+
+    /// Ends the job of the function called `name` that came as `order` and is parked; tells whether it was there.
+    pub(super) fn cancel_parked(&self, name: &str, order: u64) -> bool {
+        let parked = self.shared.state().lanes.take_out(name, order);
+        cancel(parked)
     }
 
     pub(super) fn status(&self) -> PoolStatus {
@@ -209,10 +219,6 @@ impl Pool {
             stuck: state.stuck,
             waiting: state.jobs.len() + state.lanes.parked(),
         }
-    }
-
-    pub(super) fn running(&self) -> Vec<RunningCall> {
-        self.shared.calls.look()
     }
 
     /// Takes no more jobs, hands back what has not started, and waits until `deadline` for what runs. What still runs then is
@@ -246,11 +252,20 @@ impl Drop for Pool {
     }
 }
 
+/// Answers `job`, which was taken out; tells whether there was one.
+fn cancel(job: Option<Job>) -> bool {
+    let is_there = job.is_some();
+    if let Some(job) = job {
+        job.reply.answer(Err(CallError::Cancelled));
+    }
+    is_there
+}
+
 impl State {
-    /// A call of `function` has ended; the next one that is parked may start.
-    fn leave_lane(&mut self, function: &Function) {
-        let next = self.lanes.leave(function);
-        self.jobs.extend(next);
+    /// Lets `job` wait for a worker.
+    fn push(&mut self, job: Job) {
+        self.jobs.push_back((self.queued, job));
+        self.queued += 1;
     }
 
     fn room(&mut self, now: Instant) -> usize {
@@ -272,8 +287,9 @@ impl State {
 
     fn close(&mut self) -> Vec<Job> {
         self.is_closed = true;
-        let mut unstarted: Vec<Job> = self.jobs.drain(..).chain(self.lanes.drain()).collect();
-        unstarted.sort_by_key(|job| job.number);
+        let waiting = self.jobs.drain(..).map(|(_, job)| job);
+        let mut unstarted: Vec<Job> = waiting.chain(self.lanes.drain()).collect();
+        unstarted.sort_by_key(|job| job.order);
         unstarted
     }
 }
@@ -283,17 +299,23 @@ impl Shared {
         self.state.lock().expect("nothing panics under this lock")
     }
 
-    /// Takes out the job `tag`, if it has not started.
-    fn take_out(&self, tag: &RequestId) -> Option<Job> {
+    /// Takes out the job that waits for a worker as `place`, if it has not started.
+    fn take_waiting(&self, place: u64) -> Option<Job> {
         let mut state = self.state();
-        if let Some(parked) = state.lanes.take_out(tag) {
-            return Some(parked);
-        }
-        let place = state.jobs.iter().position(|job| job.tag() == tag)?;
-        let job = state.jobs.remove(place)?;
-        state.leave_lane(&job.function);
+        let at = state.jobs.binary_search_by_key(&place, |(place, _)| *place).ok()?;
+        let (_, job) = state.jobs.remove(at)?;
+        self.leave_lane(&mut state, &job.function);
         self.wake_one(&mut state);
         Some(job)
+    }
+
+    /// A call of `function` has ended; the next one that is parked may start.
+    fn leave_lane(&self, state: &mut State, function: &Function) {
+        for job in state.lanes.leave(function) {
+            // Whoever cancels it meanwhile looks again, as this is done under the lock, and finds it here.
+            let _is_found_by_who_cancels = self.register.advance(job.call, Stage::Waiting(state.queued));
+            state.push(job);
+        }
     }
 
     /// Wakes a sleeping worker if there is something to do and none is being woken already.

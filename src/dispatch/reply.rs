@@ -4,12 +4,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::time::Instant;
 
+use super::Dispatcher;
 use super::chance::{Again, Chance};
+use super::open::{Closed, Entry};
 use crate::clock;
 use crate::functions::Function;
-use crate::ledger::{Closed, Entry, Meter};
+use crate::ledger::Meter;
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{CRON_FUNCTION, CallError, Outcome, RequestId, Verdict};
+use crate::protocol::{CRON_FUNCTION, CallError, Outcome, Request, RequestId, Verdict};
 use crate::said::tidy;
 
 /// So much of a reason stands in the log, in characters.
@@ -18,6 +20,9 @@ const LONGEST_REASON: usize = 300;
 /// The door that a request came in by, waiting to be told. It must not block, and it must not dispatch: it is called by
 /// workers and by the watchdog.
 pub trait Door: Send {
+    /// What it is called, for whoever looks at what is open.
+    fn name(&self) -> &'static str;
+
     /// The caller's answer.
     fn answer(self: Box<Self>, answer: Arc<Encoded>);
 
@@ -29,7 +34,12 @@ pub trait Door: Send {
     /// The caller's answer, given before the function runs; [`Door::answer`] follows, for the record only.
     fn answer_early(&mut self, answer: Arc<Encoded>);
 
-    /// The call failed, and is to run again.
+    /// Whether a call that failed waits in this process until it runs again. Otherwise its door lets it wait: [`Door::run_again`].
+    fn waits_here(&self) -> bool {
+        false
+    }
+
+    /// The call failed, and is to run again. It goes back to where it came from, and comes in again from there.
     fn run_again(self: Box<Self>, again: Again, failure: Arc<Encoded>);
 
     /// The request was not run, and goes back to where it came from.
@@ -46,12 +56,33 @@ pub(super) struct Rival(Weak<Slot>);
 
 struct Slot(Mutex<Option<Open>>);
 
-/// What is told of the answer.
+/// Who is told of the answer.
 enum Open {
-    /// A caller: the ledger, the door, what is called, and what follows on a failure.
-    Caller(Entry, Box<dyn Door>, Option<Called>, Option<Chance>),
+    /// A caller.
+    Caller(Caller),
     /// Somebody inside, who tells callers in turn.
     Inside(Box<dyn FnOnce(Settled) + Send>),
+    /// A caller whose door is being told something else at this moment, by the one who has the reply: nobody else has it then.
+    Busy,
+}
+
+/// A caller who waits at a door.
+struct Caller {
+    entry: Entry,
+    door: Box<dyn Door>,
+    called: Option<Called>,
+    /// What follows on a failure.
+    chance: Option<Chance>,
+    /// How it runs again, where it waits for that here.
+    rerun: Option<Box<Rerun>>,
+}
+
+/// A request that runs again without leaving this process.
+pub(super) struct Rerun {
+    /// The request.
+    pub(super) request: Request,
+    /// The road that it goes down again.
+    pub(super) road: Weak<Dispatcher>,
 }
 
 /// What is called, for the log.
@@ -73,21 +104,22 @@ pub(super) enum Settled {
 impl Reply {
     /// The reply to the caller at `door`, on record as `entry`.
     pub(super) fn to(entry: Entry, door: Box<dyn Door>) -> Self {
-        Self::from(Open::Caller(entry, door, None, None))
+        Self::from(Open::Caller(Caller { entry, door, called: None, chance: None, rerun: None }))
     }
 
-    /// Lets the caller's request run again if it fails.
-    pub(super) fn give_chance(&mut self, given: Chance) {
-        if let Some(Open::Caller(_, _, _, chance)) = self.0.open().as_mut() {
-            *chance = Some(given);
+    /// Lets the caller's request run again if it fails; `rerun` makes what that needs where it waits for it here.
+    pub(super) fn give_chance(&self, given: Chance, rerun: impl FnOnce() -> Rerun) {
+        if let Some(Open::Caller(caller)) = self.0.open().as_mut() {
+            caller.chance = Some(given);
+            caller.rerun = caller.door.waits_here().then(|| Box::new(rerun()));
         }
     }
 
     /// Counts the caller's request with those of its `function`, of which this is the run `attempt`, from 1.
     pub(super) fn measure(&self, meter: Arc<Meter>, function: &Arc<Function>, attempt: u32, now: Instant) {
-        if let Some(Open::Caller(entry, _, called, _)) = self.0.open().as_mut() {
-            entry.measure(meter, now);
-            *called = Some(Called { function: Arc::clone(function), attempt });
+        if let Some(Open::Caller(caller)) = self.0.open().as_mut() {
+            caller.entry.measure(meter, now);
+            caller.called = Some(Called { function: Arc::clone(function), attempt });
         }
     }
 
@@ -117,17 +149,27 @@ impl Reply {
 
     /// Tells the door that the call is to start; false where nobody wants it any more.
     pub(super) fn starts(&self) -> bool {
-        match self.0.open().as_mut() {
-            Some(Open::Caller(_, door, ..)) => door.starts(),
-            Some(Open::Inside(_)) | None => true,
-        }
+        self.with_door(|door| door.starts()).unwrap_or(true)
     }
 
     /// Gives the caller `outcome` now; what follows is only recorded.
     pub(super) fn answer_early(&self, outcome: Outcome) {
-        if let Some(Open::Caller(_, door, ..)) = self.0.open().as_mut() {
-            door.answer_early(encode_outcome(outcome));
-        }
+        self.with_door(|door| door.answer_early(encode_outcome(outcome)));
+    }
+
+    /// Does `work` with the door, if there is one, outside the lock: a door may do whatever it likes. Both times that this is done the reply has
+    /// no rival yet.
+    fn with_door<T>(&self, work: impl FnOnce(&mut dyn Door) -> T) -> Option<T> {
+        let open = self.0.open().replace(Open::Busy);
+        let (open, done) = match open {
+            Some(Open::Caller(mut caller)) => {
+                let done = work(&mut *caller.door);
+                (Some(Open::Caller(caller)), Some(done))
+            }
+            other => (other, None),
+        };
+        *self.0.open() = open;
+        done
     }
 }
 
@@ -179,33 +221,51 @@ impl Drop for Slot {
 impl Open {
     fn settle(self, settled: Settled) {
         match (self, settled) {
-            // The door first: what is on record as answered is on its way.
-            (Open::Caller(entry, door, called, chance), Settled::Answered(answer)) => {
-                let told = called.filter(|_| is_told(answer.verdict)).map(|called| (called, Arc::clone(&answer)));
-                let again = chance.and_then(|chance| chance.after(&answer, clock::now(), random()));
-                let will_run_again = again.is_some();
-                let closed = match again {
-                    Some(again) => {
-                        door.run_again(again, answer);
-                        entry.withdraw()
-                    }
-                    None => {
-                        let verdict = answer.verdict;
-                        door.answer(answer);
-                        entry.close(verdict)
-                    }
-                };
-                if let Some((called, answer)) = told {
-                    called.tell(&closed, &answer, will_run_again);
-                }
-            }
-            (Open::Caller(entry, door, ..), Settled::HandedBack) => {
+            (Open::Caller(caller), Settled::Answered(answer)) => caller.answer(answer),
+            (Open::Caller(Caller { entry, door, .. }), Settled::HandedBack) => {
                 door.hand_back();
-                let _goes_on_elsewhere = entry.withdraw();
+                let _goes_on_elsewhere = entry.give_back();
             }
             (Open::Inside(inside), settled) => inside(settled),
+            (Open::Busy, _) => {}
         }
     }
+}
+
+impl Caller {
+    /// The door first: what is on record as answered is on its way.
+    fn answer(self, answer: Arc<Encoded>) {
+        let Caller { mut entry, door, called, chance, rerun } = self;
+        let told = called.filter(|_| is_told(answer.verdict)).map(|called| (called, Arc::clone(&answer)));
+        let again = chance.and_then(|chance| chance.after(&answer, clock::now(), random()));
+        let road = rerun.and_then(|rerun| Some((rerun.road.upgrade()?, rerun.request)));
+        let will_run_again = again.is_some();
+        let closed = match (again, road) {
+            (Some(again), Some((road, request))) => {
+                let closed = entry.fail();
+                road.wait_to_run_again(request, &again, Waiting { entry, door }, answer);
+                closed
+            }
+            (Some(again), None) => {
+                door.run_again(again, answer);
+                entry.give_back()
+            }
+            (None, _) => {
+                let verdict = answer.verdict;
+                door.answer(answer);
+                entry.close(verdict)
+            }
+        };
+        if let Some((called, answer)) = told {
+            called.tell(&closed, &answer, will_run_again);
+        }
+    }
+}
+
+/// A caller who waits until their call runs again.
+pub(super) struct Waiting {
+    pub(super) entry: Entry,
+    pub(super) door: Box<dyn Door>,
 }
 
 /// Whether the log has a line for a call that ended with `verdict`. What was refused is told where many of a kind can be told together.

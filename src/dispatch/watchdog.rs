@@ -8,7 +8,6 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::deadlines::{Deadlines, Key};
-use crate::protocol::RequestId;
 use crate::thread::Joined;
 
 /// Why a watched call must end.
@@ -23,11 +22,7 @@ pub(super) enum Why {
 }
 
 /// What is done at a deadline. It must be short and must not block.
-struct Alarm {
-    /// Under what the call can be cancelled.
-    tag: Option<RequestId>,
-    raise: Box<dyn FnOnce(Why) + Send>,
-}
+type Alarm = Box<dyn FnOnce(Why) + Send>;
 
 /// Watches deadlines on a thread of its own.
 pub(super) struct Watchdog {
@@ -68,21 +63,28 @@ impl Watchdog {
         Ok(Watchdog { shared, _thread: thread })
     }
 
-    /// Raises `alarm` at `deadline`, or when the call `tag` is cancelled, unless the returned watch is dropped before.
-    pub(super) fn watch(
+    /// Raises `alarm` at `deadline`, or when it is told to by [`Watchdog::raise`], unless the returned watch is dropped before.
+    pub(super) fn watch(&self, deadline: Instant, alarm: impl FnOnce(Why) + Send + 'static) -> Watch {
+        let (key, ()) = self.set(deadline, alarm, |_| ());
+        Watch { shared: Arc::clone(&self.shared), key }
+    }
+
+    /// Raises `alarm` at `deadline`, or when it is told to; nobody takes it back. Before it can be raised, `note` gets its key.
+    pub(super) fn set<T>(
         &self,
         deadline: Instant,
-        tag: Option<RequestId>,
         alarm: impl FnOnce(Why) + Send + 'static,
-    ) -> Watch {
+        note: impl FnOnce(Key) -> T,
+    ) -> (Key, T) {
         let mut state = self.shared.state();
-        let key = state.alarms.add(deadline, Alarm { tag, raise: Box::new(alarm) });
+        let key = state.alarms.add(deadline, Box::new(alarm));
+        let noted = note(key);
         if state.wakes_at.is_none_or(|wakes_at| deadline < wakes_at) {
             // Said for the thread, so that the next call does not wake it again before it has run.
             state.wakes_at = Some(deadline);
             self.shared.changed.notify_one();
         }
-        Watch { shared: Arc::clone(&self.shared), key }
+        (key, noted)
     }
 
     /// Raises all alarms now, and waits for one that is being raised: whoever it answers has been told then.
@@ -90,18 +92,18 @@ impl Watchdog {
         let alarms = self.shared.state().alarms.take_all();
         // The last one first: each call goes to the head of its queue.
         for alarm in alarms.into_iter().rev() {
-            (alarm.raise)(Why::GivenUp);
+            alarm(Why::GivenUp);
         }
         let is_raising = |state: &mut State| state.is_raising;
         drop(self.shared.raised.wait_timeout_while(self.shared.state(), LONGEST_ALARM, is_raising));
     }
 
-    /// Raises the alarm of the call `tag` now; tells whether there is one.
-    pub(super) fn cancel(&self, tag: &RequestId) -> bool {
-        let alarm = self.shared.state().alarms.take_where(|alarm| alarm.tag.as_ref() == Some(tag));
+    /// Raises the alarm `key` now; tells whether it was there.
+    pub(super) fn raise(&self, key: Key, why: Why) -> bool {
+        let alarm = self.shared.state().alarms.remove(key);
         let is_there = alarm.is_some();
         if let Some(alarm) = alarm {
-            (alarm.raise)(Why::Cancelled);
+            alarm(why);
         }
         is_there
     }
@@ -127,7 +129,7 @@ impl Shared {
                 // No alarm under the lock: it answers callers and kills processes.
                 state.is_raising = true;
                 drop(state);
-                (alarm.raise)(Why::Deadline);
+                alarm(Why::Deadline);
                 state = self.state();
                 state.is_raising = false;
                 self.raised.notify_all();
@@ -151,6 +153,13 @@ pub(super) struct Watch {
     key: Key,
 }
 
+impl Watch {
+    /// Its alarm.
+    pub(super) fn key(&self) -> Key {
+        self.key
+    }
+}
+
 impl Drop for Watch {
     fn drop(&mut self) {
         let alarm = self.shared.state().alarms.remove(self.key);
@@ -170,7 +179,7 @@ mod tests {
         let watchdog = Arc::new(Watchdog::start().expect("there are threads"));
         let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
         let is_told = Arc::new(Mutex::new(false));
-        let _watch = watchdog.watch(Instant::now(), None, {
+        let _watch = watchdog.watch(Instant::now(), {
             let is_told = Arc::clone(&is_told);
             move |_| {
                 begun.send(()).expect("the test waits");

@@ -5,11 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use super::idempotency::Promise;
-use super::mailbox::{Mail, Mailbox, Rerun};
+use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
 use super::slots::Handle;
 use crate::dispatch::{Again, Door};
-use crate::protocol::Request;
 use crate::protocol::codec::Encoded;
 
 /// Tells the connection that a call came from.
@@ -20,8 +19,6 @@ pub(super) struct HttpDoor {
     pub(super) serial: u32,
     /// Whether the client has its answer already.
     pub(super) was_told: bool,
-    /// The request, where it may run again.
-    pub(super) request: Option<Arc<Request>>,
     /// Its place among the calls that wait.
     pub(super) place: Place,
     /// Keeps the answer for calls that come again.
@@ -38,6 +35,14 @@ impl HttpDoor {
 }
 
 impl Door for HttpDoor {
+    fn name(&self) -> &'static str {
+        "http"
+    }
+
+    fn waits_here(&self) -> bool {
+        true
+    }
+
     fn starts(&mut self) -> bool {
         self.place.start()
     }
@@ -54,14 +59,9 @@ impl Door for HttpDoor {
         self.tell(Response::answer(answer));
     }
 
-    fn run_again(mut self: Box<Self>, again: Again, failure: Arc<Encoded>) {
-        match self.request.take() {
-            Some(request) => {
-                let mailbox = Arc::clone(&self.mailbox);
-                mailbox.send(Mail::Again(Box::new(Rerun { request, again, door: *self })));
-            }
-            None => self.answer(failure),
-        }
+    fn run_again(self: Box<Self>, _: Again, failure: Arc<Encoded>) {
+        // There is nowhere else to wait.
+        self.answer(failure);
     }
 
     fn hand_back(mut self: Box<Self>) {

@@ -6,8 +6,6 @@
 //! * No client holds up another: each goes a few steps at a time, and has a deadline for whatever it does.
 //! * Running out of descriptors or memory for one connection ends that connection, never the loop.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
 use std::io::{self, ErrorKind};
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -18,15 +16,13 @@ use super::client::{Client, Next, World};
 use super::crowd::Seat;
 use super::date::Date;
 use super::listen::Listener;
-use super::mailbox::{Mail, Mailbox, Rerun};
+use super::mailbox::{Mail, Mailbox};
 use super::orders::Orders;
 use super::poller::{Events, Poller, Ready};
 use super::proxy::Upstreams;
 use super::slots::{Handle, Slots};
 use super::stream::Stream;
 use super::timers::Timers;
-use crate::clock;
-use crate::protocol::CallError;
 use crate::thread::Pulse;
 
 /// So many connections are taken at once, before those that are there have their turn.
@@ -60,10 +56,6 @@ pub(super) struct Front {
     timers: Timers,
     /// Those that have more to do.
     ready: Vec<Handle>,
-    /// Calls that run again, by when.
-    reruns: BinaryHeap<Reverse<(u64, u64)>>,
-    rerun: HashMap<u64, Box<Rerun>>,
-    next_rerun: u64,
     date: Date,
     /// Connections are not taken before then.
     accepts_at: Option<Instant>,
@@ -94,9 +86,6 @@ impl Front {
             upstreams: Upstreams::new(),
             timers: Timers::default(),
             ready: Vec::new(),
-            reruns: BinaryHeap::new(),
-            rerun: HashMap::new(),
-            next_rerun: 0,
             date: Date::default(),
             accepts_at: None,
             is_closing: false,
@@ -147,9 +136,7 @@ impl Front {
                 self.receive(mail, now);
             }
             self.expire(now);
-            self.run_again();
         }
-        self.give_up();
     }
 
     /// How long nothing has to be done.
@@ -159,9 +146,7 @@ impl Front {
         }
         let now = Instant::now();
         let due = [self.timers.next(), self.accepts_at].into_iter().flatten().min();
-        let patience = due.map_or(LONGEST_WAIT, |due| due.saturating_duration_since(now));
-        let again = self.reruns.peek().map(|Reverse((due, _))| Duration::from_millis(due.saturating_sub(clock::now())));
-        patience.min(again.unwrap_or(LONGEST_WAIT)).min(LONGEST_WAIT)
+        due.map_or(LONGEST_WAIT, |due| due.saturating_duration_since(now)).min(LONGEST_WAIT)
     }
 
     /// Does what others have told; whether that is to end.
@@ -311,11 +296,6 @@ impl Front {
                 });
             }
             Mail::Connection { stream, seat, refusal } => self.welcome(stream, seat, refusal, now),
-            Mail::Again(rerun) => {
-                self.next_rerun += 1;
-                self.reruns.push(Reverse((rerun.again.due, self.next_rerun)));
-                self.rerun.insert(self.next_rerun, rerun);
-            }
         }
     }
 
@@ -345,36 +325,6 @@ impl Front {
         if self.timers.len() > 2 * self.clients.len() + MOST_LEFT_TIMERS {
             let timers = self.clients.iter().filter_map(|(handle, client)| Some((client.timer()?, handle.0)));
             self.timers.replace(timers);
-        }
-    }
-
-    /// Sends on the calls that are to run again by now.
-    fn run_again(&mut self) {
-        if self.reruns.is_empty() {
-            return;
-        }
-        let now = clock::now();
-        while let Some(Reverse((due, number))) = self.reruns.peek().copied().filter(|Reverse((due, _))| *due <= now) {
-            let _: u64 = due;
-            self.reruns.pop();
-            let Some(rerun) = self.rerun.remove(&number) else { continue };
-            let Rerun { request, again, mut door } = *rerun;
-            let request = crate::protocol::Request {
-                attempt: again.attempt,
-                first_at: Some(again.first_at),
-                expires_at: again.expires_at,
-                ..(*request).clone()
-            };
-            door.request = Some(Arc::new(request.clone()));
-            self.api.services().dispatcher.dispatch(request, Box::new(door));
-        }
-    }
-
-    /// The end: what would have run again does not any more.
-    fn give_up(mut self) {
-        for (_, rerun) in self.rerun.drain() {
-            let Rerun { request, door, .. } = *rerun;
-            self.api.services().dispatcher.refuse(request.id.clone(), CallError::Cancelled, Box::new(door));
         }
     }
 }

@@ -7,24 +7,13 @@ use super::poller::Waker;
 use super::response::Response;
 use super::slots::Handle;
 use super::stream::Stream;
-use crate::dispatch::Again;
-use crate::protocol::Request;
 
 /// A letter to the thread of the gateway.
 pub(super) enum Mail {
     /// The answer to the request `serial` of a connection.
     Answer { to: Handle, serial: u32, response: Response },
-    /// A call failed, and is to run again.
-    Again(Box<Rerun>),
     /// A connection for this thread; whether it may stay, and if not, why.
     Connection { stream: Stream, seat: Seat, refusal: Option<&'static str> },
-}
-
-/// A call that waits to run again.
-pub(super) struct Rerun {
-    pub(super) request: Arc<Request>,
-    pub(super) again: Again,
-    pub(super) door: super::door::HttpDoor,
 }
 
 /// Takes letters from any thread; one thread reads them.

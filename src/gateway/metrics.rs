@@ -91,7 +91,7 @@ pub(super) fn encode(services: &Services, sites: &Sites) -> String {
     let targets = sites.iter().flat_map(|site| site.targets.iter().map(move |target| (&site.terms.name, target)));
     let snapshot = Snapshot {
         house: (services.house)(),
-        balance: ledger.balance(),
+        balance: services.dispatcher.balance(),
         readings: ledger.readings(),
         cache: services.dispatcher.cache(),
         statuses: services.traffic.statuses(),
@@ -178,6 +178,8 @@ impl Snapshot {
 
     fn requests(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
         encoder.counters("requests_accepted", "Requests that were accepted", one(self.balance.accepted))?;
+        let returned = one(self.balance.returned);
+        encoder.counters("requests_returned", "Requests that went back to where they came from", returned)?;
         encoder.gauges("requests_in_flight", "Requests without a verdict", one(self.balance.in_flight))?;
         let verdicts =
             Verdict::ALL.into_iter().map(|verdict| (label("verdict", verdict.as_str()), self.balance.count(verdict)));

@@ -10,6 +10,9 @@ use crate::outbox::Mailing;
 use crate::protocol::codec::{Encoded, Rerun, encode_rerun, func_of, with_id};
 use crate::protocol::{DeadLetter, MAIL_FUNCTION, RequestId, Scheduled, Verdict};
 
+/// What both are called.
+const NAME: &str = "queue";
+
 /// How much of an error waits with a request that is tried again, in characters.
 const ERROR_LENGTH: usize = 1024;
 
@@ -74,7 +77,7 @@ impl BrokerDoor {
             node: &self.node,
             started: self.started,
             ended: clock::now(),
-            attempts: self.attempt + u32::from(self.started.is_some()),
+            attempts: self.attempt.saturating_add(u32::from(self.started.is_some())),
         };
         run::ended(scheduled, &ending)
     }
@@ -113,12 +116,16 @@ impl BrokerDoor {
 
     fn letter(&self, verdict: Verdict, message: String, ran: u32) -> DeadLetter {
         let letter = DeadLetter::new(clock::now(), Some(&self.id), verdict, message, &self.node);
-        let letter = DeadLetter { attempts: self.attempt + ran, first_at: self.first_at, ..letter };
+        let letter = DeadLetter { attempts: self.attempt.saturating_add(ran), first_at: self.first_at, ..letter };
         letter.with_request(self.request())
     }
 }
 
 impl Door for BrokerDoor {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn starts(&mut self) -> bool {
         if self.cron.is_some() {
             self.started = Some(clock::now());
@@ -191,6 +198,10 @@ pub(super) struct Refused {
 }
 
 impl Door for Refused {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let verdict = answer.verdict;
         let answer = self.is_told.then_some(answer);

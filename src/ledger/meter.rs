@@ -48,7 +48,7 @@ pub struct Reading {
 
 impl Meter {
     /// A request ended with `verdict`, so long after it was accepted.
-    pub(super) fn count(&self, verdict: Verdict, took: Duration) {
+    pub fn count(&self, verdict: Verdict, took: Duration) {
         let microseconds = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let class = BOUNDS.partition_point(|bound| *bound < microseconds);
         self.verdicts[verdict as usize].fetch_add(1, Ordering::Relaxed);

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use dead::DeadLetter;
 pub use error::CallError;
 pub use json::{Json, Object};
-pub use node::{CronStatus, MOST_RUNNING, Node, NodeStatus, RunningCall, StalledLoop};
+pub use node::{CallState, CronStatus, MOST_OPEN, Node, NodeStatus, OpenCall, StalledLoop};
 pub use run::{CRON_FUNCTION, CRON_ID, MAIL_FUNCTION, Mail, Occurrence, Run, RunOutcome, Scheduled, tail};
 pub use unique::UniqueKey;
 

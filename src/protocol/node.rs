@@ -1,13 +1,14 @@
 //! What a daemon says of itself, so that people and programs can see it: the record under its lease.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use super::Verdict;
 
-/// A record has no more running calls than this, those that run longest.
-pub const MOST_RUNNING: usize = 64;
+/// A record has no more open calls of a kind than this, those that have been so for the longest time.
+pub const MOST_OPEN: usize = 64;
 
 /// One daemon, as it said with its last heartbeat. Times are milliseconds since 1970 by its own clock.
 ///
@@ -58,12 +59,17 @@ pub struct NodeStatus {
     pub memory: u64,
     /// How many requests it has accepted since it started.
     pub accepted: u64,
+    /// How many of them it has given back: unstarted, or to run again later.
+    pub returned: u64,
     /// How many of them have no verdict yet.
     pub in_flight: u64,
     /// How many of them ended with each verdict.
     pub verdicts: BTreeMap<Verdict, u64>,
-    /// What its workers run, what runs longest first; at most [`MOST_RUNNING`].
-    pub running: Vec<RunningCall>,
+    /// What its workers run, what runs longest first; at most [`MOST_OPEN`].
+    pub running: Vec<OpenCall>,
+    /// What it has accepted and does not run at this moment, the oldest first; at most [`MOST_OPEN`].
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub queued: Vec<OpenCall>,
     /// How its cron stands, where it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<CronStatus>,
@@ -120,21 +126,59 @@ impl CronStatus {
 }
 
 impl NodeStatus {
-    /// Whether nothing was lost from sight: `accepted = verdicts + in flight`.
+    /// Whether nothing was lost from sight: `accepted = verdicts + returned + in flight`.
     pub fn holds(&self) -> bool {
-        self.accepted == self.verdicts.values().sum::<u64>() + self.in_flight
+        self.accepted == self.verdicts.values().sum::<u64>() + self.returned + self.in_flight
     }
 }
 
-/// A call that runs.
+/// A call that a daemon has accepted and that has no verdict yet.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct RunningCall {
+#[serde(default)]
+pub struct OpenCall {
     /// The id of the request.
     pub id: String,
     /// The function.
     pub func: String,
-    /// Since when, in milliseconds since 1970.
+    /// Since when it runs, or since when it is here where it does not; in milliseconds since 1970.
     pub since: u64,
+    /// What it does.
+    pub state: CallState,
+    /// The door that it came in by: `queue`, `http`.
+    #[serde(skip_serializing_if = "str::is_empty")]
+    pub door: Cow<'static, str>,
+    /// Which run of it this is, from 1; the next one, where it waits to run again.
+    pub attempt: u32,
+    /// When it runs again, in milliseconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<u64>,
+}
+
+/// What an open call does.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CallState {
+    /// It waits for a worker.
+    Waiting,
+    /// It waits until its function may run once more at the same time.
+    Parked,
+    /// A worker runs it.
+    #[default]
+    Running,
+    /// It failed, and waits to run again.
+    Again,
+}
+
+impl CallState {
+    /// Its name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            CallState::Waiting => "waiting",
+            CallState::Parked => "parked",
+            CallState::Running => "running",
+            CallState::Again => "again",
+        }
+    }
 }
 
 #[cfg(test)]

@@ -34,7 +34,8 @@ impl About {
     /// What it does at this moment.
     pub(super) fn look(&self) -> NodeStatus {
         let pool = self.dispatcher.pool();
-        let balance = self.dispatcher.ledger().balance();
+        let balance = self.dispatcher.balance();
+        let (running, queued) = self.dispatcher.record();
         NodeStatus {
             name: self.name.clone(),
             workers: pool.workers,
@@ -46,9 +47,11 @@ impl About {
             queues: self.queues.clone(),
             memory: resident_bytes(),
             accepted: balance.accepted,
+            returned: balance.returned,
             in_flight: balance.in_flight,
             verdicts: Verdict::ALL.map(|verdict| (verdict, balance.count(verdict))).into(),
-            running: self.dispatcher.running(),
+            running,
+            queued,
             cron: self.cron.as_ref().map(CronWatch::status),
             stalled: self.loops.stalled().into_iter().map(StalledLoop::from).collect(),
             // Only the broker knows.

@@ -38,7 +38,6 @@ use crate::dispatch::{Dispatcher, PoolSize};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
 use crate::heartbeat;
-use crate::ledger::Ledger;
 use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
 use crate::scheduler::{Alarm, OpenStandby, Scheduler, SchedulerOptions};
@@ -176,7 +175,7 @@ impl Server {
 
         let server = &self.config.server;
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
-        let dispatcher = Arc::new(Dispatcher::start(rules, size, Arc::new(Ledger::default()))?);
+        let dispatcher = Dispatcher::start(rules, size)?;
         dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
         let pulses = Pulses::default();
         let outbox = Outbox::start(Arc::clone(&link.broker), &pulses)?;

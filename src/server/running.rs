@@ -142,7 +142,7 @@ impl Running {
 
     /// The account of all requests.
     pub fn balance(&self) -> Balance {
-        self.dispatcher.ledger().balance()
+        self.dispatcher.balance()
     }
 
     /// One look at the workers.
@@ -245,7 +245,8 @@ impl Running {
             log::error!("{unsettled} answers could not be sent; their requests stay in the in-flight list");
         }
         let balance = self.balance();
-        log::info!("stopped: {} requests accepted, {} in flight", balance.accepted, balance.in_flight);
+        let Balance { accepted, returned, in_flight, .. } = balance;
+        log::info!("stopped: {accepted} requests accepted, {returned} of them handed back, {in_flight} in flight");
         ended
     }
 }

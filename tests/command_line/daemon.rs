@@ -31,7 +31,7 @@ fn it_says_when_it_is_ready_and_where() {
     daemon.signal(Signal::TERM);
     assert_eq!(daemon.wait().code(), Some(0));
     daemon.wait_for("SIGTERM: stopping");
-    daemon.wait_for("stopped: 0 requests accepted, 0 in flight");
+    daemon.wait_for("stopped: 0 requests accepted, 0 of them handed back, 0 in flight");
     assert!(!daemon.log().contains("ERROR") && !daemon.log().contains("WARN"), "{}", daemon.log());
 }
 

@@ -7,9 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use cerbas::dispatch::Dispatcher;
 use cerbas::dispatch::PoolSize;
 use cerbas::functions::{Body, Function, Functions, Native};
-use cerbas::ledger::{Balance, Ledger};
+use cerbas::ledger::Balance;
 use cerbas::protocol::Verdict;
 use cerbas::{Call, NativeError, Terms};
 use proptest::prelude::*;
@@ -192,15 +193,17 @@ struct Auditor {
 }
 
 impl Auditor {
-    fn of(ledger: Arc<Ledger>) -> Self {
+    fn of(dispatcher: Arc<Dispatcher>) -> Self {
         let is_done = Arc::new(AtomicBool::new(false));
         let thread = thread::spawn({
             let is_done = Arc::clone(&is_done);
             move || {
                 let mut before = Balance::default();
                 while !is_done.load(Ordering::Acquire) {
-                    let now = ledger.balance();
-                    let never_fewer = now.verdicts.iter().zip(before.verdicts).all(|(now, before)| *now >= before);
+                    let now = dispatcher.balance();
+                    let never_fewer = now.verdicts.iter().zip(before.verdicts).all(|(now, before)| *now >= before)
+                        && now.accepted >= before.accepted
+                        && now.returned >= before.returned;
                     if !now.holds() || !never_fewer {
                         return Err(format!("the account does not hold: {now:?} after {before:?}"));
                     }
@@ -227,7 +230,7 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
     let size = PoolSize { workers: case.workers, max_stuck: 64 };
     let mut parts = Parts::start(functions(&gate, limit), size);
     let _opened_before_parts_end = gate.opened_at_the_end();
-    let auditor = Auditor::of(Arc::clone(parts.dispatcher.ledger()));
+    let auditor = Auditor::of(Arc::clone(&parts.dispatcher));
     let recorder = parts.recorder.clone();
 
     let kinds: BTreeMap<String, Kind> =
@@ -264,7 +267,7 @@ fn run(case: &Case) -> Result<(), TestCaseError> {
     }
     let balance = parts.balance();
     let answered = fates.values().map(|fate| fate.answers.len() as u64).sum::<u64>();
-    prop_assert_eq!((balance.accepted, balance.in_flight), (answered, 0));
+    prop_assert_eq!((balance.accepted - balance.returned, balance.in_flight), (answered, 0));
     if !is_stopped_early {
         for verdict in Verdict::ALL {
             let expected = kinds.values().filter(|kind| kind.verdict() == verdict).count() as u64;

@@ -25,3 +25,4 @@ mod reload;
 mod stop;
 // All of it at once.
 mod ledger;
+mod open;

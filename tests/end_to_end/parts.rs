@@ -12,7 +12,7 @@ use cerbas::broker::{
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
-use cerbas::ledger::{Balance, Ledger};
+use cerbas::ledger::Balance;
 use cerbas::outbox::Outbox;
 use cerbas::protocol::{CallError, NodeStatus, RequestId, Verdict};
 use cerbas::thread::{Joined, Pulses, Stop};
@@ -196,15 +196,9 @@ impl Parts {
         let recorder = Recorder::new();
         let broker: Arc<dyn Broker> = Arc::new(recorder.clone());
         let rules = Rules { functions, ..Rules::default() };
-        let dispatcher = Dispatcher::start(rules, size, Arc::new(Ledger::default())).expect("there are threads");
+        let dispatcher = Dispatcher::start(rules, size).expect("there are threads");
         let outbox = Outbox::start(Arc::clone(&broker), &Pulses::default()).expect("there are threads");
-        let mut parts = Parts {
-            intakes: Vec::new(),
-            stop: Stop::new(),
-            dispatcher: Arc::new(dispatcher),
-            outbox: Some(outbox),
-            recorder,
-        };
+        let mut parts = Parts { intakes: Vec::new(), stop: Stop::new(), dispatcher, outbox: Some(outbox), recorder };
         for source in broker.sources() {
             let intake = Intake {
                 source,
@@ -225,7 +219,7 @@ impl Parts {
     }
 
     pub(crate) fn balance(&self) -> Balance {
-        self.dispatcher.ledger().balance()
+        self.dispatcher.balance()
     }
 
     /// Takes nothing more, gives running calls `grace`, and sends all answers. Gives back how many calls were given up

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use cerbas::broker::Memory;
 use cerbas::dispatch::{Again, Dispatcher, Door, PoolSize, Rules};
 use cerbas::functions::{Function, Functions, Native};
-use cerbas::ledger::Ledger;
 use cerbas::protocol::codec::Encoded;
 use cerbas::protocol::{Request, RequestId};
 use cerbas::{Call, Config, Ended, Terms};
@@ -145,6 +144,10 @@ struct Witness {
 }
 
 impl Door for Witness {
+    fn name(&self) -> &'static str {
+        "test"
+    }
+
     fn answer(self: Box<Self>, _: Arc<Encoded>) {}
 
     fn answer_early(&mut self, _: Arc<Encoded>) {}
@@ -171,7 +174,7 @@ fn the_order_holds_among_calls_that_wait_for_different_things() {
     }
     let rules = Rules { functions, ..Rules::default() };
     let size = PoolSize { workers: 1, max_stuck: 1 };
-    let dispatcher = Dispatcher::start(rules, size, Arc::new(Ledger::default())).expect("there are threads");
+    let dispatcher = Dispatcher::start(rules, size).expect("there are threads");
     let _opened_before_it_ends = gate.opened_at_the_end();
     let (put_back, all_put_back) = mpsc::channel();
     let calls = [("a", "held"), ("b", "limited"), ("c", "limited"), ("d", "held"), ("e", "limited"), ("f", "held")];

@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex};
 use cerbas::config::Config;
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::gateway::{Gateway, GatewayOptions, House};
-use cerbas::ledger::Ledger;
 use cerbas::thread::Pulses;
 
 use crate::support::get;
@@ -16,7 +15,7 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
     let config = Config::from_text("[http]\nlisten = [\"127.0.0.1:0\"]\n", "cerbas.toml", nothing).expect("it is good");
     let http = config.http.expect("it has a gateway");
     let size = PoolSize { workers: 1, max_stuck: 1 };
-    let dispatcher = Dispatcher::start(Rules::default(), size, Arc::new(Ledger::default()));
+    let dispatcher = Dispatcher::start(Rules::default(), size);
     let stalled = Arc::new(Mutex::new(Vec::new()));
     let look = {
         let stalled = Arc::clone(&stalled);
@@ -25,7 +24,7 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
     let gateway = Gateway::start(GatewayOptions {
         places: http.listen.clone(),
         settings: http.settings.clone(),
-        dispatcher: Arc::new(dispatcher.expect("there are threads")),
+        dispatcher: dispatcher.expect("there are threads"),
         open: Arc::new(|| Err("there is no broker".to_owned())),
         faults: look.clone(),
         stalled: look,

@@ -4,7 +4,7 @@ use super::View;
 use crate::broker::Overview;
 use crate::inspect::rates::Totals;
 use crate::inspect::shapes::in_flight;
-use crate::protocol::{RunningCall, Verdict};
+use crate::protocol::{OpenCall, Verdict};
 
 use super::super::columns::{Columns, Line, Tone, cell, plain, span};
 use super::super::nodes::ill;
@@ -118,7 +118,7 @@ fn verdicts(view: &View, overview: &Overview) -> Columns {
 
 /// The calls that ran at the last heartbeats, the longest first.
 fn running(overview: &Overview) -> Columns {
-    let mut calls: Vec<(u64, &RunningCall, &str)> = Vec::new();
+    let mut calls: Vec<(u64, &OpenCall, &str)> = Vec::new();
     for record in overview.members.iter().filter_map(|member| member.record.as_ref()) {
         let running = record.status.running.iter();
         calls.extend(running.map(|call| (record.at.saturating_sub(call.since), call, record.status.name.as_str())));
@@ -138,7 +138,8 @@ mod tests {
     use crate::protocol::{Node, NodeStatus};
 
     fn view(members: u64, queues: u64) -> View {
-        let call = |id: u64| RunningCall { id: id.to_string(), func: "slow".to_owned(), since: 1000 - id };
+        let call =
+            |id: u64| OpenCall { id: id.to_string(), func: "slow".to_owned(), since: 1000 - id, ..OpenCall::default() };
         let member = |number: u64| {
             let status =
                 NodeStatus { name: format!("n{number}"), running: (0..9).map(call).collect(), ..NodeStatus::default() };

@@ -10,6 +10,7 @@ use std::{io, thread};
 use super::{Job, Shared};
 use crate::clock;
 use crate::dispatch::deadlines::after;
+use crate::dispatch::open::{Cancelled, Number, Stage};
 use crate::dispatch::watchdog::Why;
 use crate::functions::{Call, Caller, CancelToken, Delivery, Function, Onward, Way};
 use crate::protocol::{CallError, Node, Outcome};
@@ -29,23 +30,25 @@ impl Shared {
     fn work(self: &Arc<Self>) {
         let mut state = self.state();
         loop {
-            if let Some(job) = state.jobs.pop_front() {
+            if let Some((_, job)) = state.jobs.pop_front() {
                 state.running += 1;
                 self.wake_one(&mut state);
                 self.tell_doors(&mut state);
                 drop(state);
-                let function = Arc::clone(&job.function);
+                let (function, call) = (Arc::clone(&job.function), job.call);
                 let is_late = self.run(job);
                 state = self.state();
-                if is_late && !state.come_back(self.size) {
-                    self.room.notify_all();
-                    return;
-                }
-                if !is_late {
+                if is_late {
+                    self.register.forget_late(call);
+                    if !state.come_back(self.size) {
+                        self.room.notify_all();
+                        return;
+                    }
+                } else {
                     state.running -= 1;
                     self.tell_closer(&state);
                     state.prefetch.count();
-                    state.leave_lane(&function);
+                    self.leave_lane(&mut state, &function);
                 }
             } else if state.is_closed || state.on_duty > self.size.workers + state.lent {
                 state.on_duty -= 1;
@@ -63,7 +66,7 @@ impl Shared {
 
     /// Runs one job to its end; tells whether that came after its deadline.
     fn run(self: &Arc<Self>, job: Job) -> bool {
-        let Job { function, request, time_limit, reply, tag, .. } = job;
+        let Job { function, request, time_limit, reply, call: number, .. } = job;
         if request.is_expired(clock::now) {
             reply.answer(Err(CallError::Expired));
             return false;
@@ -88,14 +91,12 @@ impl Shared {
             cancel: CancelToken::default(),
             log: OnceLock::new(),
         });
-        let _noted = self.calls.note(&call, start);
         let has_ended = Arc::new(AtomicBool::new(false));
-        let tag = tag.unwrap_or_else(|| call.id.clone());
-        let watch = self.watchdog.watch(call.deadline, Some(tag), {
+        let watch = self.watchdog.watch(call.deadline, {
             let (shared, function) = (Arc::clone(self), Arc::clone(&function));
             let (rival, call, has_ended) = (reply.rival(), Arc::clone(&call), Arc::clone(&has_ended));
             move |why| {
-                let Some(is_to_be_replaced) = shared.set_aside(&function, &has_ended) else { return };
+                let Some(is_to_be_replaced) = shared.set_aside(&function, number, &has_ended) else { return };
                 let end = |reason| rival.answer(Err(call.cut_off(reason)));
                 match why {
                     Why::Deadline => end(CallError::TimedOut),
@@ -111,8 +112,11 @@ impl Shared {
                 }
             }
         });
-        // A panic in one function must not cost us a worker.
-        let outcome = catch_unwind(AssertUnwindSafe(|| function.body.run(&call, request.args)));
+        let outcome = match self.register.advance(number, Stage::Running { since: start, alarm: watch.key() }) {
+            // A panic in one function must not cost us a worker.
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| function.body.run(&call, request.args))),
+            Err(Cancelled) => Ok(Err(CallError::Cancelled)),
+        };
         let is_late = has_ended.swap(true, Ordering::AcqRel);
         drop(watch);
         reply.answer(outcome.unwrap_or_else(|panic| describe_panic(&*panic)));
@@ -121,14 +125,16 @@ impl Shared {
 
     /// A worker is held by a job past its deadline: it is off duty. Tells whether another takes its place; `None` if the job
     /// has ended after all. That is decided under the lock, so that a worker that comes back finds itself counted.
-    fn set_aside(&self, function: &Function, has_ended: &AtomicBool) -> Option<bool> {
+    fn set_aside(&self, function: &Function, call: Number, has_ended: &AtomicBool) -> Option<bool> {
         let mut state = self.state();
         if has_ended.swap(true, Ordering::AcqRel) {
             return None;
         }
+        // Under the lock as well, so that it is forgotten after this.
+        self.register.keep_late(call);
         state.running -= 1;
         state.stuck += 1;
-        state.leave_lane(function);
+        self.leave_lane(&mut state, function);
         self.wake_one(&mut state);
         if !state.is_closed && state.stuck <= self.size.max_stuck {
             return Some(true);

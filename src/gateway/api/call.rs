@@ -128,11 +128,9 @@ impl Asking<'_> {
         }
         let place = self.place()?;
         let services = self.services();
-        let (may_run_again, is_shared) = {
+        let is_shared = {
             let rules = services.dispatcher.rules();
-            let terms = rules.functions.get(&request.func).map(|function| &function.terms);
-            let count = terms.map_or(0, |terms| terms.retries.count);
-            (request.retries.unwrap_or(count) > 0, terms.is_some_and(|terms| terms.cache.is_some()))
+            rules.functions.get(&request.func).is_some_and(|function| function.terms.cache.is_some())
         };
         // A run that is shared may have started for somebody else.
         let start_by = Some(start_by).filter(|_| !is_shared);
@@ -141,7 +139,6 @@ impl Asking<'_> {
             to: self.from.to,
             serial: self.from.serial,
             was_told: false,
-            request: may_run_again.then(|| Arc::new(request.clone())),
             place: place.clone(),
             promise,
         };
