@@ -6,11 +6,13 @@
 //!
 //! Invariant: what was claimed and not settled is in the broker's in-flight list, never only in our memory.
 
+mod effects;
 mod error;
 mod inspect;
 mod managed;
 mod memory;
 mod redis;
+mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,11 +20,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use effects::{Effects, Sending, To};
 pub use error::{BrokerError, Cause};
 pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueLook, Stand};
 pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
+pub use store::{Field, OnlyIf, Put, StoreKey};
 
 use crate::protocol::codec::Encoded;
 use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId, Verdict};

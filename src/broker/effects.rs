@@ -1,0 +1,64 @@
+//! What the end of a request does besides its answer. All of it is done in the step that settles the request, or nothing is.
+
+use super::store::Put;
+use crate::protocol::RequestId;
+
+/// What one settlement does besides. Of several puts and sends, each is done after the one before it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Effects {
+    /// An entry for the dead list, as JSON.
+    pub dead: Option<Box<str>>,
+    /// What rooms keep.
+    pub put: Vec<Put>,
+    /// The requests that follow.
+    pub send: Vec<Sending>,
+}
+
+impl Effects {
+    /// One settlement has no more sends than this; a room that has more goes on with them in the request that it sends last.
+    pub const MOST_SENDS: usize = 256;
+
+    /// One settlement puts no more bytes than this.
+    pub const MOST_BYTES: usize = 1 << 20;
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.dead.is_none() && self.put.is_empty() && self.send.is_empty()
+    }
+
+    /// Adds those of `more`; a letter for the dead list that is there stays.
+    pub fn add(&mut self, more: Effects) {
+        self.dead = self.dead.take().or(more.dead);
+        self.put.extend(more.put);
+        self.send.extend(more.send);
+    }
+}
+
+/// A request that is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sending {
+    /// Its id, which stands in the element as well.
+    pub id: RequestId,
+    /// The request, as it stands in a queue.
+    pub element: Box<[u8]>,
+    /// Where it goes.
+    pub to: To,
+    /// The room that has sent it, where that is put on record: whoever claims it can ask for that.
+    pub room: Option<&'static str>,
+}
+
+/// Where a request goes that is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// To this daemon.
+    Here,
+    /// Into the further queue of this name, or into the usual one.
+    Queue(Option<Box<str>>),
+    /// It waits until it is due.
+    Due {
+        /// When, in milliseconds since 1970.
+        at: u64,
+        /// What it replaces if that still waits, and what replaces it; `None`: nothing does.
+        name: Option<Box<str>>,
+    },
+}
