@@ -33,7 +33,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("cron", &["protocol", "trust"]),
     ("scheduler", &["broker", "cron", "outage", "private", "protocol", "thread"]),
     ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
-    ("inspect", &["broker", "protocol"]),
+    ("inspect", &["broker", "private", "protocol", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "protocol", "trust"]),
@@ -52,6 +52,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "functions",
             "gateway",
             "heartbeat",
+            "inspect",
             "intake",
             "ledger",
             "outbox",

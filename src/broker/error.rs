@@ -23,6 +23,8 @@ pub enum Cause {
     Refused,
     /// It is there, and no daemon serves the queue that is named: what is put there would wait for ever.
     NoSuchQueue,
+    /// No daemon runs that could be asked, or it has ended meanwhile.
+    NoDaemon,
     /// Nothing gets better without an operator: a wrong password, an address that is none.
     Permanent,
 }

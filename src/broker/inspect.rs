@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, NewRun, Result};
-use crate::protocol::{Answer, DeadLetter, Node, RequestId, Run, Verdict};
+use crate::protocol::{Answer, CRON_FUNCTION, DeadLetter, Node, RequestId, Run, Verdict};
 
 /// An operator's side of a broker: one question at a time.
 pub trait Inspect: Send {
@@ -188,8 +188,12 @@ pub enum Fate {
     Unknown,
 }
 
+/// What a request loses that is sent anew: what it has been through, and times that are over.
+const OF_ITS_PAST: [&str; 7] = ["attempt", "first_at", "last_error", "expires", "sent_at", "delay", "deadline"];
+
 /// An entry of the dead list.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(into = "Kept", try_from = "Kept")]
 pub struct DeadEntry {
     /// What it says.
     pub letter: DeadLetter,
@@ -205,6 +209,26 @@ impl DeadEntry {
         Some(DeadEntry { letter: serde_json::from_str(&member).ok()?, member, is_refused })
     }
 
+    /// Its request as it is sent again, under its id; `None` where there is none.
+    pub(super) fn request_anew(&self) -> Option<String> {
+        let mut request = self.letter.request.clone()?;
+        OF_ITS_PAST.iter().for_each(|name| drop(request.remove(name)));
+        if let Some(id) = &self.letter.id {
+            request.insert("id", id.clone());
+        }
+        Some(request.to_json())
+    }
+
+    /// Whether cron has sent its request. One that only says so was rejected.
+    pub(super) fn is_sent_by_cron(&self) -> bool {
+        let letter = &self.letter;
+        let Some(request) = letter.request.as_ref().filter(|_| letter.verdict != Verdict::Rejected) else {
+            return false;
+        };
+        let func = request.text("func").unwrap_or_default();
+        func.starts_with(CRON_FUNCTION) || request.get("cron").is_some_and(|cron| !cron.is_null())
+    }
+
     /// What it can be called by: the id of the request, or, where there is none, a short text made from the entry.
     pub fn name(&self) -> String {
         self.letter.id.clone().unwrap_or_else(|| {
@@ -212,6 +236,27 @@ impl DeadEntry {
             self.member.as_bytes().hash(&mut hasher);
             format!("~{:012x}", hasher.finish() >> 16)
         })
+    }
+}
+
+/// How an entry of the dead list is written: what its member says is not said twice.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    member: String,
+    is_refused: bool,
+}
+
+impl From<DeadEntry> for Kept {
+    fn from(entry: DeadEntry) -> Self {
+        Kept { member: entry.member, is_refused: entry.is_refused }
+    }
+}
+
+impl TryFrom<Kept> for DeadEntry {
+    type Error = &'static str;
+
+    fn try_from(kept: Kept) -> std::result::Result<Self, Self::Error> {
+        DeadEntry::read(kept.member, kept.is_refused).ok_or("it is no entry of the dead list")
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! It keeps the promises of the real one within one process, and can be told to be away.
 
+mod inspect;
 mod runs;
 mod state;
 

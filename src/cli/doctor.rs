@@ -62,14 +62,16 @@ struct Check {
 impl Doctor {
     pub(super) fn run(self) -> Result<Exit, Failure> {
         let mut operator = self.place.operator()?;
-        let facts = operator.facts()?.unwrap_or_default();
-        let mut checks = judge(&facts);
+        let facts = operator.facts()?;
+        let mut checks = facts.as_ref().map_or_else(|| vec![in_memory()], judge);
         let overview = operator.overview()?;
         checks.push(loops(&overview.members));
         checks.push(queues(&overview.queues));
-        checks.push(rights(&overview.members));
-        checks.push(access(&self.place.address()?));
-        let promise = promise(&facts);
+        if facts.is_some() {
+            checks.push(rights(&overview.members));
+            checks.push(access(&self.place.address()?));
+        }
+        let promise = facts.as_ref().map_or_else(|| ALONE.to_owned(), promise);
         if self.json {
             let checks: Vec<_> = checks
                 .iter()
@@ -88,6 +90,16 @@ impl Doctor {
         }
         Ok(if checks.iter().any(|check| check.level == Level::Fail) { Exit::Failed } else { Exit::Done })
     }
+}
+
+/// What can be promised without Redis.
+const ALONE: &str = "What waits and what runs is lost with its daemon, however that ends. Runs of crontabs stay on record, and those that it had begun \
+     are lost.";
+
+/// What there is to say of a daemon that has no Redis.
+fn in_memory() -> Check {
+    let message = "redis.server is \"none\": requests are in the memory of the daemon, and nowhere else".to_owned();
+    Check { name: "broker", level: Level::Warn, message }
 }
 
 /// Who else gets in there.

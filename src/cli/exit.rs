@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use crate::broker::BrokerError;
+use crate::broker::{BrokerError, Cause};
 use crate::client::ClientError;
 use crate::config::Faults;
 use crate::error::StartError;
@@ -72,7 +72,8 @@ impl From<ClientError> for Failure {
 
 impl From<BrokerError> for Failure {
     fn from(error: BrokerError) -> Self {
-        Failure::new(Exit::NoRedis, error)
+        let exit = if error.cause == Cause::NoDaemon { Exit::NoAnswer } else { Exit::NoRedis };
+        Failure::new(exit, error)
     }
 }
 

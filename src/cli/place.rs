@@ -1,4 +1,4 @@
-//! Where the client commands find Redis.
+//! Where the client commands find Redis, or the daemon that has none.
 
 use std::path::PathBuf;
 
@@ -7,6 +7,7 @@ use super::exit::{Exit, Failure};
 use crate::broker::{BrokerError, Cause, Entrance, Inspect, Operator, RedisPost, Target};
 use crate::client::Client;
 use crate::config::{Config, RedisServer};
+use crate::inspect::Remote;
 use crate::protocol::keys::Keys;
 use crate::server::{named_target, target};
 
@@ -34,8 +35,18 @@ impl Place {
         self.open(|target, keys| Ok(Client::over(Box::new(RedisPost::connect(target, keys)?))))
     }
 
-    /// An operator's side of it.
+    /// An operator's side of it; without Redis the daemon itself is asked.
     pub(super) fn operator(&self) -> Result<Box<dyn Inspect>, Failure> {
+        if let Some(folder) = self.state_dir()? {
+            let daemon = Remote::find(&folder)?;
+            return daemon.map(|daemon| Box::new(daemon) as Box<dyn Inspect>).ok_or_else(|| {
+                let folder = folder.display();
+                Failure::new(
+                    Exit::NoAnswer,
+                    format!("no daemon runs with state_dir {folder}: start it with cerbas run"),
+                )
+            });
+        }
         self.open(|target, keys| Ok(Box::new(Operator::connect(target, keys)?) as Box<dyn Inspect>))
     }
 
@@ -76,7 +87,7 @@ impl Place {
         let config = self.load()?;
         let redis = &config.redis;
         if redis.server == RedisServer::None {
-            let reason = "redis.server is \"none\": such a daemon is reached from inside its own program only";
+            let reason = "redis.server is \"none\": such a daemon is called over HTTP, or from inside its own program";
             return Err(Failure::new(Exit::NoRedis, reason));
         }
         let target = target(&config)?;

@@ -1,6 +1,7 @@
 //! Puts the house together: opens the rooms in order, and closes them in the other order.
 
 mod about;
+mod ask;
 mod connection;
 mod gateway;
 mod jobs;
@@ -111,6 +112,7 @@ impl Server {
     pub fn run(self) -> Result<Ended, StartError> {
         let signals = signals::listen()?;
         let mut running = self.start()?;
+        running.let_be_asked();
         log::info!("{} functions are ready at {}", about::served(&running.dispatcher).len(), running.address);
         loop {
             crossbeam_channel::select! {
@@ -221,6 +223,8 @@ impl Server {
         link.broker.tell(about.look());
         let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &pulses)?;
         let mut running = Running {
+            listener: None,
+            about: about.clone(),
             gateway,
             scheduler,
             standby,

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Receiver;
 
+use super::about::About;
+use super::ask;
 use super::connection::{self, Connection, Kind};
 use super::shelf::FunctionShelf;
 use super::standby::Standby;
@@ -15,6 +17,7 @@ use crate::config::{Config, QueueOrder};
 use crate::dispatch::{Dispatcher, PoolStatus};
 use crate::error::StartError;
 use crate::gateway::Gateway;
+use crate::inspect::Listener;
 use crate::intake::{Intake, Shares};
 use crate::ledger::Balance;
 use crate::outbox::Outbox;
@@ -27,7 +30,9 @@ const FLUSH: Duration = Duration::from_secs(2);
 
 /// A daemon that runs. Dropped, it stops without waiting for running calls.
 pub struct Running {
-    // The fields are in the order in which they are closed.
+    // The fields are in the order in which they are closed, but for this: one can ask until the heartbeat ends.
+    pub(super) listener: Option<Listener>,
+    pub(super) about: About,
     pub(super) gateway: Option<Gateway>,
     pub(super) scheduler: Option<Scheduler>,
     pub(super) standby: Standby,
@@ -123,6 +128,11 @@ impl Running {
             self.intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
         }
         Ok(())
+    }
+
+    /// Without Redis: lets operators ask this daemon over the socket in its state folder.
+    pub(super) fn let_be_asked(&mut self) {
+        self.listener = ask::open(&self.config.server, &self.link, &self.about, &self.pulses);
     }
 
     /// A client of this daemon.
@@ -230,6 +240,7 @@ impl Running {
             gateway.end(flushed_by);
         }
         let unsettled = self.outbox.take().map_or(0, |outbox| outbox.close(flushed_by));
+        self.listener = None;
         // Last: until here nobody else may take over what is still being answered.
         self.heartbeat.end();
         let _taken_back_when_the_lease_ends = self.link.broker.leave();

@@ -160,6 +160,16 @@ impl Runs {
         self.runs.get(name).map(|runs| runs.values().cloned().collect()).unwrap_or_default()
     }
 
+    /// The entries of which runs are on record.
+    pub(super) fn names(&self) -> Vec<Box<str>> {
+        self.runs.keys().cloned().collect()
+    }
+
+    /// The folder in which all is on record, where it is.
+    pub(super) fn folder(&self) -> Option<PathBuf> {
+        self.journal.as_ref()?.path.parent().map(Path::to_owned)
+    }
+
     pub(super) fn are_some(&self) -> bool {
         self.runs.values().any(|runs| !runs.is_empty())
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use crate::broker::{Fate, Inspect, read_paused, read_runs, write_paused};
 use crate::cli::Place;
 use crate::cli::exit::{Exit, Failure};
+use crate::inspect::Remote;
 use crate::protocol::{RequestId, Run};
 
 /// The records of one daemon, or of those that share a Redis.
@@ -43,7 +44,10 @@ impl Records {
     pub(in crate::cli) fn known_since(&mut self, name: &str) -> Result<Option<u64>, Failure> {
         match self {
             Records::Broker(operator) => Ok(operator.known_since(name)?),
-            Records::Folder(_) => Ok(None),
+            Records::Folder(folder) => {
+                let daemon = Remote::find(folder)?;
+                Ok(daemon.map(|mut daemon| daemon.known_since(name)).transpose()?.flatten())
+            }
         }
     }
 
@@ -51,7 +55,10 @@ impl Records {
     pub(in crate::cli) fn fate(&mut self, id: &RequestId) -> Result<Option<Fate>, Failure> {
         match self {
             Records::Broker(operator) => Ok(Some(operator.fate(id)?).filter(|fate| !matches!(fate, Fate::Unknown))),
-            Records::Folder(_) => Ok(None),
+            Records::Folder(folder) => {
+                let Some(mut daemon) = Remote::find(folder)? else { return Ok(None) };
+                Ok(Some(daemon.fate(id)?).filter(|fate| !matches!(fate, Fate::Unknown)))
+            }
         }
     }
 

@@ -14,7 +14,7 @@ use crate::cli::{Place, output};
 use crate::config::Config;
 use crate::cron::Entry;
 use crate::inspect::sentences::became;
-use crate::inspect::shapes;
+use crate::inspect::{Remote, shapes};
 use crate::protocol::{Node, Run as Record, RunOutcome};
 use crate::scheduler::by_hand;
 use crate::server::Server;
@@ -44,8 +44,9 @@ impl Run {
         let loaded = File::of(&self.place).read(None)?;
         let entry = find(&loaded, &self.name)?;
         let record = match self.place.state_dir()? {
-            Some(folder) => run_here(entry, &self.place.load()?, &folder)?,
-            None => self.run_there(entry)?,
+            // A daemon that runs is told to, so that it counts among its runs.
+            Some(folder) if Remote::find(&folder)?.is_none() => run_here(entry, &self.place.load()?, &folder)?,
+            _ => self.run_there(entry)?,
         };
         if self.json {
             output::print(&shapes::run(&record).to_string())?;
@@ -65,7 +66,7 @@ impl Run {
         })
     }
 
-    /// At a daemon, over Redis.
+    /// At a daemon.
     fn run_there(&self, entry: &Entry) -> Result<Record, Failure> {
         let mut operator = self.place.operator()?;
         let node = self.find_node(&mut *operator)?;

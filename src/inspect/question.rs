@@ -1,0 +1,118 @@
+//! What a running daemon can be asked, and its answers: a line of JSON each. One function answers all of it, over any broker.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::broker::{BrokerError, DeadEntry, Inspect, NewRun};
+use crate::protocol::RequestId;
+
+/// One question: a verb of [`Inspect`] with its arguments.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Question {
+    Overview,
+    Members,
+    Jobs { most: usize },
+    Fate { id: String },
+    Answer { id: String },
+    Cancel { id: String, result_ttl: Duration },
+    Dead,
+    RetryDead { entry: Box<DeadEntry> },
+    DeleteDead { entry: Box<DeadEntry> },
+    Runs { name: String },
+    AllRuns,
+    Run { name: String, instant: String },
+    KnownSince { name: String },
+    Paused,
+    Pause { name: String, is_paused: bool },
+    StartRun { run: Box<NewRun>, node: String },
+    Facts,
+}
+
+/// One answer: `{"ok": ...}`, or `{"error": "why"}`.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Answered<T> {
+    Ok(T),
+    Error(String),
+}
+
+/// The answer of `inspect` to the question in `line`, with the end of its own line.
+pub(crate) fn answer(line: &[u8], inspect: &mut dyn Inspect) -> Vec<u8> {
+    match serde_json::from_slice(line) {
+        Ok(question) => answer_to(question, inspect),
+        // The other program may be of another version.
+        Err(error) => refusal(&format!("the question cannot be read by cerbas {}: {error}", env!("CARGO_PKG_VERSION"))),
+    }
+}
+
+/// An answer that says why there is none.
+pub(crate) fn refusal(reason: &str) -> Vec<u8> {
+    line(&Answered::<()>::Error(reason.to_owned()))
+}
+
+fn answer_to(question: Question, inspect: &mut dyn Inspect) -> Vec<u8> {
+    match question {
+        Question::Overview => told(inspect.overview()),
+        Question::Members => told(inspect.members()),
+        Question::Jobs { most } => told(inspect.jobs(most)),
+        Question::Fate { id } => with_id(&id, |id| told(inspect.fate(id))),
+        Question::Answer { id } => with_id(&id, |id| told(inspect.answer(id))),
+        Question::Cancel { id, result_ttl } => with_id(&id, |id| told(inspect.cancel(id, result_ttl))),
+        Question::Dead => told(inspect.dead()),
+        Question::RetryDead { entry } => told(inspect.retry_dead(&entry)),
+        Question::DeleteDead { entry } => told(inspect.delete_dead(&entry)),
+        Question::Runs { name } => told(inspect.runs(&name)),
+        Question::AllRuns => told(inspect.all_runs()),
+        Question::Run { name, instant } => told(inspect.run(&name, &instant)),
+        Question::KnownSince { name } => told(inspect.known_since(&name)),
+        Question::Paused => told(inspect.paused()),
+        Question::Pause { name, is_paused } => told(inspect.pause(&name, is_paused)),
+        Question::StartRun { run, node } => told(inspect.start_run(&run, &node)),
+        Question::Facts => told(inspect.facts()),
+    }
+}
+
+fn with_id(text: &str, ask: impl FnOnce(&RequestId) -> Vec<u8>) -> Vec<u8> {
+    RequestId::parse(text).map_or_else(|| refusal(&format!("{text:?} is no id")), |id| ask(&id))
+}
+
+fn told<T: Serialize>(found: Result<T, BrokerError>) -> Vec<u8> {
+    line(&found.map_or_else(|error| Answered::Error(error.reason), Answered::Ok))
+}
+
+fn line<T: Serialize>(answered: &Answered<T>) -> Vec<u8> {
+    let mut line = serde_json::to_vec(answered).expect("an answer is JSON");
+    line.push(b'\n');
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Memory;
+
+    #[track_caller]
+    fn check(question: &str, answer_starts_with: &str) {
+        let mut memory = Memory::new(Duration::from_secs(60));
+        let answer = String::from_utf8(answer(question.as_bytes(), &mut memory)).expect("it is text");
+        assert!(answer.starts_with(answer_starts_with) && answer.ends_with('\n'), "{question}: {answer}");
+    }
+
+    #[test]
+    fn a_question_is_a_verb_with_its_arguments() {
+        check(r#""members""#, r#"{"ok":[]}"#);
+        check(r#"{"jobs": {"most": 5}}"#, r#"{"ok":[]}"#);
+        check(r#"{"fate": {"id": "a"}}"#, r#"{"ok":"Unknown"}"#);
+        check(r#"{"cancel": {"id": "a", "result_ttl": {"secs": 1, "nanos": 0}}}"#, r#"{"ok":"Nowhere"}"#);
+        check(r#""facts""#, r#"{"ok":null}"#);
+    }
+
+    #[test]
+    fn what_is_no_question_is_answered_with_the_reason() {
+        check("{", r#"{"error":"the question cannot be read by cerbas "#);
+        check(r#""tomorrow""#, r#"{"error":"the question cannot be read by cerbas "#);
+        check(r#"{"fate": {"id": "no id"}}"#, r#"{"error":"\"no id\" is no id"}"#);
+    }
+}
