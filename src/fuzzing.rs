@@ -34,7 +34,7 @@ pub fn http_chunks(bytes: &[u8]) {
 /// A request that can be read is the same after it was written down and read again.
 pub fn request(bytes: &[u8]) {
     let Ok(request) = decode_request(bytes, None, NOW) else { return };
-    if !matches!(request.id, RequestId::Text(_)) || request.attempt > 0 || request.cron.is_some() {
+    if !matches!(request.id, RequestId::Text(_)) || request.attempt > 0 || request.ticket.is_some() {
         return;
     }
     // Written down, it has its id.

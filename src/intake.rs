@@ -8,9 +8,8 @@
 
 mod door;
 mod needs;
-mod of_cron;
-mod run;
 mod shares;
+mod vouched;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::broker::{
 };
 use crate::clock;
 use crate::dispatch::{Dispatcher, Door, Rules};
+use crate::errand::Rooms;
 use crate::outage::Retry;
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Unreadable, decode_request, who_waits_for_large, with_id};
@@ -60,6 +60,8 @@ pub struct Intake {
     pub max_length: Option<usize>,
     /// Requests with more bytes are refused.
     pub max_request: usize,
+    /// The rooms that send requests of their own.
+    pub rooms: Rooms,
     /// Beats when the loop goes round.
     pub pulse: Pulse,
 }
@@ -116,18 +118,22 @@ impl Intake {
             let refuse = |Incoming { request, door, .. }: Incoming| {
                 self.dispatcher.refuse(request.id, CallError::Overload, door);
             };
-            let mut of_cron = Vec::new();
+            let mut of_rooms = Vec::new();
             for Claimed { claim, content, .. } in excess {
                 match self.read(&claim, &content, now) {
                     Ok(request) => {
                         let door = self.door(claim, body_of(content), &request);
                         let incoming = Incoming { request, door, end: None };
-                        if incoming.request.claims_to_be_of_cron() { of_cron.push(incoming) } else { refuse(incoming) }
+                        if incoming.request.claims_room().is_some() {
+                            of_rooms.push(incoming)
+                        } else {
+                            refuse(incoming)
+                        }
                     }
                     Err(unreadable) => self.refuse(claim, unreadable, now),
                 }
             }
-            self.only_by_cron(of_cron, stop).into_iter().for_each(refuse);
+            self.only_vouched(of_rooms, stop).into_iter().for_each(refuse);
             if found < BATCH || !self.mailing.has_room() {
                 return Ok(());
             }
@@ -136,7 +142,7 @@ impl Intake {
 
     fn receive(&self, claimed: Vec<Claimed>, stop: &Stop) {
         let now = clock::now();
-        let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new(), of_cron: Vec::new() };
+        let mut lot = Lot { rules: self.dispatcher.rules(), to_arrange: Vec::new(), of_rooms: Vec::new() };
         let mut unnamed = Vec::new();
         for Claimed { claim, content, end } in claimed {
             let read = self.read(&claim, &content, now);
@@ -155,7 +161,7 @@ impl Intake {
         for incoming in self.name(unnamed, stop) {
             self.sort(incoming, &mut lot, stop);
         }
-        for incoming in self.only_by_cron(std::mem::take(&mut lot.of_cron), stop) {
+        for incoming in self.only_vouched(std::mem::take(&mut lot.of_rooms), stop) {
             self.take_in(incoming, &mut lot, stop);
         }
         if !lot.to_arrange.is_empty() {
@@ -163,10 +169,10 @@ impl Intake {
         }
     }
 
-    /// Takes in one that has its id, unless cron has to be asked about it first.
+    /// Takes in one that has its id, unless it has to be asked first who has sent it.
     fn sort(&self, incoming: Incoming, lot: &mut Lot, stop: &Stop) {
-        if incoming.request.claims_to_be_of_cron() {
-            lot.of_cron.push(incoming);
+        if incoming.request.claims_room().is_some() {
+            lot.of_rooms.push(incoming);
         } else {
             self.take_in(incoming, lot, stop);
         }
@@ -176,7 +182,7 @@ impl Intake {
         let Incoming { request, door, end } = incoming;
         if let Some(end) = end {
             self.dispatcher.refuse(request.id, end, door);
-        } else if let Some(needs) = self.needs(&lot.rules, &request) {
+        } else if let Some(needs) = self.needs(&lot.rules, &request, &door) {
             lot.to_arrange.push((request, door, needs));
         } else {
             self.send_on(request, door, stop);
@@ -243,7 +249,7 @@ impl Intake {
             was_told: false,
             attempt: request.attempt,
             first_at: request.first_at,
-            cron: request.cron.clone(),
+            errand: None,
             started: None,
             is_tracked: request.is_tracked,
         })
@@ -266,10 +272,10 @@ impl Intake {
         }
     }
 
-    /// The one daemon that is to run it. What is in our inbox is ours: whoever put it there knew where we are; but for cron, whose
-    /// requests all begin there.
+    /// The one daemon that is to run it. What is in our inbox is ours: whoever put it there knew where we are; but for
+    /// rooms, whose requests all begin there.
     fn node_of<'a>(&self, request: &'a Request) -> Option<&'a str> {
-        let is_ours = self.source == Source::Inbox && !request.is_sent_by_cron;
+        let is_ours = self.source == Source::Inbox && request.vouched_by.is_none();
         request.node.as_deref().filter(|node| *node != EVERYWHERE && !is_ours)
     }
 
@@ -279,13 +285,14 @@ impl Intake {
     }
 
     /// What has to be arranged with other daemons before `request` goes on.
-    fn needs(&self, rules: &Rules, request: &Request) -> Option<Needs> {
-        if request.unique.is_none() && request.cron.is_none() && !rules.functions.need_arrangement() {
+    fn needs(&self, rules: &Rules, request: &Request, door: &BrokerDoor) -> Option<Needs> {
+        let errand = door.errand.as_deref();
+        if request.unique.is_none() && errand.is_none() && !rules.functions.need_arrangement() {
             return None;
         }
         let terms = &rules.functions.get(&request.func)?.terms;
         let runs_here = self.due(request).is_none() && (request.node.is_none() || self.source == Source::Inbox);
-        Needs::of(request, terms, runs_here)
+        Needs::of(request, errand, terms, runs_here)
     }
 
     /// Arranges with other daemons what each needs, and sends on those that have it.
@@ -413,8 +420,8 @@ struct Incoming {
 struct Lot {
     rules: Arc<Rules>,
     to_arrange: Vec<(Request, Box<BrokerDoor>, Needs)>,
-    /// Those that say that cron has sent them.
-    of_cron: Vec<Incoming>,
+    /// Those that say that a room has sent them.
+    of_rooms: Vec<Incoming>,
 }
 
 fn body_of(content: Content) -> Option<Vec<u8>> {

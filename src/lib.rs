@@ -9,7 +9,10 @@
 //!    └──── outbox ◄───── reply ◄── watchdog, or its value ──► ledger
 //! ```
 //!
-//! Every other feature is a room beside that road: it sends requests down it, or is called at its end. No room knows another.
+//! From its acceptance to its end each call stands in the register of dispatch, where it can be seen and ended.
+//!
+//! Every other feature is a room beside that road: it sends requests down it, and says in an [`errand`] what they are for: what each needs before
+//! it runs, and what its end does besides the answer. The road knows no room, and no room knows another.
 //! Cron is such a room: the scheduler puts a request into the inbox of its daemon, in the step that puts the instant on record.
 //! The gateway is another: a call over HTTP goes straight to dispatch, with a door that leads back to its connection.
 //! What several daemons must agree on, a unique key or a place among the running calls, intake arranges with the broker before a
@@ -21,6 +24,7 @@
 pub mod protocol;
 // The road, in the order in which a request walks it.
 pub mod broker;
+pub mod errand;
 pub mod intake;
 pub mod dispatch;
 pub mod functions;

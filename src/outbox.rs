@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select, unbounded};
 
-use crate::broker::{Broker, Settlement};
+use crate::broker::{Broker, Outgoing};
 use crate::outage::Retry;
 use crate::protocol::RequestId;
 use crate::refusals::Refusals;
@@ -53,8 +53,8 @@ pub struct Outbox {
 
 /// What goes through the outbox.
 enum Letter {
-    /// Something to settle.
-    Settle(Settlement),
+    /// Something to tell.
+    Tell(Outgoing),
     /// Nothing that matters comes behind this.
     End,
 }
@@ -67,14 +67,14 @@ struct Load {
 }
 
 impl Load {
-    fn add(&self, settlement: &Settlement) {
+    fn add(&self, outgoing: &Outgoing) {
         self.settlements.fetch_add(1, Ordering::Relaxed);
-        self.bytes.fetch_add(size(settlement), Ordering::Relaxed);
+        self.bytes.fetch_add(size(outgoing), Ordering::Relaxed);
     }
 
-    fn remove(&self, settlement: &Settlement) {
+    fn remove(&self, outgoing: &Outgoing) {
         self.settlements.fetch_sub(1, Ordering::Relaxed);
-        self.bytes.fetch_sub(size(settlement), Ordering::Relaxed);
+        self.bytes.fetch_sub(size(outgoing), Ordering::Relaxed);
     }
 }
 
@@ -87,10 +87,11 @@ pub struct Mailing {
 }
 
 impl Mailing {
-    /// Settles `settlement` as soon as the broker takes it. Never blocks.
-    pub fn send(&self, settlement: Settlement) {
-        self.load.add(&settlement);
-        if self.sender.send(Letter::Settle(settlement)).is_err() {
+    /// Tells the broker `outgoing` as soon as it listens. Never blocks.
+    pub fn send(&self, outgoing: impl Into<Outgoing>) {
+        let outgoing = outgoing.into();
+        self.load.add(&outgoing);
+        if self.sender.send(Letter::Tell(outgoing)).is_err() {
             // Only a function that was left behind at the end answers so late; its request was handed back.
             log::warn!("an answer came after the end and was dropped");
         }
@@ -162,9 +163,10 @@ impl Drop for Outbox {
     }
 }
 
-fn size(settlement: &Settlement) -> usize {
-    let element = settlement.claim().map_or(0, |claim| claim.element.len());
-    element + settlement.answer().map_or(0, |(_, answer)| answer.json.len() + answer.msgpack.len())
+fn size(outgoing: &Outgoing) -> usize {
+    let element = outgoing.claim().map_or(0, |claim| claim.element.len());
+    let sent = |outgoing: &Outgoing| outgoing.settlement().map_or(0, |settlement| settlement.effects.size());
+    element + sent(outgoing) + outgoing.answer().map_or(0, |(_, answer)| answer.json.len() + answer.msgpack.len())
 }
 
 /// What the thread has that settles.
@@ -186,7 +188,7 @@ impl Settler {
             let Ok(first) = self.letters.recv() else { return };
             for letter in std::iter::once(first).chain(self.letters.try_iter().take(BATCH - 1)) {
                 match letter {
-                    Letter::Settle(settlement) => batch.push(settlement),
+                    Letter::Tell(outgoing) => batch.push(outgoing),
                     Letter::End => is_open = false,
                 }
             }
@@ -194,8 +196,8 @@ impl Settler {
                 break;
             }
             let Some(unheard_ids) = self.settle(&batch) else { return };
-            for settlement in batch.drain(..) {
-                self.load.remove(&settlement);
+            for outgoing in batch.drain(..) {
+                self.load.remove(&outgoing);
             }
             if !unheard_ids.is_empty() && self.unheard.send(unheard_ids).is_err() {
                 return;
@@ -204,7 +206,7 @@ impl Settler {
     }
 
     /// Offers `batch` until the broker takes it; gives back the ids of the answers that nobody received, or `None` when it is to give up.
-    fn settle(&self, batch: &[Settlement]) -> Option<Vec<RequestId>> {
+    fn settle(&self, batch: &[Outgoing]) -> Option<Vec<RequestId>> {
         let mut retry = Retry::default();
         loop {
             self.pulse.beat();

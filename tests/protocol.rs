@@ -47,8 +47,12 @@ fn a_request_of_cron_says_which_instant_it_is_for() {
         ..Occurrence::default()
     };
     let scheduled = Scheduled { occurrence, waits: true, ..Scheduled::default() };
-    check(json, request(|request| request.cron = Some(Box::new(scheduled))));
-    check_refused(r#"{"func": "f", "cron": 1}"#, CallError::BadCall, "invalid type");
+    let ticket = |json: &str| decode_request(json.as_bytes(), Some(NUMBER), NOW).expect("it is a request").ticket;
+    let found = ticket(json).expect("it has a ticket");
+    assert_eq!((found.room, found.value.to::<Scheduled>().ok()), ("cron", Some(scheduled)));
+    assert_eq!(ticket(r#"{"func": "f", "cron": null}"#), None);
+    // Only cron reads what is in it; others are refused for saying that they are of cron.
+    assert!(ticket(r#"{"func": "f", "cron": 1}"#).is_some());
 }
 
 #[track_caller]
@@ -217,7 +221,7 @@ fn every_error_has_its_text_and_its_verdict() {
     check_error(CallError::InvalidArguments, "invalid arguments", "rejected");
     check_error(CallError::InvalidSource, "cerbas authorization - invalid source", "rejected");
     check_error(CallError::InvalidUser, "cerbas authorization - invalid user", "rejected");
-    check_error(CallError::NotByCron, "cerbas authorization - only cron may send this", "rejected");
+    check_error(CallError::NotByRoom("cron"), "cerbas authorization - only cron may send this", "rejected");
     check_error(CallError::Overload, "overload", "rejected");
     check_error(CallError::Lost, "lost", "lost");
 }

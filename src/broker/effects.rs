@@ -1,6 +1,6 @@
 //! What the end of a request does besides its answer. All of it is done in the step that settles the request, or nothing is.
 
-use super::store::Put;
+use super::store::{Field, Put};
 use crate::protocol::RequestId;
 
 /// What one settlement does besides. Of several puts and sends, each is done after the one before it.
@@ -24,6 +24,13 @@ impl Effects {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.dead.is_none() && self.put.is_empty() && self.send.is_empty()
+    }
+
+    /// How many bytes they have.
+    pub(crate) fn size(&self) -> usize {
+        let of_field = |field: &Field| field.name.len() + field.value.as_deref().map_or(0, <[u8]>::len);
+        let put: usize = self.put.iter().flat_map(|put| &put.fields).map(of_field).sum();
+        put + self.send.iter().map(|sending| sending.element.len()).sum::<usize>()
     }
 
     /// Adds those of `more`; a letter for the dead list that is there stays.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, NewRun, Result};
-use crate::protocol::{Answer, CRON_FUNCTION, DeadLetter, Node, RequestId, Run, Verdict};
+use crate::protocol::{Answer, DeadLetter, Node, ROOMS, RequestId, Run, Verdict, room_of_function};
 
 /// An operator's side of a broker: one question at a time.
 pub trait Inspect: Send {
@@ -219,14 +219,12 @@ impl DeadEntry {
         Some(request.to_json())
     }
 
-    /// Whether cron has sent its request. One that only says so was rejected.
-    pub(super) fn is_sent_by_cron(&self) -> bool {
+    /// The room that has sent its request. One that only says so was rejected.
+    pub(super) fn room(&self) -> Option<&'static str> {
         let letter = &self.letter;
-        let Some(request) = letter.request.as_ref().filter(|_| letter.verdict != Verdict::Rejected) else {
-            return false;
-        };
-        let func = request.text("func").unwrap_or_default();
-        func.starts_with(CRON_FUNCTION) || request.get("cron").is_some_and(|cron| !cron.is_null())
+        let request = letter.request.as_ref().filter(|_| letter.verdict != Verdict::Rejected)?;
+        let of_ticket = || ROOMS.into_iter().find(|room| request.get(room).is_some_and(|ticket| !ticket.is_null()));
+        room_of_function(&request.text("func").unwrap_or_default()).or_else(of_ticket)
     }
 
     /// What it can be called by: the id of the request, or, where there is none, a short text made from the entry.

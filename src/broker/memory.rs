@@ -4,6 +4,7 @@
 
 mod inspect;
 mod runs;
+mod settle;
 mod state;
 
 use std::collections::{HashMap, VecDeque};
@@ -15,8 +16,8 @@ use std::time::{Duration, Instant};
 pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
 use self::state::{State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, Content, EntryMark, Found, Message,
-    NewRun, Post, Result, Settlement, Source, Stage, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Found, Message, NewRun,
+    Notice, Outgoing, Post, Result, Source, Stage, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -109,7 +110,7 @@ impl Memory {
         let mut state = self.present()?;
         let found = match state.withdraw(id) {
             Some(_) => {
-                state.forget_sent(id);
+                state.forget_vouched(id);
                 let answer = encode_outcome(Err(CallError::Cancelled));
                 let until = Instant::now() + self.0.result_ttl;
                 state.verdicts[Verdict::Cancelled as usize] += 1;
@@ -219,52 +220,22 @@ impl Broker for Memory {
         }
     }
 
-    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+    fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         let mut state = self.present()?;
         let now = Instant::now();
         state.results.retain(|_, stored| stored.until > now);
         let mut unheard = Vec::new();
-        for settlement in batch {
-            if let Some(claim) = settlement.claim() {
-                state.leave(claim);
-            }
-            if settlement.body().is_some()
-                && let Some(claim) = settlement.claim()
-                && let Content::Body(number, _) = state.content(&claim.element)
-            {
-                state.bodies.remove(&number);
-            }
-            state.release(settlement, now);
-            state.note_sent(settlement);
-            match settlement {
-                Settlement::Forwarded { claim, .. } => state.inbox.push_back(Arc::clone(&claim.element)),
-                Settlement::Answered { dead, verdict, run, .. } => {
-                    state.verdicts[*verdict as usize] += 1;
-                    if let Some(run) = run {
-                        state.runs.end(&run.name, &run.instant, &run.record);
-                        for (id, request) in &run.follow {
-                            state.send_by_cron(id.clone(), request);
-                        }
-                    }
-                    state.bury(*verdict, dead.clone());
-                }
-                Settlement::AnsweredEarly { .. } => {}
-                Settlement::Started { id } => {
+        for outgoing in batch {
+            match outgoing {
+                Outgoing::Settlement(settlement) => state.settle(settlement, now),
+                Outgoing::Notice(Notice::Started { id }) => {
                     if let Some(stage) = state.stages.get_mut(id) {
                         *stage = Stage::Pending;
                     }
                 }
-                Settlement::Deferred { due, waiting, .. } => state.delayed.push((*due, Arc::clone(waiting))),
-                Settlement::HandedBack { claim } => match claim.source {
-                    Source::Queue(number) => state.queues[number].push_front(Arc::clone(&claim.element)),
-                    Source::Delayed => state.delayed.push((0, Arc::clone(&claim.element))),
-                    Source::Inbox => state.inbox.push_front(Arc::clone(&claim.element)),
-                },
+                Outgoing::Notice(Notice::AnsweredEarly { .. }) => {}
             }
-            if let Some(id) = settlement.untracked() {
-                state.stages.remove(id);
-            }
-            if let Some((id, answer)) = settlement.answer() {
+            if let Some((id, answer)) = outgoing.answer() {
                 let until = now + self.0.result_ttl;
                 state.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });
                 state.stages.remove(id);
@@ -324,7 +295,8 @@ impl Broker for Memory {
         let begun = runs.iter().map(|run| {
             let begun = state.runs.begin(run, keep);
             if let (Begun::Sent, Some(request)) = (begun, &run.request) {
-                state.send_by_cron(run.id(), request);
+                state.vouch(run.id(), request);
+                state.inbox.push_back(Arc::from(&**request));
             }
             begun
         });
@@ -334,9 +306,9 @@ impl Broker for Memory {
         Ok(begun)
     }
 
-    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+    fn take_vouched(&self, _: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
         let mut state = self.present()?;
-        Ok(elements.iter().map(|(id, element)| state.take_sent(id, element)).collect())
+        Ok(elements.iter().map(|(id, element)| state.take_vouched(id, element)).collect())
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

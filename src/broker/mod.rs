@@ -12,6 +12,7 @@ mod inspect;
 mod managed;
 mod memory;
 mod redis;
+mod settlement;
 mod store;
 
 use std::collections::HashMap;
@@ -26,10 +27,10 @@ pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueL
 pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
+pub use settlement::{End, Notice, Outgoing, Settlement};
 pub use store::{Field, OnlyIf, Put, StoreKey};
 
-use crate::protocol::codec::Encoded;
-use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId, Verdict};
+use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -82,8 +83,17 @@ pub struct Claim {
     pub is_once: bool,
     /// What it holds while it waits or runs.
     pub locks: Option<Arc<Locks>>,
-    /// The id of the request, where it was found to be one that cron has sent: it is noted as such until it ends.
-    pub sent_by_cron: Option<RequestId>,
+    /// The request, where a room was found to have sent it: that is on record until it ends.
+    pub vouched: Option<Vouched>,
+}
+
+/// A request that a room has sent, as the broker has on record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Vouched {
+    /// The room.
+    pub room: &'static str,
+    /// The request.
+    pub id: RequestId,
 }
 
 /// What a request holds over all daemons.
@@ -241,19 +251,6 @@ pub enum Begun {
     Refused,
 }
 
-/// An instant of a cron entry that has its verdict.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EndedRun {
-    /// The entry.
-    pub name: Box<str>,
-    /// The instant.
-    pub instant: Box<str>,
-    /// What is kept of it, as JSON.
-    pub record: Box<str>,
-    /// The requests that follow, for this daemon, with their ids.
-    pub follow: Vec<(RequestId, Box<[u8]>)>,
-}
-
 /// What is known of a cron entry besides its runs.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
@@ -267,104 +264,6 @@ pub struct EntryMark {
     /// The last moment of it that is on record, in milliseconds since 1970; 0: none.
     #[serde(skip)]
     pub last: u64,
-}
-
-/// Takes a claimed element out of the in-flight list, in one step with all that belongs to it.
-#[derive(Debug, Clone)]
-pub enum Settlement {
-    /// It has its verdict: the body goes, the answer is stored and published.
-    Answered {
-        /// The element.
-        claim: Claim,
-        /// The request.
-        id: RequestId,
-        /// How it ended.
-        verdict: Verdict,
-        /// What is told; `None` where nobody waits.
-        answer: Option<Arc<Encoded>>,
-        /// An entry for the dead list, as JSON.
-        dead: Option<Box<str>>,
-        /// What is kept of it and what follows, where cron has sent it.
-        run: Option<Box<EndedRun>>,
-        /// Whether somebody asks for its stage.
-        is_tracked: bool,
-    },
-    /// It starts, and somebody asks for its stage.
-    Started {
-        /// The request.
-        id: RequestId,
-    },
-    /// The caller gets its answer, but the element stays in flight: the function has yet to run.
-    AnsweredEarly {
-        /// Whom to tell.
-        id: RequestId,
-        /// What to tell.
-        answer: Arc<Encoded>,
-    },
-    /// It waits until `due`, in milliseconds since 1970.
-    Deferred {
-        /// The element.
-        claim: Claim,
-        /// When it can be claimed from [`Source::Delayed`].
-        due: u64,
-        /// What waits: the element, with an id where it had none, as two that are equal would be one. Or the request as it
-        /// runs again, and then its body goes.
-        waiting: Arc<[u8]>,
-    },
-    /// It is for another node, and goes into its inbox.
-    Forwarded {
-        /// The element.
-        claim: Claim,
-        /// The id of the node.
-        node: Box<str>,
-    },
-    /// It was not started and goes back to the head of where it came from.
-    HandedBack {
-        /// The element.
-        claim: Claim,
-    },
-}
-
-impl Settlement {
-    /// The element that this takes out of the in-flight list.
-    pub(crate) fn claim(&self) -> Option<&Claim> {
-        match self {
-            Settlement::Answered { claim, .. }
-            | Settlement::Deferred { claim, .. }
-            | Settlement::Forwarded { claim, .. }
-            | Settlement::HandedBack { claim } => Some(claim),
-            Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => None,
-        }
-    }
-
-    /// The key of the body that goes with it.
-    pub(crate) fn body(&self) -> Option<&str> {
-        match self {
-            Settlement::Answered { claim, .. } => claim.body_key.as_deref(),
-            Settlement::Deferred { claim, waiting, .. } if *waiting != claim.element => claim.body_key.as_deref(),
-            _ => None,
-        }
-    }
-
-    /// The answer that is published with it.
-    pub(crate) fn answer(&self) -> Option<(&RequestId, &Arc<Encoded>)> {
-        match self {
-            Settlement::Answered { id, answer, .. } => answer.as_ref().map(|answer| (id, answer)),
-            Settlement::AnsweredEarly { id, answer } => Some((id, answer)),
-            Settlement::Deferred { .. }
-            | Settlement::Forwarded { .. }
-            | Settlement::HandedBack { .. }
-            | Settlement::Started { .. } => None,
-        }
-    }
-
-    /// The request whose stage goes with its verdict: from now on it is known by its answer, if there is one.
-    pub(crate) fn untracked(&self) -> Option<&RequestId> {
-        match self {
-            Settlement::Answered { id, is_tracked: true, .. } => Some(id),
-            _ => None,
-        }
-    }
 }
 
 /// How far a request has come that was sent with [`Post::submit`].
@@ -407,7 +306,7 @@ pub trait Broker: Send + Sync {
 
     /// Settles all, in order, each in one step. Gives back the ids of the answers that nobody received. After an error
     /// the same batch must be offered again, unchanged: what had been settled already is not settled twice.
-    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>>;
+    fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>>;
 
     /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
@@ -428,10 +327,10 @@ pub trait Broker: Send + Sync {
     /// error the same can be begun again: what had been begun by it is found so.
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
 
-    /// Whether each of `elements`, which this daemon has in flight, is what cron has sent under its id, and has not ended: begun
-    /// with [`Broker::begin`], following on such a run, or waiting to run again. Clients can copy all texts that they see, but
+    /// Whether each of `elements`, which this daemon has in flight, is what `room` has sent under its id, and has not ended: begun
+    /// with [`Broker::begin`], following on another ([`Sending::room`]), or waiting to run again. Clients can copy all texts that they see, but
     /// none can make this true of another, and of two copies it is true of one only. After an error the same can be asked again.
-    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
+    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
 
     /// What is known of cron entries, by their names.
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>>;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::functions::Function;
-use crate::protocol::{CRON_FUNCTION, CallError, Json, Request};
+use crate::protocol::{CallError, Json, Request};
 
 /// Who may call at all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -17,19 +17,22 @@ pub struct Admission {
 }
 
 impl Admission {
-    /// Refuses what only cron may send, unless cron has sent it.
+    /// Refuses what only a room may send, unless that has sent it.
     pub(super) fn admit_origin(request: &Request) -> Result<(), CallError> {
-        if request.claims_to_be_of_cron() && !request.is_sent_by_cron { Err(CallError::NotByCron) } else { Ok(()) }
+        match request.claims_room() {
+            Some(room) if request.vouched_by != Some(room) => Err(CallError::NotByRoom(room)),
+            _ => Ok(()),
+        }
     }
 
     /// Refuses `request`, whose origin is admitted, where its source or user may not call `function`, an argument is missing, or
     /// the function itself waits for the answer.
     pub(super) fn admit(&self, request: &Request, function: &Function) -> Result<(), CallError> {
-        // What the operator has put into a crontab needs no further leave.
-        if request.func.starts_with(CRON_FUNCTION) {
-            return Ok(());
-        }
         let terms = &function.terms;
+        // What a room may call is the operator's business, as the room is.
+        if let Some(room) = terms.room {
+            return if request.vouched_by == Some(room) { Ok(()) } else { Err(CallError::NotByRoom(room)) };
+        }
         let source = request.source.as_deref();
         if !is_listed(source, &self.sources, true) || !is_listed(source, &terms.sources, true) {
             return Err(CallError::InvalidSource);
@@ -65,7 +68,9 @@ fn is_listed(name: Option<&str>, list: &Option<HashSet<String>>, must_be_named: 
 mod tests {
     use super::*;
     use crate::functions::{Body, Call, Terms};
-    use crate::protocol::{Arguments, Outcome, RequestId};
+    use crate::protocol::{Arguments, Outcome, ROOMS, RequestId, Ticket};
+
+    const ROOM: &str = ROOMS[0];
 
     struct Nothing;
 
@@ -107,7 +112,7 @@ mod tests {
     fn where_sources_are_listed_a_request_must_name_one_of_them() {
         let admission = Admission { sources: list(&["web"]), ..Admission::default() };
         check(&admission, Terms::default(), Some("web"), None, Ok(()));
-        check(&admission, Terms::default(), Some("cron"), None, Err(CallError::InvalidSource));
+        check(&admission, Terms::default(), Some("shell"), None, Err(CallError::InvalidSource));
         check(&admission, Terms::default(), None, None, Err(CallError::InvalidSource));
     }
 
@@ -123,32 +128,36 @@ mod tests {
 
     #[test]
     fn the_lists_of_a_function_hold_besides_the_general_ones() {
-        let admission = Admission { sources: list(&["web", "cron"]), ..Admission::default() };
-        let terms = Terms { sources: list(&["cron"]), users: list(&["root"]), ..Terms::default() };
-        check(&admission, terms.clone(), Some("cron"), Some("root"), Ok(()));
+        let admission = Admission { sources: list(&["web", "shell"]), ..Admission::default() };
+        let terms = Terms { sources: list(&["shell"]), users: list(&["root"]), ..Terms::default() };
+        check(&admission, terms.clone(), Some("shell"), Some("root"), Ok(()));
         check(&admission, terms.clone(), Some("web"), Some("root"), Err(CallError::InvalidSource));
-        check(&admission, terms, Some("cron"), None, Err(CallError::InvalidUser));
+        check(&admission, terms, Some("shell"), None, Err(CallError::InvalidUser));
     }
 
     #[test]
-    fn the_lines_of_a_crontab_are_called_by_cron_whatever_the_general_lists_say() {
+    fn the_functions_of_a_room_are_called_by_that_room_whatever_the_general_lists_say_and_by_nobody_else() {
         let admission = Admission { sources: list(&["web"]), require_user: true, ..Admission::default() };
-        let function = Function { name: "cron/a".to_owned(), terms: Terms::default(), body: Box::new(Nothing) };
-        let request = Request::new(RequestId::Number(1), "cron/a", Arguments::new());
-        let request = Request { is_sent_by_cron: true, ..request };
+        let terms = Terms { room: Some(ROOM), ..Terms::default() };
+        let function = Function { name: "f".to_owned(), terms, body: Box::new(Nothing) };
+        let request = Request::new(RequestId::Number(1), "f", Arguments::new());
+        let by_anybody = Request { source: Some("web".to_owned()), user: Some("tom".to_owned()), ..request.clone() };
+        assert_eq!(admission.admit(&by_anybody, &function), Err(CallError::NotByRoom(ROOM)));
+        let request = Request { vouched_by: Some(ROOM), ..request };
         assert_eq!(Admission::admit_origin(&request), Ok(()));
         assert_eq!(admission.admit(&request, &function), Ok(()));
     }
 
     #[test]
-    fn what_only_says_that_cron_has_sent_it_is_refused() {
+    fn what_only_says_that_a_room_has_sent_it_is_refused() {
         let request = |func: &str| Request::new(RequestId::Number(1), func, Arguments::new());
-        let by_function = Request { source: Some("cron".to_owned()), ..request("cron/a") };
-        let by_field = Request { cron: Some(Box::default()), ..request("f") };
-        for request in [by_function, by_field] {
-            assert_eq!(Admission::admit_origin(&request), Err(CallError::NotByCron), "{request:?}");
+        let by_function = Request { source: Some(ROOM.to_owned()), ..request(&format!("{ROOM}/a")) };
+        let by_id = Request { id: RequestId::Text(format!("{ROOM}:a").into()), ..request("f") };
+        let by_ticket = Request { ticket: Some(Box::new(Ticket { room: ROOM, value: Json::from(1) })), ..request("f") };
+        for request in [by_function, by_id, by_ticket] {
+            assert_eq!(Admission::admit_origin(&request), Err(CallError::NotByRoom(ROOM)), "{request:?}");
         }
-        assert_eq!(Admission::admit_origin(&Request { source: Some("cron".to_owned()), ..request("f") }), Ok(()));
+        assert_eq!(Admission::admit_origin(&Request { source: Some(ROOM.to_owned()), ..request("f") }), Ok(()));
     }
 
     #[test]

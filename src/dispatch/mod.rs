@@ -17,7 +17,6 @@ mod prefetch;
 mod reply;
 mod watchdog;
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -41,7 +40,7 @@ use crate::clock;
 use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::{Balance, Ledger};
 use crate::protocol::codec::Encoded;
-use crate::protocol::{CRON_FUNCTION, CallError, CallState, EVERYWHERE, OpenCall, Request, RequestId};
+use crate::protocol::{CallError, CallState, EVERYWHERE, OpenCall, Request, RequestId};
 
 /// What can be called, and by whom. Replaced as a whole at a reload.
 #[derive(Default)]
@@ -102,7 +101,7 @@ impl Dispatcher {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
         };
-        let meter = self.ledger.meter(&account(&request));
+        let meter = self.ledger.meter(request.account.as_deref().unwrap_or(&request.func));
         let attempt = request.attempt.saturating_add(1);
         reply.measure(meter, &function, attempt, Instant::now());
         self.register.name(call, &function, attempt);
@@ -337,14 +336,6 @@ impl Dispatcher {
             })
         });
         Waiter { call, reply, _watch: watch }
-    }
-}
-
-/// Under which name `request` is counted: that of its function, or of the crontab entry that has sent it.
-fn account(request: &Request) -> Cow<'_, str> {
-    match &request.cron {
-        Some(scheduled) => format!("{CRON_FUNCTION}{}", scheduled.occurrence.name).into(),
-        None => request.func.as_str().into(),
     }
 }
 

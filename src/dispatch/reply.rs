@@ -11,7 +11,7 @@ use crate::clock;
 use crate::functions::Function;
 use crate::ledger::Meter;
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{CRON_FUNCTION, CallError, Outcome, Request, RequestId, Verdict};
+use crate::protocol::{CallError, Outcome, Request, RequestId, Verdict};
 use crate::said::tidy;
 
 /// So much of a reason stands in the log, in characters.
@@ -281,8 +281,8 @@ impl Called {
     /// The line in the log of a call that has ended so.
     fn tell(&self, closed: &Closed, answer: &Encoded, will_run_again: bool) {
         let (func, attempt) = (self.function.name.as_str(), self.attempt);
-        // Cron has a line of its own for each run.
-        if func.starts_with(CRON_FUNCTION) {
+        // A room has a line of its own for what it has sent.
+        if self.function.terms.room.is_some() {
             return;
         }
         let id = closed.id.as_ref().map(RequestId::to_string).unwrap_or_default();

@@ -98,6 +98,8 @@ pub struct Terms {
     pub sources: Option<HashSet<String>>,
     /// The users that may call; `None`: all that `[auth]` lets in.
     pub users: Option<HashSet<String>>,
+    /// The room whose function it is: only that may call it, and needs no further leave. It tells what becomes of its calls, too.
+    pub room: Option<&'static str>,
 }
 
 impl Terms {
@@ -141,6 +143,7 @@ impl Default for Terms {
             unique_for: Self::DEFAULT_UNIQUE_FOR,
             sources: None,
             users: None,
+            room: None,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use super::run::{self, Ending};
-use crate::broker::{Claim, EndedRun, Settlement};
+use crate::broker::{Claim, Effects, End, Notice, Settlement};
 use crate::clock;
 use crate::dispatch::{Again, Door};
+use crate::errand::{Ending, Errand};
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Encoded, Rerun, encode_rerun, func_of, with_id};
-use crate::protocol::{DeadLetter, MAIL_FUNCTION, RequestId, Scheduled, Verdict};
+use crate::protocol::{DeadLetter, RequestId, Verdict};
 
 /// What both are called.
 const NAME: &str = "queue";
@@ -33,8 +33,8 @@ pub(super) struct BrokerDoor {
     pub(super) attempt: u32,
     /// When it was taken for its first run, if there was one.
     pub(super) first_at: Option<u64>,
-    /// What it is for, where cron has sent it.
-    pub(super) cron: Option<Box<Scheduled>>,
+    /// What it is for besides, where a room has sent it.
+    pub(super) errand: Option<Box<dyn Errand>>,
     /// When it started, where that is kept.
     pub(super) started: Option<u64>,
     /// Whether somebody asks for its stage.
@@ -47,12 +47,12 @@ impl BrokerDoor {
         let is_inline = matches!(self.id, RequestId::Text(_));
         let named = is_inline.then(|| with_id(&self.claim.element, &self.id)).flatten();
         let waiting = named.map_or_else(|| Arc::clone(&self.claim.element), Arc::from);
-        self.mailing.send(Settlement::Deferred { claim: self.claim, due, waiting });
+        self.mailing.send(Settlement::plain(self.claim, End::Deferred { due, waiting }));
     }
 
     /// Lets another node run it.
     pub(super) fn forward(self, node: &str) {
-        self.mailing.send(Settlement::Forwarded { claim: self.claim, node: node.into() });
+        self.mailing.send(Settlement::plain(self.claim, End::Forwarded { node: node.into() }));
     }
 
     fn request(&self) -> &[u8] {
@@ -63,30 +63,23 @@ impl BrokerDoor {
         self.is_told && !self.was_told
     }
 
-    /// Whether it is the mail of a run.
-    fn is_mail(&self) -> bool {
-        self.claim.sent_by_cron.is_some() && func_of(self.request()).is_some_and(|func| func == MAIL_FUNCTION)
-    }
-
-    /// What is kept of it, where cron has sent it.
-    fn ended(&self, scheduled: &Scheduled, answer: &Encoded) -> EndedRun {
-        let message = answer.message();
-        let ending = Ending {
+    /// What its end does besides, where a room has sent it.
+    fn ended(&self, errand: &dyn Errand, answer: &Encoded) -> Effects {
+        errand.ended(&Ending {
             verdict: answer.verdict,
-            message: &message,
+            message: &answer.message(),
             node: &self.node,
             started: self.started,
             ended: clock::now(),
             attempts: self.attempt.saturating_add(u32::from(self.started.is_some())),
-        };
-        run::ended(scheduled, &ending)
+            request: self.request(),
+        })
     }
 
     /// The entry of the dead list, for what failed and nobody would hear of otherwise: nobody waits for it, it was tried
     /// several times, or it ended its daemons.
     fn dead_letter(&self, answer: &Encoded) -> Option<Box<str>> {
-        if self.is_mail() {
-            // That is kept with the run. Where no mail can be sent, it would push everything else off the list.
+        if self.errand.as_ref().is_some_and(|errand| !errand.is_buried(answer.verdict)) {
             return None;
         }
         if answer.verdict == Verdict::Rejected {
@@ -94,8 +87,6 @@ impl BrokerDoor {
         }
         let has_failed = matches!(answer.verdict, Verdict::Error | Verdict::Timeout | Verdict::Expired);
         let is_lost = answer.verdict == Verdict::Lost;
-        // What became of it is kept with its entry.
-        let has_failed = has_failed && self.cron.is_none();
         if !is_lost && !(has_failed && (self.attempt > 0 || !self.waits())) {
             return None;
         }
@@ -127,36 +118,29 @@ impl Door for BrokerDoor {
     }
 
     fn starts(&mut self) -> bool {
-        if self.cron.is_some() {
+        if self.errand.is_some() {
             self.started = Some(clock::now());
         }
         if self.is_tracked {
-            self.mailing.send(Settlement::Started { id: self.id.clone() });
+            self.mailing.send(Notice::Started { id: self.id.clone() });
         }
         true
     }
 
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
-        let dead = self.dead_letter(&answer);
-        let run = match &self.cron {
-            Some(scheduled) => Some(self.ended(scheduled, &answer)),
-            None if answer.verdict != Verdict::Ok && self.is_mail() => {
-                run::not_mailed(self.request(), answer.verdict, &answer.message())
-            }
-            None => None,
-        };
-        let run = run.map(Box::new);
+        let mut effects = self.errand.as_deref().map(|errand| self.ended(errand, &answer)).unwrap_or_default();
+        effects.dead = effects.dead.or_else(|| self.dead_letter(&answer));
         let verdict = answer.verdict;
         let answer = self.waits().then_some(answer);
         let is_tracked = self.is_tracked;
         let BrokerDoor { mailing, claim, id, .. } = *self;
-        mailing.send(Settlement::Answered { claim, id, verdict, answer, dead, run, is_tracked });
+        mailing.send(Settlement { claim, end: End::Answered { id, verdict, answer, is_tracked }, effects });
     }
 
     fn answer_early(&mut self, answer: Arc<Encoded>) {
         if self.is_told {
             self.was_told = true;
-            self.mailing.send(Settlement::AnsweredEarly { id: self.id.clone(), answer });
+            self.mailing.send(Notice::AnsweredEarly { id: self.id.clone(), answer });
         }
     }
 
@@ -174,7 +158,7 @@ impl Door for BrokerDoor {
         match encode_rerun(self.request(), &rerun) {
             Some(waiting) => {
                 let waiting = Arc::from(waiting);
-                self.mailing.send(Settlement::Deferred { claim: self.claim, due: again.due, waiting });
+                self.mailing.send(Settlement::plain(self.claim, End::Deferred { due: again.due, waiting }));
             }
             // It was read once, so this does not happen; and if it did, its caller would be told.
             None => self.answer(failure),
@@ -182,7 +166,7 @@ impl Door for BrokerDoor {
     }
 
     fn hand_back(self: Box<Self>) {
-        self.mailing.send(Settlement::HandedBack { claim: self.claim });
+        self.mailing.send(Settlement::plain(self.claim, End::HandedBack));
     }
 }
 
@@ -205,15 +189,9 @@ impl Door for Refused {
     fn answer(self: Box<Self>, answer: Arc<Encoded>) {
         let verdict = answer.verdict;
         let answer = self.is_told.then_some(answer);
-        self.mailing.send(Settlement::Answered {
-            claim: self.claim,
-            id: self.id,
-            verdict,
-            answer,
-            dead: self.dead,
-            run: None,
-            is_tracked: false,
-        });
+        let end = End::Answered { id: self.id, verdict, answer, is_tracked: false };
+        let effects = Effects { dead: self.dead, ..Effects::default() };
+        self.mailing.send(Settlement { claim: self.claim, end, effects });
     }
 
     fn answer_early(&mut self, _: Arc<Encoded>) {}
@@ -223,6 +201,6 @@ impl Door for Refused {
     }
 
     fn hand_back(self: Box<Self>) {
-        self.mailing.send(Settlement::HandedBack { claim: self.claim });
+        self.mailing.send(Settlement::plain(self.claim, End::HandedBack));
     }
 }

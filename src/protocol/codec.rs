@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::glimpse::{glimpse, glimpse_of_large};
 use super::json::{Given, Json, Object, deserialize_given, to_msgpack};
-use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Scheduled, Verdict};
+use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Ticket, Verdict};
 
 /// The longest `unique` key and name of a node, in bytes.
 const MAX_NAME: usize = 256;
@@ -61,7 +61,8 @@ struct Wire<'a> {
     node: Option<Cow<'a, str>>,
     deadline: Option<u64>,
     chain: Option<Vec<String>>,
-    cron: Option<Box<Scheduled>>,
+    // What rooms say, each under its name.
+    cron: Option<Json>,
     #[serde(default)]
     track: bool,
 }
@@ -154,8 +155,9 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         node,
         deadline: wire.deadline,
         chain,
-        cron: wire.cron,
-        is_sent_by_cron: false,
+        ticket: wire.cron.map(|value| Box::new(Ticket { room: "cron", value })),
+        vouched_by: None,
+        account: None,
         is_named,
         is_counted: false,
         is_tracked: wire.track,

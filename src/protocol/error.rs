@@ -27,8 +27,8 @@ pub enum CallError {
     InvalidSource,
     /// The user may not call.
     InvalidUser,
-    /// Only cron may send it, and has not.
-    NotByCron,
+    /// Only this room may send it, and has not.
+    NotByRoom(&'static str),
     /// Too much is waiting already.
     Overload,
     /// Another request with the same `unique` key waits or runs.
@@ -58,7 +58,7 @@ impl CallError {
             | CallError::InvalidArguments
             | CallError::InvalidSource
             | CallError::InvalidUser
-            | CallError::NotByCron
+            | CallError::NotByRoom(_)
             | CallError::Overload
             | CallError::Duplicate
             | CallError::NoSuchNode
@@ -77,7 +77,7 @@ impl CallError {
             CallError::InvalidArguments,
             CallError::InvalidSource,
             CallError::InvalidUser,
-            CallError::NotByCron,
+            CallError::NotByRoom("cron"),
             CallError::Overload,
             CallError::Duplicate,
             CallError::NoSuchNode,
@@ -91,7 +91,7 @@ impl CallError {
     pub fn status(&self) -> u16 {
         match self {
             CallError::BadCall | CallError::InvalidArguments => 400,
-            CallError::InvalidSource | CallError::InvalidUser | CallError::NotByCron => 403,
+            CallError::InvalidSource | CallError::InvalidUser | CallError::NotByRoom(_) => 403,
             CallError::UndefinedFunction | CallError::NoSuchQueue => 404,
             CallError::Duplicate => 409,
             CallError::Overload => 429,
@@ -116,7 +116,7 @@ impl fmt::Display for CallError {
             CallError::InvalidArguments => "invalid arguments",
             CallError::InvalidSource => "cerbas authorization - invalid source",
             CallError::InvalidUser => "cerbas authorization - invalid user",
-            CallError::NotByCron => "cerbas authorization - only cron may send this",
+            CallError::NotByRoom(room) => return write!(f, "cerbas authorization - only {room} may send this"),
             CallError::Overload => "overload",
             CallError::Duplicate => "duplicate",
             CallError::NoSuchNode => "no such node",

@@ -219,14 +219,24 @@ impl Keys {
         format!("{}-CRON-PAUSED", self.prefix)
     }
 
-    /// What cron has sent and has not ended, by the ids of the requests.
-    pub fn sent_by_cron(&self) -> String {
-        format!("{}-CRON-SENT", self.prefix)
+    /// What `room` has sent and has not ended, by the ids of the requests.
+    pub fn sent_by(&self, room: &str) -> String {
+        format!("{}-{}-SENT", self.prefix, room.to_ascii_uppercase())
     }
 
     /// Which daemon has taken each of those.
-    pub fn taken_of_cron(&self) -> String {
-        format!("{}-CRON-TAKEN", self.prefix)
+    pub fn taken_of(&self, room: &str) -> String {
+        format!("{}-{}-TAKEN", self.prefix, room.to_ascii_uppercase())
+    }
+
+    /// What a room calls `name`.
+    pub fn of_room(&self, name: &str) -> String {
+        format!("{}-{name}", self.prefix)
+    }
+
+    /// The request that waits until it is due under `name`, which another can replace.
+    pub fn timer(&self, name: &str) -> String {
+        format!("{}-TIMER-{name}", self.prefix)
     }
 
     /// What waits for its time.

@@ -6,6 +6,7 @@
 pub mod age;
 pub mod codec;
 mod dead;
+mod errand;
 mod error;
 pub(crate) mod glimpse;
 pub mod json;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use dead::DeadLetter;
+pub use errand::{ROOMS, Ticket, room_of_function};
 pub use error::CallError;
 pub use json::{Json, Object};
 pub use node::{CallState, CronStatus, MOST_OPEN, Node, NodeStatus, OpenCall, StalledLoop};
@@ -69,10 +71,12 @@ pub struct Request {
     pub deadline: Option<u64>,
     /// The functions that wait for it, the first one first.
     pub chain: Vec<String>,
-    /// What it is for, where cron has sent it.
-    pub cron: Option<Box<Scheduled>>,
-    /// Whether cron has sent it. No text can say that of itself: who reads one sets it, where its broker knows.
-    pub is_sent_by_cron: bool,
+    /// What it is for besides, as it says.
+    pub ticket: Option<Box<Ticket>>,
+    /// The room that has sent it. No text can say that of itself: who reads one sets it, where its broker knows.
+    pub vouched_by: Option<&'static str>,
+    /// Under which name it is counted, where that is not the name of its function. No text says that, either: the room does.
+    pub account: Option<Box<str>>,
     /// Whether its id came with it; otherwise it was made when it was read, and nobody else knows it yet.
     pub is_named: bool,
     /// Whether it was counted for the rate of its function before it was sent on.
@@ -115,18 +119,13 @@ impl Request {
             node: None,
             deadline: None,
             chain: Vec::new(),
-            cron: None,
-            is_sent_by_cron: false,
+            ticket: None,
+            vouched_by: None,
+            account: None,
             is_named: true,
             is_counted: false,
             is_tracked: false,
         }
-    }
-
-    /// Whether it says that cron has sent it, by its function, by its id or by what it is for.
-    pub fn claims_to_be_of_cron(&self) -> bool {
-        let has_its_id = matches!(&self.id, RequestId::Text(id) if id.starts_with(CRON_ID));
-        self.cron.is_some() || has_its_id || self.func.starts_with(CRON_FUNCTION)
     }
 
     /// Whether it is too late to start it; `now` gives milliseconds since 1970, and is asked only where that matters.

@@ -19,10 +19,12 @@ pub enum UniqueKey<'a> {
         /// The arguments, as JSON.
         args: &'a str,
     },
-    /// A run of a cron entry keeps the next one away.
-    OfEntry {
-        /// The entry.
-        name: &'a str,
+    /// A room has one for those of its requests that are not to run beside each other.
+    OfRoom {
+        /// The room.
+        room: &'static str,
+        /// As the room calls it.
+        key: &'a str,
     },
 }
 
@@ -31,7 +33,7 @@ impl fmt::Display for UniqueKey<'_> {
         match self {
             UniqueKey::OfRequest { func, key } => write!(f, "request:{}:{key}", Closed(func)),
             UniqueKey::OfFunction { func, args } => write!(f, "function:{}:{args}", Closed(func)),
-            UniqueKey::OfEntry { name } => write!(f, "cron:{name}"),
+            UniqueKey::OfRoom { room, key } => write!(f, "{room}:{key}"),
         }
     }
 }
@@ -60,7 +62,7 @@ mod tests {
         let texts = ["a", "a:b", "b", "b:c", ":", "::", "%3A", "a%3Ab", "cron:a", "request:a:b", ""];
         let mut keys = Vec::new();
         for first in texts {
-            keys.push(UniqueKey::OfEntry { name: first });
+            keys.push(UniqueKey::OfRoom { room: "cron", key: first });
             for second in texts {
                 keys.push(UniqueKey::OfRequest { func: first, key: second });
                 keys.push(UniqueKey::OfFunction { func: first, args: second });

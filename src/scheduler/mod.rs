@@ -11,7 +11,9 @@ mod alarm;
 mod boot;
 mod changes;
 mod clocks;
+mod ending;
 mod engine;
+mod jobs;
 mod requests;
 mod timekeeper;
 
@@ -21,6 +23,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 pub use self::alarm::Alarm;
 use self::alarm::Waker;
+pub use self::ending::CronRoom;
+pub use self::jobs::{functions_of, mail};
 pub use self::requests::{FAILURE, by_hand};
 use self::timekeeper::Timekeeper;
 use crate::broker::{Broker, Memory};

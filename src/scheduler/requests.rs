@@ -5,7 +5,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use crate::broker::NewRun;
+use crate::broker::{NewRun, StoreKey};
 use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
 use crate::protocol::{CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
 
@@ -137,6 +137,11 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, in_turn
     request
 }
 
+/// Where the runs of the entry `name` are kept, by their instants.
+pub(super) fn runs_key(name: &str) -> StoreKey {
+    StoreKey::new(format!("CRON-RUNS-{name}"))
+}
+
 /// What stands behind the name of an entry in that of the function that is called when it fails.
 pub const FAILURE: &str = "/failure";
 
@@ -188,6 +193,11 @@ mod tests {
         decode_request(run.request.as_deref().expect("it has one"), None, u64::MAX / 4).expect("it is a request")
     }
 
+    /// What its ticket says.
+    fn ticket(request: &crate::protocol::Request) -> Option<Scheduled> {
+        request.ticket.as_ref().map(|ticket| ticket.value.to().expect("it is what cron has written"))
+    }
+
     #[test]
     fn a_line_with_a_request_sends_that_request_under_the_id_of_its_instant() {
         let text = "#: name=refresh tz=Europe/Rome timeout=9s retries=2\n0 2 * * * | {\"func\": \"fresh\", \"args\": {\"a\": 1}}";
@@ -198,7 +208,7 @@ mod tests {
         assert_eq!((&*request.func, request.source.as_deref(), request.reply), ("fresh", Some("cron"), false));
         assert_eq!((request.timeout, request.retries), (Some(Duration::from_secs(9)), Some(2)));
         assert_eq!((request.unique.as_deref(), request.on_duplicate), (None, None));
-        let scheduled = request.cron.expect("cron has sent it");
+        let scheduled = ticket(&request).expect("cron has sent it");
         assert_eq!(scheduled.alone, Some(OnDuplicate::Reject));
         assert_eq!((&*scheduled.occurrence.local, &*scheduled.occurrence.zone), ("2026-11-20T02:00", "Europe/Rome"));
         let record: Run = serde_json::from_str(&run.record).expect("it is a run");
@@ -212,7 +222,7 @@ mod tests {
         let text = format!("#: name=a on_failure='{then}'\n@daily | {{\"func\": \"f\", \"args\": {args}}}");
         let request = sent(&run(&text, "2026-11-20T00:00:00Z"));
         assert_eq!(request.args.to_json(), args);
-        let follows = request.cron.and_then(|cron| cron.on_failure).expect("something follows");
+        let follows = ticket(&request).and_then(|cron| cron.on_failure).expect("something follows");
         assert_eq!(follows.to_json(), then);
     }
 
@@ -222,7 +232,7 @@ mod tests {
             "MAILTO=ops@example.org\n#: name=backup overlap=replace on_failure='logger it failed'\n@daily backup --all";
         let request = sent(&run(text, "2026-11-20T00:00:00Z"));
         assert_eq!(request.func, "cron/backup");
-        let scheduled = request.cron.expect("cron has sent it");
+        let scheduled = ticket(&request).expect("cron has sent it");
         assert_eq!(scheduled.alone, Some(OnDuplicate::Replace));
         let mail = scheduled.mail.expect("somebody gets it");
         assert_eq!(mail.to, "ops@example.org");
@@ -236,9 +246,9 @@ mod tests {
     #[test]
     fn overlap_decides_what_a_request_waits_for() {
         let parallel = sent(&run("#: name=a overlap=parallel\n@daily a", "2026-11-20T00:00:00Z"));
-        assert_eq!(parallel.cron.map(|cron| (cron.alone, cron.waits)), Some((None, false)));
+        assert_eq!(ticket(&parallel).map(|cron| (cron.alone, cron.waits)), Some((None, false)));
         let queued = sent(&run("#: name=a overlap=queue\n@daily a", "2026-11-20T00:00:00Z"));
-        assert_eq!(queued.cron.map(|cron| (cron.alone, cron.waits)), Some((None, true)));
+        assert_eq!(ticket(&queued).map(|cron| (cron.alone, cron.waits)), Some((None, true)));
     }
 
     #[test]
@@ -254,7 +264,7 @@ mod tests {
         let text = "#: name=a tz=Europe/Rome\n0,10,20,30,40,50 0-23 * * * a";
         let sent_at = |text: &str, now: &str| -> Vec<(String, bool)> {
             let runs = due(text, now).into_iter().map(|due| new_run(&due, "n", "h"));
-            runs.map(|run| (run.instant.to_string(), sent(&run).cron.expect("cron has sent it").in_turn)).collect()
+            runs.map(|run| (run.instant.to_string(), ticket(&sent(&run)).expect("cron has sent it").in_turn)).collect()
         };
         let night = sent_at(text, "2027-03-28T00:55:00Z");
         let instants: Vec<&str> = night.iter().map(|(instant, _)| instant.as_str()).collect();

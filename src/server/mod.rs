@@ -4,7 +4,6 @@ mod about;
 mod ask;
 mod connection;
 mod gateway;
-mod jobs;
 mod loops;
 mod onward;
 mod process;
@@ -36,12 +35,13 @@ use crate::config::{Config, RedisServer};
 use crate::control;
 use crate::cron::{Entry, Loaded};
 use crate::dispatch::{Dispatcher, PoolSize};
+use crate::errand::{Room, Rooms};
 use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
 use crate::heartbeat;
 use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
-use crate::scheduler::{Alarm, OpenStandby, Scheduler, SchedulerOptions};
+use crate::scheduler::{Alarm, CronRoom, OpenStandby, Scheduler, SchedulerOptions};
 use crate::signals::{self, Signalled};
 use crate::thread::Pulses;
 use crate::thread::Stop;
@@ -252,6 +252,11 @@ impl Server {
         running.open_intakes()?;
         Ok(running)
     }
+}
+
+/// The rooms that send requests of their own.
+fn rooms() -> Rooms {
+    Rooms::new([Arc::new(CronRoom) as Arc<dyn Room>])
 }
 
 /// Lets `memory` have what earlier daemons have put on record in `folder`.

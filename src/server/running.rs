@@ -122,6 +122,7 @@ impl Running {
                 dispatcher: Arc::clone(&self.dispatcher),
                 mailing: outbox.mailing(),
                 max_request: self.config.server.max_request,
+                rooms: super::rooms(),
                 pulse: self.pulses.of(&name),
             };
             let stop = self.stop.clone();

@@ -5,11 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use crossbeam_channel::Sender;
 
-use super::jobs;
 use crate::config::{self, Config, FunctionConfig, RedisServer};
 use crate::cron::Entry;
 use crate::dispatch::{Admission, Dispatcher, Rules};
 use crate::functions::{Function, Functions, House};
+use crate::scheduler;
 
 /// The functions of the program, of the configuration and of the crontabs. Each of them is read by another thread.
 pub(super) struct FunctionShelf {
@@ -79,9 +79,9 @@ impl FunctionShelf {
             state
                 .entries
                 .iter()
-                .flat_map(|entry| jobs::functions_of(entry, has_queue))
+                .flat_map(|entry| scheduler::functions_of(entry, has_queue))
                 .for_each(|function| functions.add(function));
-            functions.add(jobs::mail(cron));
+            functions.add(scheduler::mail(&cron.sendmail));
         }
         let auth = state.config.auth.clone();
         let admission = Admission { sources: auth.sources, users: auth.users, require_user: auth.require_user };

@@ -50,6 +50,7 @@ impl Standby {
                 broker: Arc::clone(&broker),
                 dispatcher: Arc::clone(dispatcher),
                 mailing: outbox.mailing(),
+                rooms: super::rooms(),
                 max_request: config.max_request,
                 pulse: pulses.of(name),
             };

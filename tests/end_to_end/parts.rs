@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Begun, Broker, Claim, Claimed, EntryMark, Memory, Message, NewRun, Post, Result, Settlement,
-    Source, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, Claim, Claimed, End, EntryMark, Memory, Message, NewRun, Notice, Outgoing,
+    Post, Result, Source, Whereabouts,
 };
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
+use cerbas::errand::Rooms;
 use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::Balance;
@@ -60,20 +61,21 @@ impl Recorder {
         change(self.fates.lock().expect("nothing panics under this lock").entry(id.to_owned()).or_default());
     }
 
-    fn note_settlement(&self, settlement: &Settlement) {
-        match settlement {
-            Settlement::Answered { claim, answer, .. } => self.note(&id_of(&claim.element), |fate| {
+    fn note_outgoing(&self, outgoing: &Outgoing) {
+        let settlement = match outgoing {
+            Outgoing::Settlement(settlement) => settlement,
+            Outgoing::Notice(Notice::AnsweredEarly { id, .. }) => {
+                return self.note(&id.to_string(), |fate| fate.told += 1);
+            }
+            Outgoing::Notice(Notice::Started { .. }) => return,
+        };
+        self.note(&id_of(&settlement.claim.element), |fate| match &settlement.end {
+            End::Answered { answer, .. } => {
                 fate.answers.push(answer.as_ref().map(|answer| answer.verdict));
                 fate.told += usize::from(answer.is_some());
-            }),
-            Settlement::AnsweredEarly { id, .. } => self.note(&id.to_string(), |fate| fate.told += 1),
-            Settlement::Started { .. } => {}
-            Settlement::Deferred { claim, .. }
-            | Settlement::Forwarded { claim, .. }
-            | Settlement::HandedBack { claim } => {
-                self.note(&id_of(&claim.element), |fate| fate.waiting += 1);
             }
-        }
+            End::Deferred { .. } | End::Forwarded { .. } | End::HandedBack => fate.waiting += 1,
+        });
     }
 }
 
@@ -103,9 +105,9 @@ impl Broker for Recorder {
         Ok(claimed)
     }
 
-    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+    fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         let unheard = self.memory.settle(batch)?;
-        batch.iter().for_each(|settlement| self.note_settlement(settlement));
+        batch.iter().for_each(|outgoing| self.note_outgoing(outgoing));
         Ok(unheard)
     }
 
@@ -153,8 +155,8 @@ impl Broker for Recorder {
         self.memory.interrupt();
     }
 
-    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        self.memory.take_sent_by_cron(elements)
+    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        self.memory.take_vouched(room, elements)
     }
 
     fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
@@ -209,6 +211,7 @@ impl Parts {
                 dispatcher: Arc::clone(&parts.dispatcher),
                 mailing: parts.outbox.as_ref().expect("it is open").mailing(),
                 max_request: 1 << 20,
+                rooms: Rooms::default(),
                 pulse: Pulses::default().of("intake"),
             };
             let stop = parts.stop.clone();

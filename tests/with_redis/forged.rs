@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cerbas::Config;
 use cerbas::broker::{
-    Broker, Claim, Claimed, EndedRun, Memory, NewRun, QueueTerms, RedisBroker, RedisOptions, ScratchRedis, Settlement,
-    Source, Target,
+    Broker, Claim, Claimed, Effects, End, Memory, NewRun, QueueTerms, RedisBroker, RedisOptions, ScratchRedis, Sending,
+    Settlement, Source, Target, To, Vouched,
 };
 use cerbas::config::QueueConfig;
 use cerbas::protocol::keys::Keys;
@@ -267,8 +267,11 @@ fn claim(broker: &dyn Broker, source: Source) -> Claim {
     claimed.remove(0).claim
 }
 
+/// The room whose requests are copied.
+const CRON: &str = "cron";
+
 fn take(broker: &dyn Broker, id: &RequestId, claim: &Claim) -> bool {
-    broker.take_sent_by_cron(&[(id, &claim.element)]).expect("it is there")[0]
+    broker.take_vouched(CRON, &[(id, &claim.element)]).expect("it is there")[0]
 }
 
 /// That of two copies of what cron has sent one is taken, until it ends, also for what follows on it and for its next run.
@@ -285,13 +288,14 @@ fn check_copies(broker: &dyn Broker, copy: impl Fn(&[u8])) {
     copy(&first.element);
     let second = claim(broker, Source::Queue(0));
     assert!(!take(broker, &id, &second), "{at}: it is a copy");
-    broker.settle(&[Settlement::HandedBack { claim: second }]).expect("it is there");
+    broker.settle(&[Settlement::plain(second, End::HandedBack).into()]).expect("it is there");
 
     // It waits for its next run, in another form.
     let waiting = br#"{"id":"cron:a:i","func":"cron/a","attempt":1}"#;
-    let first = Claim { sent_by_cron: Some(id.clone()), ..first };
-    let deferred = Settlement::Deferred { claim: first, due: 1, waiting: waiting[..].into() };
-    broker.settle(&[deferred]).expect("it is there");
+    let vouched = || Some(Vouched { room: CRON, id: id.clone() });
+    let first = Claim { vouched: vouched(), ..first };
+    let deferred = End::Deferred { due: 1, waiting: waiting[..].into() };
+    broker.settle(&[Settlement::plain(first, deferred).into()]).expect("it is there");
     let old = claim(broker, Source::Queue(0));
     assert!(!take(broker, &id, &old), "{at}: it is of the run before");
     let next = claim(broker, Source::Delayed);
@@ -300,20 +304,12 @@ fn check_copies(broker: &dyn Broker, copy: impl Fn(&[u8])) {
     // It ends, and a request follows.
     let follow = RequestId::from_text("cron:a:i-mail").expect("it is an id");
     let mail = Box::<[u8]>::from(&br#"{"id":"cron:a:i-mail","func":"cron/.mail"}"#[..]);
-    let run = EndedRun { name: "a".into(), instant: "i".into(), record: text(), follow: vec![(follow.clone(), mail)] };
+    let send = vec![Sending { id: follow.clone(), element: mail, to: To::Here, room: Some(CRON) }];
     copy(&next.element);
-    let claimed = Claim { sent_by_cron: Some(id.clone()), ..next };
-    let (verdict, run) = (Verdict::Ok, Some(Box::new(run)));
-    let ended = Settlement::Answered {
-        claim: claimed,
-        id: id.clone(),
-        verdict,
-        answer: None,
-        dead: None,
-        run,
-        is_tracked: false,
-    };
-    broker.settle(&[ended]).expect("it is there");
+    let claim_of_next = Claim { vouched: vouched(), ..next };
+    let end = End::Answered { id: id.clone(), verdict: Verdict::Ok, answer: None, is_tracked: false };
+    let effects = Effects { send, ..Effects::default() };
+    broker.settle(&[Settlement { claim: claim_of_next, end, effects }.into()]).expect("it is there");
     let late = claim(broker, Source::Queue(0));
     assert!(!take(broker, &id, &late), "{at}: it has ended");
     let mail = claim(broker, Source::Inbox);

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, Claimed, QueueTerms, RedisBroker, RedisOptions, Settlement, Source, Target};
+use cerbas::broker::{Broker, Claimed, End, QueueTerms, RedisBroker, RedisOptions, Settlement, Source, Target};
 use cerbas::config::Config;
 use cerbas::protocol::codec::decode_request;
 use cerbas::protocol::keys::Keys;
@@ -41,16 +41,8 @@ fn id_of(claimed: &Claimed) -> RequestId {
 
 fn end(broker: &RedisBroker, claimed: Claimed) {
     let id = id_of(&claimed);
-    let settlement = Settlement::Answered {
-        claim: claimed.claim,
-        id,
-        verdict: Verdict::Ok,
-        answer: None,
-        dead: None,
-        run: None,
-        is_tracked: false,
-    };
-    broker.settle(&[settlement]).expect("Redis is there");
+    let end = End::Answered { id, verdict: Verdict::Ok, answer: None, is_tracked: false };
+    broker.settle(&[Settlement::plain(claimed.claim, end).into()]).expect("Redis is there");
 }
 
 /// A daemon claims what is there and dies; another takes it back. Gives back what that one claims then.

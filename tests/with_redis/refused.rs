@@ -128,7 +128,7 @@ fn a_batch_of_nothing_is_done_at_once_by_every_verb_of_both_brokers() {
             assert_eq!(broker.settle(&[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.publish_again(&[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.begin(&[], 10), Ok(Vec::new()), "{at}");
-            assert_eq!(broker.take_sent_by_cron(&[]), Ok(Vec::new()), "{at}");
+            assert_eq!(broker.take_vouched("cron", &[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.mark_entries(&[], &[]), Ok(()), "{at}");
             assert_eq!(broker.entry_marks(), Ok(HashMap::new()), "{at}");
             assert_eq!(broker.heartbeat(), Ok(()), "{at}");

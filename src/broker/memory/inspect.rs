@@ -221,10 +221,10 @@ impl Inspect for Memory {
         }
         let element: Arc<[u8]> = Arc::from(request.into_bytes());
         let mut state = self.present()?;
-        if entry.is_sent_by_cron()
+        if entry.room().is_some()
             && let Some(id) = id_of(&element)
         {
-            state.sent_by_cron.insert(id, Arc::clone(&element));
+            state.vouch(id, &element);
         }
         state.queues[0].push_back(element);
         drop(state);
@@ -279,7 +279,8 @@ impl Inspect for Memory {
         // By hand a paused entry runs, too: so the record is begun without the request, and the request follows.
         state.runs.begin(&NewRun { request: None, ..run.clone() }, usize::MAX);
         if let Some(request) = &run.request {
-            state.send_by_cron(run.id(), request);
+            state.vouch(run.id(), request);
+            state.inbox.push_back(Arc::from(&**request));
         }
         drop(state);
         self.0.changed.notify_all();
@@ -332,7 +333,7 @@ mod tests {
         let mut memory = memory();
         let letter = r#"{"at": 1, "id": "a", "verdict": "error", "message": "m",
             "request": {"func": "f", "attempt": 3, "last_error": "m", "args": {"n": 1.50}}}"#;
-        memory.state().bury(crate::protocol::Verdict::Error, Some(letter.into()));
+        memory.state().bury(false, letter.into());
         let entry = Inspect::dead(&mut memory).expect("it is there").pop().expect("one is there");
         assert_eq!(memory.retry_dead(&entry), Ok(true));
         assert_eq!(memory.retry_dead(&entry), Ok(false));

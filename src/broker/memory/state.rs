@@ -1,12 +1,13 @@
 //! What is in memory, and what becomes of it. Pure but for the answers' ends: `now` is an argument.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
 use super::runs::Runs;
 use crate::broker::{
-    Arranged, Arrangement, Claim, Claimed, Content, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
+    Arranged, Arrangement, Claim, Claimed, Content, End, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
+    StoreKey,
 };
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
@@ -40,10 +41,14 @@ pub(super) struct State {
     pub(super) parked: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
     /// Which wait for a unique key.
     pub(super) waiting: HashMap<Box<str>, VecDeque<Arc<[u8]>>>,
-    /// What cron has sent and has not ended.
-    pub(super) sent_by_cron: HashMap<RequestId, Arc<[u8]>>,
+    /// What rooms have sent and has not ended: no two of them give the same id.
+    pub(super) vouched: HashMap<RequestId, Arc<[u8]>>,
     /// Which of it has been taken.
-    pub(super) taken_of_cron: HashSet<RequestId>,
+    pub(super) taken: HashSet<RequestId>,
+    /// What waits until it is due under a name.
+    pub(super) timers: HashMap<Box<str>, Arc<[u8]>>,
+    /// What rooms keep.
+    pub(super) kept: HashMap<StoreKey, BTreeMap<Box<str>, Box<[u8]>>>,
     /// What is known of cron.
     pub(super) runs: Runs,
     /// What the daemon last said of itself, and when.
@@ -97,10 +102,10 @@ impl State {
         Arranged::Ready { claim, replaced }
     }
 
-    /// Puts the entry of one that ended with `verdict` on record, if there is one.
-    pub(super) fn bury(&mut self, verdict: Verdict, entry: Option<Box<str>>) {
-        let list = if verdict == Verdict::Rejected { &mut self.refused } else { &mut self.dead };
-        list.extend(entry);
+    /// Puts an entry on the dead list, or among what was refused.
+    pub(super) fn bury(&mut self, is_refused: bool, entry: Box<str>) {
+        let list = if is_refused { &mut self.refused } else { &mut self.dead };
+        list.push_back(entry);
         let excess = list.len().saturating_sub(MOST_DEAD);
         list.drain(..excess);
     }
@@ -114,11 +119,11 @@ impl State {
 
     /// Frees what an element holds that leaves.
     pub(super) fn release(&mut self, settlement: &Settlement, now: Instant) {
-        let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
+        let Some(locks) = settlement.claim.locks.as_deref() else { return };
         if let Some((key, longest)) = &locks.unique
             && let Some(hold) = self.unique.get_mut(key).filter(|hold| hold.id == locks.id)
         {
-            if matches!(settlement, Settlement::Answered { .. }) {
+            if let End::Answered { .. } = settlement.end {
                 self.unique.remove(key);
                 let next = self.waiting.get_mut(key).and_then(VecDeque::pop_front);
                 self.waiting.retain(|_, waiting| !waiting.is_empty());
@@ -141,34 +146,32 @@ impl State {
         }
     }
 
-    /// Puts what cron sends under `id` into the inbox.
-    pub(super) fn send_by_cron(&mut self, id: RequestId, request: &[u8]) {
-        let element: Arc<[u8]> = Arc::from(request);
-        self.sent_by_cron.insert(id, Arc::clone(&element));
-        self.inbox.push_back(element);
+    /// Notes that a room has sent `request` under `id`.
+    pub(super) fn vouch(&mut self, id: RequestId, request: &[u8]) {
+        self.vouched.insert(id, Arc::from(request));
     }
 
-    /// Whether `element` is what cron has sent under `id`, and no copy of it; then it is taken.
-    pub(super) fn take_sent(&mut self, id: &RequestId, element: &[u8]) -> bool {
-        if self.sent_by_cron.get(id).is_none_or(|sent| **sent != *element) {
+    /// Whether `element` is what a room has sent under `id`, and no copy of it; then it is taken.
+    pub(super) fn take_vouched(&mut self, id: &RequestId, element: &[u8]) -> bool {
+        if self.vouched.get(id).is_none_or(|sent| **sent != *element) {
             return false;
         }
-        let is_taken = !self.taken_of_cron.insert(id.clone());
+        let is_taken = !self.taken.insert(id.clone());
         !is_taken || self.in_flight.iter().filter(|other| ***other == *element).count() == 1
     }
 
-    /// What cron has sent under `id` has ended.
-    pub(super) fn forget_sent(&mut self, id: &RequestId) {
-        self.sent_by_cron.remove(id);
-        self.taken_of_cron.remove(id);
+    /// What a room has sent under `id` has ended.
+    pub(super) fn forget_vouched(&mut self, id: &RequestId) {
+        self.vouched.remove(id);
+        self.taken.remove(id);
     }
 
-    /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
-    pub(super) fn note_sent(&mut self, settlement: &Settlement) {
-        let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
-        match settlement {
-            Settlement::Answered { .. } => self.forget_sent(id),
-            Settlement::Deferred { waiting, .. } => drop(self.sent_by_cron.insert(id.clone(), Arc::clone(waiting))),
+    /// What a room has sent is known as that until it ends, also in the form in which it waits for its next run.
+    pub(super) fn note_vouched(&mut self, settlement: &Settlement) {
+        let Some(vouched) = &settlement.claim.vouched else { return };
+        match &settlement.end {
+            End::Answered { .. } => self.forget_vouched(&vouched.id),
+            End::Deferred { waiting, .. } => drop(self.vouched.insert(vouched.id.clone(), Arc::clone(waiting))),
             _ => {}
         }
     }
@@ -224,7 +227,7 @@ impl State {
             let content = self.content(&element);
             let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
             Claimed {
-                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None, sent_by_cron: None },
+                claim: Claim { source, element, body_key, epoch: 0, is_once: false, locks: None, vouched: None },
                 content,
                 end: None,
             }

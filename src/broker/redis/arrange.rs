@@ -9,7 +9,7 @@ use super::lease::Identity;
 use super::link::exchange_each;
 use super::settle::Transaction;
 use super::{RedisBroker, lock};
-use crate::broker::{Arranged, Arrangement, Claim, IfHeld, Result, Settlement};
+use crate::broker::{Arranged, Arrangement, Claim, End, IfHeld, Result, Settlement};
 use crate::clock;
 use crate::protocol::RequestId;
 
@@ -94,15 +94,12 @@ impl RedisBroker {
 
     /// Frees what an element holds that leaves the in-flight list.
     pub(super) fn release(&self, transaction: &mut Transaction<'_>, identity: &Identity, settlement: &Settlement) {
-        let Some(locks) = settlement.claim().and_then(|claim| claim.locks.as_deref()) else { return };
+        let Some(locks) = settlement.claim.locks.as_deref() else { return };
         let keys = &self.options.keys;
         if let Some((key, ttl)) = &locks.unique {
             let longest = ttl.as_millis() as u64;
             // While it waits for its next run it keeps others away as before.
-            let stays = match settlement {
-                Settlement::Deferred { .. } | Settlement::HandedBack { .. } | Settlement::Forwarded { .. } => longest,
-                Settlement::Answered { .. } | Settlement::AnsweredEarly { .. } | Settlement::Started { .. } => 0,
-            };
+            let stays = if let End::Answered { .. } = settlement.end { 0 } else { longest };
             let release = transaction.add("EVAL").arg(RELEASE_UNIQUE).arg(4).arg(keys.unique(key));
             release.arg(keys.holds(&locks.id)).arg(keys.waiting(key)).arg(&identity.inbox);
             release.arg(locks.id.to_string()).arg(stays).arg(longest).arg(keys.holds(""));

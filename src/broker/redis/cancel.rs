@@ -31,7 +31,8 @@ pub(super) fn cancel(
     let mut script = CANCEL.key(keys.queues().as_slice());
     script.key(keys.delayed()).key(keys.queue_names()).key(keys.nodes()).key(keys.limited()).key(keys.verdicts());
     script.key(keys.result(id)).key(keys.holds(id)).key(bodies.as_slice()).key(keys.suspects());
-    script.key(keys.stage(id)).key(keys.sent_by_cron()).key(keys.deliveries(id)).key(keys.taken_of_cron());
+    let room = id.room().unwrap_or_default();
+    script.key(keys.stage(id)).key(keys.sent_by(room)).key(keys.deliveries(id)).key(keys.taken_of(room));
     script.key(keys.waited());
     script.arg(id.to_string()).arg(number).arg(result_ttl.as_secs().max(1)).arg(&*answer.json).arg(message);
     script.arg(keys.named_queue("")).arg(keys.inbox("")).arg(keys.parked("")).arg(keys.in_flight("", ""));

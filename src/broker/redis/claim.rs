@@ -190,7 +190,7 @@ impl RedisBroker {
                 epoch: identity.epoch,
                 is_once: false,
                 locks: None,
-                sent_by_cron: None,
+                vouched: None,
             };
             Claimed { claim, content, end: None }
         });

@@ -9,6 +9,7 @@ mod cancel;
 mod cause;
 mod claim;
 mod due;
+mod effects;
 mod forgotten;
 mod health;
 mod held;
@@ -29,6 +30,7 @@ mod sources;
 mod suspects;
 mod target;
 mod unserved;
+mod vouched;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -49,8 +51,8 @@ use self::link::Link;
 use self::sources::Sources;
 use self::suspects::Suspects;
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Message, NewRun, QueueTerms,
-    Result, Settlement, Source, Whereabouts,
+    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Message, NewRun, Outgoing,
+    QueueTerms, Result, Source, Whereabouts,
 };
 use crate::clock;
 use crate::protocol::keys::Keys;
@@ -235,7 +237,7 @@ impl Broker for RedisBroker {
         self.noted(Role::Ask, self.cancel_one(id))
     }
 
-    fn settle(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+    fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         if batch.is_empty() {
             return Ok(Vec::new());
         }
@@ -290,11 +292,11 @@ impl Broker for RedisBroker {
         self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
     }
 
-    fn take_sent_by_cron(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
         if elements.is_empty() {
             return Ok(Vec::new());
         }
-        self.noted(Role::Ask, self.take_sent(elements))
+        self.noted(Role::Ask, self.take_all_vouched(room, elements))
     }
 
     fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {

@@ -7,15 +7,12 @@ use std::time::Duration;
 use redis::{Connection, RedisResult, Script, pipe};
 
 use super::link::{exchange, exchange_each};
-use super::settle::Transaction;
 use super::{RedisBroker, lock};
-use crate::broker::{Begun, EndedRun, EntryMark, NewRun, Result, Settlement};
+use crate::broker::{Begun, EntryMark, NewRun, Result};
 use crate::clock;
-use crate::protocol::{Occurrence, RequestId};
+use crate::protocol::Occurrence;
 
 static BEGIN_RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/begin_run.lua")));
-static TAKE_SENT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take_sent.lua")));
-const END_RUN: &str = include_str!("scripts/end_run.lua");
 
 /// The runs of an entry that does not fire any more are kept so long, in seconds.
 const RUNS_TTL: u64 = 400 * 24 * 60 * 60;
@@ -35,7 +32,7 @@ impl RedisBroker {
 
     fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<Begun>> {
         let (keys, identity) = (&self.options.keys, self.identity());
-        let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by_cron());
+        let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by("cron"));
         let tomorrow = Occurrence::instant_of(clock::now() + TOMORROW.as_millis() as u64);
         let mut pipeline = pipe();
         for run in runs {
@@ -88,48 +85,6 @@ impl RedisBroker {
             return Ok(());
         }
         lock(&self.scheduling).with(|connection| exchange(connection, &pipeline)).map(drop)
-    }
-
-    pub(super) fn end_run(&self, transaction: &mut Transaction<'_>, inbox: &str, run: &EndedRun) {
-        let end = transaction.add("EVAL").arg(END_RUN).arg(1);
-        end.arg(self.options.keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
-        for (id, request) in &run.follow {
-            transaction.add("HSET").arg(self.options.keys.sent_by_cron()).arg(id.to_string()).arg(&**request);
-            transaction.add("RPUSH").arg(inbox).arg(&**request);
-        }
-    }
-
-    pub(super) fn take_sent(&self, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        let (keys, identity) = (&self.options.keys, self.identity());
-        let (sent, taken, lease) = (keys.sent_by_cron(), keys.taken_of_cron(), keys.lease(""));
-        let (queues, in_flight) = (keys.queue_names(), keys.in_flight("", ""));
-        let mut pipeline = pipe();
-        for (id, element) in elements {
-            pipeline.cmd("EVALSHA").arg(TAKE_SENT.get_hash()).arg(3).arg(&sent).arg(&taken).arg(&queues);
-            pipeline.arg(id.to_string()).arg(*element).arg(identity.name()).arg(&lease).arg(&in_flight);
-        }
-        let replies = lock(&self.arranging).with(|connection| {
-            let replies = exchange_each(connection, &pipeline, &TAKE_SENT)?;
-            let understand = |reply| Ok(redis::from_redis_value(reply)?);
-            replies.into_iter().map(|reply| reply.and_then(understand)).collect::<RedisResult<Vec<u8>>>()
-        })?;
-        Ok(replies.into_iter().map(|is_taken| is_taken == 1).collect())
-    }
-
-    /// What cron has sent is known as that until it ends, also in the form in which it waits for its next run.
-    pub(super) fn note_sent(&self, transaction: &mut Transaction<'_>, settlement: &Settlement) {
-        let Some(id) = settlement.claim().and_then(|claim| claim.sent_by_cron.as_ref()) else { return };
-        let key = || self.options.keys.sent_by_cron();
-        match settlement {
-            Settlement::Answered { .. } => {
-                transaction.add("HDEL").arg(key()).arg(id.to_string());
-                transaction.add("HDEL").arg(self.options.keys.taken_of_cron()).arg(id.to_string());
-            }
-            Settlement::Deferred { claim, waiting, .. } if *waiting != claim.element => {
-                transaction.add("HSET").arg(key()).arg(id.to_string()).arg(&**waiting);
-            }
-            _ => {}
-        }
     }
 }
 

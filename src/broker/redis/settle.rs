@@ -12,7 +12,7 @@ use redis::{Connection, Pipeline, RedisResult, Value, pipe};
 use super::lease::Identity;
 use super::link::exchange;
 use super::{RedisBroker, SettleLink, lock};
-use crate::broker::{Claim, Result, Settlement, Source};
+use crate::broker::{Claim, End, Notice, Outgoing, Result, Settlement, Source};
 use crate::clock;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{RequestId, Verdict};
@@ -20,14 +20,8 @@ use crate::protocol::{RequestId, Verdict};
 /// How long the number of the last batch stays, in seconds: far longer than a daemon waits for Redis between two attempts.
 const SETTLED_TTL: u64 = 7 * 24 * 60 * 60;
 
-/// The dead list holds no more than this.
-const MOST_DEAD: isize = 1000;
-
-/// What is on the dead list longer than this goes, in milliseconds.
-const DEAD_TTL: u64 = 7 * 24 * 60 * 60 * 1000;
-
 impl RedisBroker {
-    pub(super) fn settle_all(&self, batch: &[Settlement]) -> Result<Vec<RequestId>> {
+    pub(super) fn settle_all(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         let mut guard = lock(&self.settling);
         let SettleLink { link, number, is_unsure, watched, is_new } = &mut *guard;
         if !*is_unsure {
@@ -52,11 +46,11 @@ impl RedisBroker {
                     identity
                 }
             };
-            let is_ours = |settlement: &&Settlement| {
+            let is_ours = |outgoing: &&Outgoing| {
                 let counts = |claim: &Claim| claim.epoch == identity.epoch && !self.void.has(&claim.element);
-                settlement.claim().is_none_or(counts)
+                outgoing.claim().is_none_or(counts)
             };
-            let ours: Vec<&Settlement> = batch.iter().filter(is_ours).collect();
+            let ours: Vec<&Outgoing> = batch.iter().filter(is_ours).collect();
             let settled = link.with(|connection| self.settle_together(connection, &identity, *number, &ours));
             *is_unsure = settled.is_err();
             match settled? {
@@ -71,22 +65,23 @@ impl RedisBroker {
                 Ran::Refused => *is_unsure = true,
             }
         };
-        for settlement in batch {
-            if let Settlement::Deferred { due, .. } = settlement {
-                self.due.add(*due);
+        for settlement in batch.iter().filter_map(Outgoing::settlement) {
+            if let End::Deferred { due, .. } = settlement.end {
+                self.due.add(due);
             }
-            if settlement.claim().and_then(|claim| claim.locks.as_ref()).is_some_and(|locks| locks.slot.is_some()) {
+            self.note_due(&settlement.effects);
+            if settlement.claim.locks.as_ref().is_some_and(|locks| locks.slot.is_some()) {
                 // One that waited for its place is due now.
                 self.due.add(clock::now());
             }
         }
         for (place, source) in self.sources.all().into_iter().enumerate() {
-            let claims = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.source == source);
+            let claims = batch.iter().filter_map(Outgoing::claim).filter(|claim| claim.source == source);
             self.held[place].remove(claims.map(|claim| &claim.element));
         }
-        let once = batch.iter().filter_map(Settlement::claim).filter(|claim| claim.is_once);
+        let once = batch.iter().filter_map(Outgoing::claim).filter(|claim| claim.is_once);
         self.held_once.remove(once.map(|claim| &claim.element));
-        self.void.remove(batch.iter().filter_map(Settlement::claim).map(|claim| &claim.element));
+        self.void.remove(batch.iter().filter_map(Outgoing::claim).map(|claim| &claim.element));
         Ok(unheard)
     }
 
@@ -113,48 +108,33 @@ impl RedisBroker {
         connection: &mut Connection,
         identity: &Identity,
         number: u64,
-        batch: &[&Settlement],
+        batch: &[&Outgoing],
     ) -> RedisResult<Ran> {
         let mut transaction = Transaction::new();
         // What is kept of a request only until it ends.
         let mut gone: Vec<Cow<'_, str>> = Vec::new();
         let mut verdicts = [0u64; Verdict::ALL.len()];
-        for settlement in batch {
-            if let Some(claim) = settlement.claim() {
-                transaction.add("LREM").arg(self.list(identity, claim)).arg(1).arg(&*claim.element);
-            }
-            gone.extend(settlement.body().map(Cow::from));
-            self.release(&mut transaction, identity, settlement);
-            self.note_sent(&mut transaction, settlement);
-            match settlement {
-                Settlement::Answered { id, verdict, dead, run, .. } => {
-                    verdicts[*verdict as usize] += 1;
-                    gone.push(self.options.keys.deliveries(id).into());
-                    if let Some(run) = run {
-                        self.end_run(&mut transaction, &identity.inbox, run);
+        for outgoing in batch {
+            match outgoing {
+                Outgoing::Settlement(settlement) => {
+                    if let End::Answered { id, verdict, .. } = &settlement.end {
+                        verdicts[*verdict as usize] += 1;
+                        gone.push(self.options.keys.deliveries(id).into());
                     }
-                    if let Some(dead) = dead {
-                        self.bury(&mut transaction, *verdict, dead);
-                    }
+                    gone.extend(settlement.body().map(Cow::from));
+                    self.add_settlement(&mut transaction, identity, settlement);
                 }
-                Settlement::AnsweredEarly { .. } => {}
-                Settlement::Started { id } => {
+                Outgoing::Notice(Notice::Started { id }) => {
                     // Only where it is still known: it may have been cancelled meanwhile.
                     let stage = self.options.keys.stage(id);
                     transaction.add("SET").arg(stage).arg("pending").arg("XX").arg("KEEPTTL");
                 }
-                Settlement::Deferred { due, waiting, .. } => {
-                    transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
-                }
-                Settlement::Forwarded { claim, node } => {
-                    transaction.add("RPUSH").arg(self.options.keys.inbox(node)).arg(&*claim.element);
-                }
-                Settlement::HandedBack { claim } => self.hand_back(&mut transaction, identity, claim),
+                Outgoing::Notice(Notice::AnsweredEarly { .. }) => {}
             }
-            if let Some((id, answer)) = settlement.answer() {
+            if let Some((id, answer)) = outgoing.answer() {
                 self.publish(&mut transaction, id, answer);
             }
-            if let Some(id) = settlement.untracked() {
+            if let Some(id) = outgoing.settlement().and_then(Settlement::untracked) {
                 transaction.add("DEL").arg(self.options.keys.stage(id));
             }
         }
@@ -167,6 +147,30 @@ impl RedisBroker {
         }
         transaction.add("SET").arg(&identity.settled).arg(number).arg("EX").arg(SETTLED_TTL);
         transaction.run(connection, identity)
+    }
+
+    /// Takes one element out of flight, with all that belongs to it but its answer.
+    fn add_settlement(&self, transaction: &mut Transaction<'_>, identity: &Identity, settlement: &Settlement) {
+        let Settlement { claim, end, effects } = settlement;
+        transaction.add("LREM").arg(self.list(identity, claim)).arg(1).arg(&*claim.element);
+        self.release(transaction, identity, settlement);
+        self.note_vouched(transaction, settlement);
+        let verdict = match end {
+            End::Answered { verdict, .. } => Some(*verdict),
+            End::Deferred { due, waiting } => {
+                transaction.add("ZADD").arg(self.options.keys.delayed()).arg(*due).arg(&**waiting);
+                None
+            }
+            End::Forwarded { node } => {
+                transaction.add("RPUSH").arg(self.options.keys.inbox(node)).arg(&*claim.element);
+                None
+            }
+            End::HandedBack => {
+                self.hand_back(transaction, identity, claim);
+                None
+            }
+        };
+        self.take_effect(transaction, identity, verdict, effects);
     }
 
     fn publish<'a>(&self, transaction: &mut Transaction<'a>, id: &'a RequestId, answer: &Encoded) {
@@ -201,14 +205,6 @@ impl RedisBroker {
             Source::Inbox => Some(&identity.inbox),
             Source::Delayed => None,
         }
-    }
-
-    fn bury(&self, transaction: &mut Transaction<'_>, verdict: Verdict, dead: &str) {
-        let (keys, now) = (&self.options.keys, clock::now());
-        let key = if verdict == Verdict::Rejected { keys.refused() } else { keys.dead() };
-        transaction.add("ZADD").arg(&key).arg(now).arg(dead);
-        transaction.add("ZREMRANGEBYSCORE").arg(&key).arg("-inf").arg(now.saturating_sub(DEAD_TTL));
-        transaction.add("ZREMRANGEBYRANK").arg(&key).arg(0).arg(-1 - MOST_DEAD);
     }
 }
 

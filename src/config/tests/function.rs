@@ -61,6 +61,7 @@ fn a_function_is_built_from_its_configuration() {
         },
         sources: names(&["web"]),
         users: names(&["tom"]),
+        room: None,
     };
     let process = ProcessConfig {
         cwd: PathBuf::from("/etc/work"),

@@ -68,7 +68,7 @@ impl Asking<'_> {
         let json = request.to_json().into_bytes();
         let refuse = |unreadable: Unreadable| Response::error(unreadable.error.status(), unreadable.reason);
         let request = decode_request(&json, None, clock::now()).map_err(refuse)?;
-        if request.cron.is_some() || request.attempt > 0 {
+        if request.ticket.is_some() || request.attempt > 0 {
             return Err(Response::error(400, "cron, attempt: are set by cerbas only"));
         }
         Ok(request)

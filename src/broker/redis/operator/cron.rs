@@ -73,7 +73,7 @@ impl Operator {
         self.ask(|connection, keys| {
             let mut both = pipe();
             both.atomic().cmd("HSET").arg(keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
-            both.cmd("HSET").arg(keys.sent_by_cron()).arg(run.id().to_string()).arg(request);
+            both.cmd("HSET").arg(keys.sent_by("cron")).arg(run.id().to_string()).arg(request);
             both.cmd("RPUSH").arg(keys.inbox(node)).arg(request).query(connection)
         })
     }

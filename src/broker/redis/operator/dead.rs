@@ -29,11 +29,12 @@ impl Operator {
     /// not there any more, or has no request.
     pub(super) fn retry(&mut self, entry: &DeadEntry) -> Result<bool> {
         let Some(element) = entry.request_anew() else { return Ok(false) };
-        let sent_by_cron = entry.letter.id.as_deref().filter(|_| entry.is_sent_by_cron()).unwrap_or_default();
+        let room = entry.room();
+        let vouched = entry.letter.id.as_deref().filter(|_| room.is_some()).unwrap_or_default();
         self.ask(|connection, keys| {
             let mut script = RETRY_DEAD.key(list(keys, entry.is_refused));
-            script.key(keys.queue()).key(keys.sent_by_cron());
-            script.arg(&entry.member).arg(&element).arg(sent_by_cron).invoke(connection)
+            script.key(keys.queue()).key(keys.sent_by(room.unwrap_or_default()));
+            script.arg(&entry.member).arg(&element).arg(vouched).invoke(connection)
         })
     }
 

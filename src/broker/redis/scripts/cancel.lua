@@ -1,7 +1,7 @@
 -- Cancels the request ARGV[1] where it waits, or tells the daemon that has it to.
 -- KEYS: the two usual queues, delayed requests, names of further queues, all daemons, limited functions, counts of verdicts,
--- the result, what it holds, its body in both spellings, requests that start alone, its stage, what cron has sent, its deliveries,
--- who has taken what cron has sent, unique keys that are waited for. ARGV: its id, its number (or ''), TTL of the result, the answer,
+-- the result, what it holds, its body in both spellings, requests that start alone, its stage, what its room has sent, its
+-- deliveries, who has taken what its room has sent, unique keys that are waited for. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
 -- lists, messages, calls that wait for a unique key; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.

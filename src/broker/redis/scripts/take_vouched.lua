@@ -1,5 +1,5 @@
--- Whether the element ARGV[2], which this daemon ARGV[3] has in flight, is what cron has sent under the id ARGV[1], and no copy of it.
--- KEYS: what cron has sent, which daemon has taken each, names of further queues. ARGV: id, element, our name, what starts the
+-- Whether the element ARGV[2], which this daemon ARGV[3] has in flight, is what a room has sent under the id ARGV[1], and no copy of it.
+-- KEYS: what the room has sent, which daemon has taken each, names of further queues. ARGV: id, element, our name, what starts the
 -- names of leases and of in-flight lists. Gives back 1 if so; then it is taken by us.
 if redis.call('HGET', KEYS[1], ARGV[1]) ~= ARGV[2] then return 0 end
 local taker = redis.call('HGET', KEYS[2], ARGV[1])

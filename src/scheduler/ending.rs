@@ -5,32 +5,101 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::broker::EndedRun;
+use super::requests::runs_key;
+use crate::broker::{Effects, Field, IfHeld, OnlyIf, Put, Sending, To};
+use crate::errand::{Ending, Errand, Exclusion, Room};
 use crate::protocol::{
-    CallError, MAIL_FUNCTION, Mail, Object, Occurrence, RequestId, Run, RunOutcome, Scheduled, Verdict, tail,
+    CRON_FUNCTION, CallError, MAIL_FUNCTION, Mail, Object, Occurrence, OnDuplicate, Request, RequestId, Run,
+    RunOutcome, Scheduled, Verdict, tail,
 };
 use crate::said::tidy;
 
 /// So much of why a mail was not sent is kept, in characters.
 const LONGEST_REASON: usize = 300;
 
-/// How a run went, as its door knows it.
-pub(super) struct Ending<'a> {
-    pub(super) verdict: Verdict,
-    /// What it gave, or why it did not.
-    pub(super) message: &'a str,
-    /// The daemon that ran it.
-    pub(super) node: &'a str,
-    /// When its last attempt started, in milliseconds since 1970.
-    pub(super) started: Option<u64>,
-    /// When it ended, likewise.
-    pub(super) ended: u64,
-    /// How often it ran.
-    pub(super) attempts: u32,
+/// The room of cron: what its requests are for.
+pub struct CronRoom;
+
+/// What cron is called among the rooms.
+const NAME: &str = "cron";
+
+impl Room for CronRoom {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn errand(&self, request: &Request) -> Option<Box<dyn Errand>> {
+        if request.func == MAIL_FUNCTION {
+            return Some(Box::new(MailOfRun));
+        }
+        let ticket = request.ticket.as_ref()?;
+        match ticket.value.to::<Scheduled>() {
+            Ok(scheduled) => Some(Box::new(scheduled)),
+            Err(error) => {
+                log::error!("cron: {}: what stands in its request of its entry cannot be read: {error}", request.id);
+                None
+            }
+        }
+    }
+}
+
+impl Errand for Scheduled {
+    fn account(&self) -> Option<Box<str>> {
+        Some(format!("{CRON_FUNCTION}{}", self.occurrence.name).into())
+    }
+
+    fn exclusion(&self) -> Option<Exclusion> {
+        let its_turn = match self {
+            Scheduled { in_turn: true, .. } => Some(IfHeld::Waits { most: usize::MAX }),
+            Scheduled { waits: true, .. } => Some(IfHeld::Waits { most: 1 }),
+            _ => None,
+        };
+        let alone = self.alone.map(|alone| match alone {
+            OnDuplicate::Reject => IfHeld::Rejected,
+            OnDuplicate::Replace => IfHeld::Replaces,
+        });
+        let if_held = its_turn.or(alone)?;
+        Some(Exclusion { key: self.occurrence.name.as_str().into(), if_held, is_for_every_key: its_turn.is_some() })
+    }
+
+    fn is_buried(&self, verdict: Verdict) -> bool {
+        // What became of it is kept with its entry.
+        !matches!(verdict, Verdict::Error | Verdict::Timeout | Verdict::Expired)
+    }
+
+    fn ended(&self, ending: &Ending<'_>) -> Effects {
+        ended(self, ending)
+    }
+}
+
+/// The mail of a run.
+struct MailOfRun;
+
+impl Errand for MailOfRun {
+    fn is_buried(&self, _: Verdict) -> bool {
+        // That is kept with the run. Where no mail can be sent, it would push everything else off the list.
+        false
+    }
+
+    fn ended(&self, ending: &Ending<'_>) -> Effects {
+        let failed = (ending.verdict != Verdict::Ok)
+            .then(|| not_mailed(ending.request, ending.verdict, ending.message))
+            .flatten();
+        failed.map(|run| Effects { put: vec![on_record(&run)], ..Effects::default() }).unwrap_or_default()
+    }
+}
+
+/// `run` as it is kept, if it still is.
+fn on_record(run: &Run) -> Put {
+    let Occurrence { name, instant, .. } = &run.occurrence;
+    let instant: Box<str> = instant.as_str().into();
+    let record = String::from(run.to_json()).into_bytes().into();
+    let only_if = OnlyIf::Exists(instant.clone());
+    Put { key: runs_key(name), fields: vec![Field { name: instant, value: Some(record) }], only_if }
 }
 
 /// The record of the run that was `scheduled`, and the requests that follow.
-pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
+fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> Effects {
     let occurrence = &scheduled.occurrence;
     let outcome = match ending.verdict {
         Verdict::Expired => RunOutcome::Expired,
@@ -51,12 +120,13 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
         unmailed: None,
     };
     log_end(&record);
-    let mut follow: Vec<(RequestId, Box<[u8]>)> = Vec::new();
+    let mut follow = Vec::new();
     let mut send = |suffix: &str, mut request: Object| {
         let id = format!("{}-{suffix}", occurrence.id());
         request.insert("id", &*id);
         request.insert("reply", false);
-        follow.push((RequestId::Text(id.into()), request.to_json().into_bytes().into()));
+        let element = request.to_json().into_bytes().into();
+        follow.push(Sending { id: RequestId::Text(id.into()), element, to: To::Here, room: Some(NAME) });
     };
     // That a run was skipped is what the operator has asked for.
     if outcome != RunOutcome::SkippedOverlap {
@@ -68,12 +138,7 @@ pub(super) fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> EndedRun {
             send("mail", mail(to, &record, ending.message));
         }
     }
-    EndedRun {
-        name: occurrence.name.as_str().into(),
-        instant: occurrence.instant.as_str().into(),
-        record: record.to_json(),
-        follow,
-    }
+    Effects { put: vec![on_record(&record)], send: follow, dead: None }
 }
 
 /// One line for each run, as cron has it.
@@ -131,9 +196,9 @@ fn mail(to: &Mail, run: &Run, message: &str) -> Object {
 }
 
 /// The record of the run whose mail is in `request` and was not sent for `reason`. That is told here, once.
-pub(super) fn not_mailed(request: &[u8], verdict: Verdict, reason: &str) -> Option<EndedRun> {
+fn not_mailed(request: &[u8], verdict: Verdict, reason: &str) -> Option<Run> {
     #[derive(Deserialize)]
-    struct Request {
+    struct MailRequest {
         func: String,
         args: Letter,
     }
@@ -142,7 +207,7 @@ pub(super) fn not_mailed(request: &[u8], verdict: Verdict, reason: &str) -> Opti
         to: String,
         run: Run,
     }
-    let Request { func, args: Letter { to, mut run } } = serde_json::from_slice(request).ok()?;
+    let MailRequest { func, args: Letter { to, mut run } } = serde_json::from_slice(request).ok()?;
     if func != MAIL_FUNCTION {
         return None;
     }
@@ -151,11 +216,10 @@ pub(super) fn not_mailed(request: &[u8], verdict: Verdict, reason: &str) -> Opti
     let mut lines = reason.lines();
     let said: Vec<&str> = lines.next().into_iter().chain(lines.next_back()).collect();
     let reason = tidy(&said.join(": "), LONGEST_REASON);
-    let Occurrence { name, instant, local, .. } = &run.occurrence;
+    let Occurrence { name, local, .. } = &run.occurrence;
     log::warn!(entry = name.as_str(); "cron: {name}@{local}: its mail to {} was not sent: {reason}", tidy(&to, LONGEST_REASON));
-    let (name, instant) = (name.as_str().into(), instant.as_str().into());
     run.unmailed = Some(reason);
-    Some(EndedRun { name, instant, record: run.to_json(), follow: Vec::new() })
+    Some(run)
 }
 
 #[cfg(test)]
@@ -176,10 +240,12 @@ mod tests {
     }
 
     fn end(verdict: Verdict, message: &str) -> (Run, Vec<serde_json::Value>) {
-        let ending = Ending { verdict, message, node: "web-1.7", started: Some(5), ended: 9, attempts: 1 };
-        let EndedRun { record, follow, .. } = ended(&scheduled(), &ending);
-        let follow = follow.iter().map(|(_, request)| serde_json::from_slice(request).expect("it is JSON")).collect();
-        (serde_json::from_str(&record).expect("it is a run"), follow)
+        let (node, started) = ("web-1.7", Some(5));
+        let ending = Ending { verdict, message, node, started, ended: 9, attempts: 1, request: b"{}" };
+        let Effects { put, send, .. } = scheduled().ended(&ending);
+        let follow = send.iter().map(|sending| serde_json::from_slice(&sending.element).expect("it is JSON")).collect();
+        let record = put[0].fields[0].value.as_deref().expect("it is set");
+        (serde_json::from_slice(record).expect("it is a run"), follow)
     }
 
     #[test]
@@ -217,5 +283,22 @@ mod tests {
         assert_eq!((run.outcome, follow.len()), (RunOutcome::SkippedOverlap, 0));
         assert_eq!(end(Verdict::Rejected, "overload").0.outcome, RunOutcome::Ran);
         assert_eq!(end(Verdict::Expired, "expired").0.outcome, RunOutcome::Expired);
+    }
+
+    #[test]
+    fn runs_wait_for_the_last_one_by_their_policy_or_all_that_are_due_at_one_moment() {
+        let entry = |alone, waits, in_turn| {
+            let exclusion = Scheduled { alone, waits, in_turn, ..scheduled() }.exclusion()?;
+            assert_eq!(&*exclusion.key, "backup");
+            Some((exclusion.if_held, exclusion.is_for_every_key))
+        };
+        let (reject, replace) = (Some(OnDuplicate::Reject), Some(OnDuplicate::Replace));
+        assert_eq!(entry(None, true, false), Some((IfHeld::Waits { most: 1 }, true)));
+        assert_eq!(entry(reject, false, false), Some((IfHeld::Rejected, false)));
+        assert_eq!(entry(replace, false, false), Some((IfHeld::Replaces, false)));
+        assert_eq!(entry(None, false, false), None);
+        for (alone, waits) in [(None, true), (reject, false), (replace, false)] {
+            assert_eq!(entry(alone, waits, true), Some((IfHeld::Waits { most: usize::MAX }, true)));
+        }
     }
 }

@@ -1,12 +1,15 @@
 //! The functions that crontab entries call.
 
+use std::path::Path;
 use std::time::Duration;
 
-use crate::config::CronConfig;
+use super::FAILURE;
 use crate::cron::{Action, Command as CronCommand, Entry, OnFailure};
 use crate::functions::{Command, CommandOptions, CommandStyle, Function, ProcessOptions, Retries, SendMail, Terms};
 use crate::protocol::{CRON_FUNCTION, MAIL_FUNCTION};
-use crate::scheduler::FAILURE;
+
+/// Whose functions they are.
+const ROOM: &str = "cron";
 
 /// How long a command may run where nothing is said: cron knows no limit, but what hangs must not hang for ever.
 const TIMEOUT: Duration = Duration::from_hours(24);
@@ -25,7 +28,7 @@ const NOT_PASSED_ON: [&str; 4] = ["CRON_TZ", "LOGNAME", "USER", "MAILFROM"];
 
 /// The functions of `entry`: one for its command, and one for the command that follows on a failure. Without a queue that outlives the
 /// daemon, what still runs at its end is lost.
-pub(super) fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
+pub fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
     let command = match &entry.action {
         Action::Command(command) => Some(command),
         Action::Request(_) => None,
@@ -35,12 +38,12 @@ pub(super) fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
         let timeout = entry.policies.timeout.unwrap_or(usual);
         let retries = Retries { count: entry.policies.retries.unwrap_or(0), ..Retries::default() };
         let style = CommandStyle::Job(command.stdin.clone());
-        let terms = Terms { timeout, retries, ends_with_daemon: !has_queue, ..Terms::default() };
+        let terms = Terms { timeout, retries, ends_with_daemon: !has_queue, room: Some(ROOM), ..Terms::default() };
         function(format!("{CRON_FUNCTION}{}", entry.name), terms, shell(&command.line, Some(command), style))
     });
     let on_failure = match &entry.policies.on_failure {
         Some(OnFailure::Command(line)) => {
-            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..Terms::default() };
+            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(ROOM), ..Terms::default() };
             let options = shell(line, command, CommandStyle::Call);
             Some(function(format!("{CRON_FUNCTION}{}{FAILURE}", entry.name), terms, options))
         }
@@ -50,9 +53,9 @@ pub(super) fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
 }
 
 /// The function that sends mail.
-pub(super) fn mail(config: &CronConfig) -> Function {
-    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, ..Terms::default() };
-    Function { name: MAIL_FUNCTION.to_owned(), terms, body: Box::new(SendMail { program: config.sendmail.clone() }) }
+pub fn mail(sendmail: &Path) -> Function {
+    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(ROOM), ..Terms::default() };
+    Function { name: MAIL_FUNCTION.to_owned(), terms, body: Box::new(SendMail { program: sendmail.to_owned() }) }
 }
 
 fn function(name: String, terms: Terms, options: CommandOptions) -> Function {

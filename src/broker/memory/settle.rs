@@ -1,0 +1,111 @@
+//! Settling in memory: all of it under one lock.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::state::State;
+use crate::broker::{Content, Effects, End, OnlyIf, Put, Sending, Settlement, Source, To};
+use crate::protocol::Verdict;
+
+impl State {
+    /// Takes one element out of flight, with all that belongs to it but its answer.
+    pub(super) fn settle(&mut self, settlement: &Settlement, now: Instant) {
+        let Settlement { claim, end, effects } = settlement;
+        self.leave(claim);
+        if settlement.body().is_some()
+            && let Content::Body(number, _) = self.content(&claim.element)
+        {
+            self.bodies.remove(&number);
+        }
+        self.release(settlement, now);
+        self.note_vouched(settlement);
+        let verdict = match end {
+            End::Answered { verdict, .. } => {
+                self.verdicts[*verdict as usize] += 1;
+                Some(*verdict)
+            }
+            End::Deferred { due, waiting } => {
+                self.delayed.push((*due, Arc::clone(waiting)));
+                None
+            }
+            End::Forwarded { .. } => {
+                self.inbox.push_back(Arc::clone(&claim.element));
+                None
+            }
+            End::HandedBack => {
+                match claim.source {
+                    Source::Queue(number) => self.queues[number].push_front(Arc::clone(&claim.element)),
+                    Source::Delayed => self.delayed.push((0, Arc::clone(&claim.element))),
+                    Source::Inbox => self.inbox.push_front(Arc::clone(&claim.element)),
+                }
+                None
+            }
+        };
+        if let Some(id) = settlement.untracked() {
+            self.stages.remove(id);
+        }
+        self.take_effect(verdict, effects);
+    }
+
+    fn take_effect(&mut self, verdict: Option<Verdict>, effects: &Effects) {
+        for put in &effects.put {
+            self.put(put);
+        }
+        for sending in &effects.send {
+            self.send(sending);
+        }
+        if let Some(dead) = &effects.dead {
+            self.bury(verdict == Some(Verdict::Rejected), dead.clone());
+        }
+    }
+
+    /// Sets the fields of `put` if its condition holds.
+    fn put(&mut self, put: &Put) {
+        // Those are kept in the journal.
+        if let (Some(name), [field]) = (put.key.as_str().strip_prefix("CRON-RUNS-"), &*put.fields) {
+            let record = field.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
+            return self.runs.end(name, &field.name, record.unwrap_or_default());
+        }
+        let kept = self.kept.entry(put.key.clone()).or_default();
+        let holds = match &put.only_if {
+            OnlyIf::Always => true,
+            OnlyIf::Exists(field) => kept.contains_key(field),
+            OnlyIf::Is(field, value) => kept.get(field) == value.as_ref(),
+        };
+        for field in put.fields.iter().filter(|_| holds) {
+            match &field.value {
+                Some(value) => drop(kept.insert(field.name.clone(), value.clone())),
+                None => drop(kept.remove(&field.name)),
+            }
+        }
+        if kept.is_empty() {
+            self.kept.remove(&put.key);
+        }
+    }
+
+    fn send(&mut self, sending: &Sending) {
+        let element: Arc<[u8]> = Arc::from(&*sending.element);
+        if sending.room.is_some() {
+            self.vouch(sending.id.clone(), &element);
+        }
+        match &sending.to {
+            To::Here => self.inbox.push_back(element),
+            // Which queues there are, a room knows from the configuration.
+            To::Queue(name) => {
+                let number = self.number(name.as_deref()).unwrap_or(0);
+                self.queues[number].push_back(element);
+            }
+            To::Due { at, name } => {
+                if let Some(before) =
+                    name.as_ref().and_then(|name| self.timers.insert(name.clone(), Arc::clone(&element)))
+                {
+                    self.delayed.retain(|(_, waiting)| *waiting != before);
+                }
+                self.delayed.push((*at, element));
+                // What has been taken needs no name any more.
+                let Self { timers, delayed, .. } = self;
+                timers.retain(|_, waiting| delayed.iter().any(|(_, element)| element == waiting));
+            }
+        }
+    }
+}
