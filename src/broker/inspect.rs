@@ -10,7 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, NewRun, Result};
-use crate::protocol::{Answer, DeadLetter, Node, ROOMS, RequestId, Run, Verdict, room_of_function};
+use crate::protocol::{
+    Answer, CallState, DeadLetter, Node, OpenCall, ROOMS, RequestId, Run, Verdict, room_of_function,
+};
 
 /// An operator's side of a broker: one question at a time.
 pub trait Inspect: Send {
@@ -136,6 +138,25 @@ pub struct Job {
     pub last_error: Option<String>,
 }
 
+impl Job {
+    /// The open call of a daemon: no list of a broker has it.
+    pub(crate) fn at(node: &str, call: OpenCall) -> Self {
+        let OpenCall { id, func, since, state, door, attempt, due } = call;
+        let failed = if state == CallState::Again { attempt } else { attempt.saturating_sub(1) };
+        Job {
+            id: Some(id),
+            func: Some(func).filter(|func| !func.is_empty()),
+            stand: Stand::Call { node: node.to_owned(), door: door.into_owned(), state, since, due },
+            sent_at: None,
+            attempt: failed.into(),
+            last_error: None,
+        }
+    }
+}
+
+/// What the door is called by which requests come that stand in a list of the broker.
+pub(crate) const QUEUE_DOOR: &str = "queue";
+
 /// Where a request stands that has no verdict yet.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Stand {
@@ -170,6 +191,19 @@ pub enum Stand {
         is_alive: bool,
         /// Since when it runs, in milliseconds since 1970; `None` if the daemon had not said so with its last heartbeat.
         since: Option<u64>,
+    },
+    /// A daemon that lives has it, and it came in by a door of its own: no list of the broker has it.
+    Call {
+        /// The daemon.
+        node: String,
+        /// The door.
+        door: String,
+        /// What it does.
+        state: CallState,
+        /// Since when it runs, or since when it is there where it does not; in milliseconds since 1970.
+        since: u64,
+        /// When it runs again, in milliseconds since 1970.
+        due: Option<u64>,
     },
 }
 

@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effects::{Effects, Sending, To};
 pub use error::{BrokerError, Cause};
+pub(crate) use inspect::QUEUE_DOOR;
 pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueLook, Stand};
 pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
@@ -30,7 +31,7 @@ pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Tar
 pub use settlement::{End, Notice, Outgoing, Settlement};
 pub use store::{Field, OnlyIf, Put, StoreKey};
 
-use crate::protocol::{CallError, Node, NodeStatus, Occurrence, RequestId};
+use crate::protocol::{CallError, Node, NodeStatus, Occurrence, OpenCall, RequestId};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -128,6 +129,8 @@ pub enum Found {
     Waiting,
     /// The daemon with this id has it, and was told.
     InFlight(String),
+    /// The daemon with this id had it, and has ended it: no list of the broker has it, so it came in by another door.
+    Cancelled(String),
     /// It had ended before.
     Ended,
     /// Nothing is known of it.
@@ -212,6 +215,24 @@ pub enum Content {
 pub enum Message {
     /// The request is to be cancelled, if the daemon has it.
     Cancel(RequestId),
+    /// Somebody wants to know of its open calls with this id, whichever door they came in by.
+    Ask {
+        /// The request.
+        id: RequestId,
+        /// Whether they are to be cancelled, too.
+        is_to_cancel: bool,
+        /// Whom to tell, with [`Broker::reply`].
+        asker: Box<str>,
+    },
+}
+
+/// What a daemon tells who sent it [`Message::Ask`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Told {
+    /// The id of the daemon.
+    pub(crate) node: String,
+    /// Its open calls of that name.
+    pub(crate) calls: Vec<OpenCall>,
 }
 
 /// One instant of a cron entry that is to be begun, once over all daemons.
@@ -322,6 +343,11 @@ pub trait Broker: Send + Sync {
 
     /// The next messages to this daemon, waiting at most `patience` for them.
     fn listen(&self, patience: Duration) -> Result<Vec<Message>>;
+
+    /// Tells whoever has sent [`Message::Ask`] what there is, as JSON. One that is within a single process has no such messages.
+    fn reply(&self, _asker: &str, _answer: &[u8]) -> Result<()> {
+        Ok(())
+    }
 
     /// Begins `runs`, each in one step, and gives back what became of them, in their order. Of each entry `keep` are kept. After an
     /// error the same can be begun again: what had been begun by it is found so.

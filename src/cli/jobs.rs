@@ -101,11 +101,13 @@ impl List {
         let mut columns = Columns::new(&["id", "function", "state", "where", ">since", ">until", "last error"]);
         for job in &jobs {
             let until = match job.stand {
-                Stand::Delayed { due } => format!("in {}", span(due.saturating_sub(now))),
+                Stand::Delayed { due } | Stand::Call { due: Some(due), .. } => {
+                    format!("in {}", span(due.saturating_sub(now)))
+                }
                 _ => String::new(),
             };
             let since = match job.stand {
-                Stand::Taken { since: Some(since), .. } => Some(since),
+                Stand::Taken { since: Some(since), .. } | Stand::Call { since, .. } => Some(since),
                 _ => job.sent_at,
             };
             columns.row([
@@ -137,7 +139,7 @@ fn whereabouts(stand: &Stand) -> String {
         }
         Stand::Delayed { .. } | Stand::Parked | Stand::Behind => String::new(),
         Stand::Inbox { node } => format!("inbox of {node}"),
-        Stand::Taken { node, is_alive: true, .. } => node.clone(),
+        Stand::Call { node, .. } | Stand::Taken { node, is_alive: true, .. } => node.clone(),
         Stand::Taken { node, .. } => format!("{node} (dead)"),
     }
 }
@@ -208,7 +210,7 @@ fn cancel(operator: &mut dyn Inspect, id: &RequestId, timeout: Duration) -> Resu
     let mut was_in_flight = false;
     loop {
         let node = match operator.cancel(id, RESULT_TTL)? {
-            Found::Waiting => return Ok(Outcome::Cancelled),
+            Found::Waiting | Found::Cancelled(_) => return Ok(Outcome::Cancelled),
             Found::Nowhere if was_in_flight => return Ok(Outcome::Gone),
             Found::Nowhere => return Ok(Outcome::Unknown),
             Found::Ended => return verdict(operator, id),

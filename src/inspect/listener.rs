@@ -204,11 +204,12 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
+    use super::super::calls::Calls;
     use super::super::remote::Remote;
     use super::*;
     use crate::broker::{Cause, Fate, Inspect, Memory};
     use crate::inspect::question::answer;
-    use crate::protocol::RequestId;
+    use crate::protocol::{OpenCall, RequestId};
     use crate::thread::Pulses;
 
     /// A folder that goes with the test.
@@ -221,7 +222,7 @@ mod tests {
 
         fn listen(&self, memory: &Memory) -> io::Result<Listener> {
             let mut memory = memory.clone();
-            let answer = move |line: &[u8]| answer(line, &mut memory);
+            let answer = move |line: &[u8]| answer(line, &mut memory, &Nothing);
             Listener::open(&self.0, Box::new(answer), Pulses::default().of(THREAD))
         }
 
@@ -233,6 +234,27 @@ mod tests {
     impl Drop for Scratch {
         fn drop(&mut self) {
             let _never_made = fs::remove_dir_all(self.0.parent().expect("it is in another"));
+        }
+    }
+
+    /// A daemon that has no calls besides.
+    struct Nothing;
+
+    impl Calls for Nothing {
+        fn node(&self) -> &str {
+            "n.1"
+        }
+
+        fn open(&self) -> Vec<OpenCall> {
+            Vec::new()
+        }
+
+        fn find(&self, _: &RequestId) -> Vec<OpenCall> {
+            Vec::new()
+        }
+
+        fn cancel(&self, _: &RequestId) -> bool {
+            false
         }
     }
 

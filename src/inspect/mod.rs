@@ -6,6 +6,7 @@
 //!
 //! Tables, colours and the words around them are the business of whoever shows it.
 
+mod calls;
 mod listener;
 mod question;
 pub(crate) mod rates;
@@ -14,6 +15,7 @@ pub(crate) mod sentences;
 pub(crate) mod shapes;
 mod socket;
 
+pub(crate) use calls::Calls;
 pub(crate) use listener::{Listener, THREAD};
 pub(crate) use question::answer;
 pub(crate) use remote::Remote;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::{self, Calls};
 use crate::broker::{BrokerError, DeadEntry, Inspect, NewRun};
 use crate::protocol::RequestId;
 
@@ -38,10 +39,10 @@ pub(crate) enum Answered<T> {
     Error(String),
 }
 
-/// The answer of `inspect` to the question in `line`, with the end of its own line.
-pub(crate) fn answer(line: &[u8], inspect: &mut dyn Inspect) -> Vec<u8> {
+/// The answer to the question in `line`, with the end of its own line: what `inspect` says, and of single requests also `calls`.
+pub(crate) fn answer(line: &[u8], inspect: &mut dyn Inspect, calls: &dyn Calls) -> Vec<u8> {
     match serde_json::from_slice(line) {
-        Ok(question) => answer_to(question, inspect),
+        Ok(question) => answer_to(question, inspect, calls),
         // The other program may be of another version.
         Err(error) => refusal(&format!("the question cannot be read by cerbas {}: {error}", env!("CARGO_PKG_VERSION"))),
     }
@@ -52,14 +53,14 @@ pub(crate) fn refusal(reason: &str) -> Vec<u8> {
     line(&Answered::<()>::Error(reason.to_owned()))
 }
 
-fn answer_to(question: Question, inspect: &mut dyn Inspect) -> Vec<u8> {
+fn answer_to(question: Question, inspect: &mut dyn Inspect, calls: &dyn Calls) -> Vec<u8> {
     match question {
         Question::Overview => told(inspect.overview()),
         Question::Members => told(inspect.members()),
-        Question::Jobs { most } => told(inspect.jobs(most)),
-        Question::Fate { id } => with_id(&id, |id| told(inspect.fate(id))),
+        Question::Jobs { most } => told(calls::jobs(inspect, calls, most)),
+        Question::Fate { id } => with_id(&id, |id| told(calls::fate(inspect, calls, id))),
         Question::Answer { id } => with_id(&id, |id| told(inspect.answer(id))),
-        Question::Cancel { id, result_ttl } => with_id(&id, |id| told(inspect.cancel(id, result_ttl))),
+        Question::Cancel { id, result_ttl } => with_id(&id, |id| told(calls::cancel(inspect, calls, id, result_ttl))),
         Question::Dead => told(inspect.dead()),
         Question::RetryDead { entry } => told(inspect.retry_dead(&entry)),
         Question::DeleteDead { entry } => told(inspect.delete_dead(&entry)),
@@ -92,21 +93,50 @@ fn line<T: Serialize>(answered: &Answered<T>) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::broker::Memory;
+    use crate::protocol::OpenCall;
+
+    /// A daemon with one call.
+    struct OneCall;
+
+    impl Calls for OneCall {
+        fn node(&self) -> &str {
+            "n.1"
+        }
+
+        fn open(&self) -> Vec<OpenCall> {
+            vec![OpenCall { id: "here".to_owned(), door: "http".into(), ..OpenCall::default() }]
+        }
+
+        fn find(&self, id: &RequestId) -> Vec<OpenCall> {
+            self.open().into_iter().filter(|call| call.id == id.to_string()).collect()
+        }
+
+        fn cancel(&self, id: &RequestId) -> bool {
+            !self.find(id).is_empty()
+        }
+    }
 
     #[track_caller]
     fn check(question: &str, answer_starts_with: &str) {
         let mut memory = Memory::new(Duration::from_secs(60));
-        let answer = String::from_utf8(answer(question.as_bytes(), &mut memory)).expect("it is text");
+        let answer = String::from_utf8(answer(question.as_bytes(), &mut memory, &OneCall)).expect("it is text");
         assert!(answer.starts_with(answer_starts_with) && answer.ends_with('\n'), "{question}: {answer}");
     }
 
     #[test]
     fn a_question_is_a_verb_with_its_arguments() {
         check(r#""members""#, r#"{"ok":[]}"#);
-        check(r#"{"jobs": {"most": 5}}"#, r#"{"ok":[]}"#);
+        check(r#"{"jobs": {"most": 0}}"#, r#"{"ok":[]}"#);
         check(r#"{"fate": {"id": "a"}}"#, r#"{"ok":"Unknown"}"#);
         check(r#"{"cancel": {"id": "a", "result_ttl": {"secs": 1, "nanos": 0}}}"#, r#"{"ok":"Nowhere"}"#);
         check(r#""facts""#, r#"{"ok":null}"#);
+    }
+
+    #[test]
+    fn a_call_that_the_broker_does_not_know_is_found_at_its_daemon() {
+        check(r#"{"jobs": {"most": 5}}"#, r#"{"ok":[{"id":"here","#);
+        check(r#"{"fate": {"id": "here"}}"#, r#"{"ok":{"Open":{"id":"here","#);
+        check(r#"{"cancel": {"id": "here", "result_ttl": {"secs": 1, "nanos": 0}}}"#, r#"{"ok":{"Cancelled":"n.1"}}"#);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What became of a request or a run, or what it waits for, in one sentence for people.
 
 use crate::broker::{Fate, Job, Stand};
-use crate::protocol::{Answer, DeadLetter, Run, RunOutcome, Status, Verdict};
+use crate::protocol::{Answer, CallState, DeadLetter, Run, RunOutcome, Status, Verdict};
 
 /// How much of an answer is shown, in characters.
 const SHOWN: usize = 200;
@@ -45,6 +45,7 @@ fn open(job: &Job, now: u64) -> String {
             span(due.saturating_sub(now))
         ),
         Stand::Delayed { due } => format!("{func} is delayed and starts in {}{sent}", span(due.saturating_sub(now))),
+        Stand::Call { .. } => call(func, &job.stand, job.attempt, now),
         Stand::Parked => format!("{func} waits until fewer calls of it run, over all daemons{sent}"),
         Stand::Behind => format!("{func} waits until the run before it has ended{sent}"),
         Stand::Inbox { node } => format!("{func} waits for the daemon {node}, which it is addressed to{sent}"),
@@ -58,6 +59,22 @@ fn open(job: &Job, now: u64) -> String {
             format!(
                 "{func} was taken by {node}, which is dead; another daemon takes it back within two leases, if one lives{sent}"
             )
+        }
+    }
+}
+
+/// The open call of a daemon, of which nothing stands in a list.
+fn call(func: &str, stand: &Stand, failed: u64, now: u64) -> String {
+    let Stand::Call { node, door, state, since, due } = stand else { return String::new() };
+    let since = span(now.saturating_sub(*since));
+    let came = format!("it came in by {door} {since} ago");
+    match state {
+        CallState::Running => format!("{func} has been running for {since} at {node}; it came in by {door}"),
+        CallState::Waiting => format!("{func} waits for a worker at {node}; {came}"),
+        CallState::Parked => format!("{func} waits at {node} until fewer calls of it run there; {came}"),
+        CallState::Again => {
+            let left = span(due.unwrap_or(now).saturating_sub(now));
+            format!("{func} has failed {} and runs again in {left} at {node}; {came}", times(failed))
         }
     }
 }

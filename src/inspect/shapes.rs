@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::rates::Totals;
 use super::sentences::{late, took};
 use crate::broker::{DeadEntry, Fate, Job, Member, Overview, QueueLook, Stand};
-use crate::protocol::{DeadLetter, Json, Object, Run, Verdict};
+use crate::protocol::{CallState, DeadLetter, Json, Object, Run, Verdict};
 
 /// `overview`, with how many requests end per second, by verdict, where that is known.
 pub(crate) fn overview(overview: &Overview, per_second: Option<&BTreeMap<Verdict, f64>>) -> Value {
@@ -64,10 +64,11 @@ impl State {
             Stand::Queue { .. } | Stand::Inbox { .. } => State::Waiting,
             Stand::Delayed { .. } if job.attempt > 0 => State::Retrying,
             Stand::Delayed { .. } => State::Delayed,
-            Stand::Parked => State::Parked,
+            Stand::Parked | Stand::Call { state: CallState::Parked, .. } => State::Parked,
+            Stand::Call { state: CallState::Again, .. } => State::Retrying,
             Stand::Behind => State::Behind,
-            Stand::Taken { since: Some(_), .. } => State::Running,
-            Stand::Taken { .. } => State::Claimed,
+            Stand::Taken { since: Some(_), .. } | Stand::Call { state: CallState::Running, .. } => State::Running,
+            Stand::Taken { .. } | Stand::Call { state: CallState::Waiting, .. } => State::Claimed,
         }
     }
 
@@ -107,6 +108,15 @@ pub(crate) fn job(job: &Job) -> Value {
             value["node"] = json!(node);
             value["is_alive"] = json!(is_alive);
             value["since"] = json!(since);
+        }
+        Stand::Call { node, door, since, due, .. } => {
+            value["node"] = json!(node);
+            value["is_alive"] = json!(true);
+            value["since"] = json!(since);
+            value["door"] = json!(door);
+            if let Some(due) = due {
+                value["due"] = json!(due);
+            }
         }
     }
     value
@@ -194,6 +204,18 @@ mod tests {
         check_job(Stand::Behind, 0, &json!({"state": "behind"}));
         let taken = |since| Stand::Taken { node: node(), is_alive: true, since };
         check_job(taken(None), 0, &json!({"state": "claimed", "node": "n.1", "is_alive": true, "since": null}));
+        let call = |state, due| Stand::Call { node: node(), door: "http".to_owned(), state, since: 7, due };
+        let there = json!({"node": "n.1", "is_alive": true, "since": 7, "door": "http"});
+        for (state, name) in
+            [(CallState::Waiting, "claimed"), (CallState::Parked, "parked"), (CallState::Running, "running")]
+        {
+            let mut expected = there.clone();
+            expected["state"] = name.into();
+            check_job(call(state, None), 0, &expected);
+        }
+        let mut again = there;
+        (again["state"], again["due"]) = ("retrying".into(), 9.into());
+        check_job(call(CallState::Again, Some(9)), 1, &again);
         check_job(taken(Some(7)), 0, &json!({"state": "running", "node": "n.1", "is_alive": true, "since": 7}));
     }
 

@@ -62,6 +62,11 @@ impl Keys {
         format!("{}-STAGE-{id}", self.prefix)
     }
 
+    /// The list of what daemons tell `asker`, who has asked them.
+    pub fn reply(&self, asker: &str) -> String {
+        format!("{}-REPLY-{asker}", self.prefix)
+    }
+
     /// The channel of the answer in JSON.
     pub fn channel(&self, id: &RequestId) -> String {
         format!("{}-RESPONSE-{}-{id}", self.prefix, self.database)

@@ -133,7 +133,7 @@ impl Running {
 
     /// Without Redis: lets operators ask this daemon over the socket in its state folder.
     pub(super) fn let_be_asked(&mut self) {
-        self.listener = ask::open(&self.config.server, &self.link, &self.about, &self.pulses);
+        self.listener = ask::open(&self.config.server, &self.link, &self.dispatcher, &self.about, &self.pulses);
     }
 
     /// A client of this daemon.

@@ -14,6 +14,7 @@ mod gateway;
 mod in_turn;
 mod lease;
 mod mail;
+mod open_calls;
 mod private_redis;
 mod processes;
 mod program;

@@ -280,6 +280,10 @@ impl Broker for RedisBroker {
         self.end_lease()
     }
 
+    fn reply(&self, asker: &str, answer: &[u8]) -> Result<()> {
+        self.noted(Role::Ask, self.reply_to(asker, answer))
+    }
+
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
         self.noted(Role::Listen, self.listen_for(patience))
     }

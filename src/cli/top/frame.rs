@@ -4,7 +4,7 @@ use super::View;
 use crate::broker::Overview;
 use crate::inspect::rates::Totals;
 use crate::inspect::shapes::in_flight;
-use crate::protocol::{OpenCall, Verdict};
+use crate::protocol::{CallState, OpenCall, Verdict};
 
 use super::super::columns::{Columns, Line, Tone, cell, plain, span};
 use super::super::nodes::ill;
@@ -116,7 +116,7 @@ fn verdicts(view: &View, overview: &Overview) -> Columns {
     columns
 }
 
-/// The calls that ran at the last heartbeats, the longest first.
+/// The calls that ran at the last heartbeats, the longest first; then those that daemons had taken and that did not run.
 fn running(overview: &Overview) -> Columns {
     let mut calls: Vec<(u64, &OpenCall, &str)> = Vec::new();
     for record in overview.members.iter().filter_map(|member| member.record.as_ref()) {
@@ -124,9 +124,25 @@ fn running(overview: &Overview) -> Columns {
         calls.extend(running.map(|call| (record.at.saturating_sub(call.since), call, record.status.name.as_str())));
     }
     calls.sort_by_key(|(length, ..)| std::cmp::Reverse(*length));
-    let mut columns = Columns::new(&[">running", "function", "id", "daemon"]);
+    let mut columns = Columns::new(&[">running", "function", "id", "daemon", ""]);
+    let mut row = |length, call: &OpenCall, daemon: &str, waits_for: String| {
+        let waits_for = cell(waits_for, Tone::Odd);
+        columns.row([plain(span(length)), plain(&call.func), cell(&call.id, Tone::Faint), plain(daemon), waits_for]);
+    };
     for (length, call, daemon) in calls {
-        columns.row([plain(span(length)), plain(&call.func), cell(&call.id, Tone::Faint), plain(daemon)]);
+        row(length, call, daemon, String::new());
+    }
+    for record in overview.members.iter().filter_map(|member| member.record.as_ref()) {
+        for call in &record.status.queued {
+            let waits_for = match (call.state, call.due) {
+                (CallState::Again, Some(due)) => {
+                    format!("has failed, runs again in {}", span(due.saturating_sub(record.at)))
+                }
+                (CallState::Parked, _) => "waits until fewer run".to_owned(),
+                _ => "waits for a worker".to_owned(),
+            };
+            row(record.at.saturating_sub(call.since), call, &record.status.name, waits_for);
+        }
     }
     columns
 }
@@ -186,6 +202,25 @@ mod tests {
         let first = text.lines().skip_while(|line| !line.contains("function")).nth(1).expect("something runs");
         assert_eq!(first.split_whitespace().collect::<Vec<_>>(), ["1.0s", "slow", "8", "n1"]);
         assert!(text.contains("1 alive, 1 dead") && text.contains("dead    host.0"), "{text}");
+    }
+
+    #[test]
+    fn what_a_daemon_has_taken_and_does_not_run_is_shown_with_what_it_waits_for() {
+        let mut view = view(2, 1);
+        let record = view.overview.as_mut().and_then(|overview| overview.members[1].record.as_mut()).expect("it lives");
+        let state = CallState::Again;
+        let call = OpenCall {
+            id: "a".to_owned(),
+            func: "f".to_owned(),
+            since: 1500,
+            state,
+            due: Some(5000),
+            ..OpenCall::default()
+        };
+        record.status.queued.push(call);
+        let text = text(&view, None);
+        let line = text.lines().last().expect("there are some").split_whitespace().collect::<Vec<_>>().join(" ");
+        assert_eq!(line, "500ms f a n1 has failed, runs again in 3.0s");
     }
 
     #[test]

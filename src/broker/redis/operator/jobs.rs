@@ -1,18 +1,28 @@
 //! Single requests: where each stands, and what became of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use redis::{Connection, RedisResult, cmd};
+use serde_json::json;
+use uuid::Uuid;
 
 use super::Operator;
 use super::nodes::{Known, members};
 use super::queues::{SUSPECTS, is_served};
 use crate::broker::redis::claim::parse_number;
+use crate::broker::redis::link::exchange;
 use crate::broker::redis::{cancel, unserved};
-use crate::broker::{Fate, Found, Job, Member, QueueTerms, Result, Stand};
+use crate::broker::{Fate, Found, Job, Member, QUEUE_DOOR, QueueTerms, Result, Stand, Told};
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, Object, RequestId};
+use crate::protocol::{Answer, Object, OpenCall, RequestId};
+
+/// So long daemons have to tell of a request that no list has.
+const DAEMONS_PATIENCE: Duration = Duration::from_secs(2);
+
+/// A daemon that is away finds no more messages than this, and none that is older, in seconds: as those that `cancel.lua` leaves.
+const MOST_MESSAGES: isize = 1000;
+const MESSAGE_TTL: u64 = 60;
 
 /// How many elements are looked at in one round trip.
 const PAGE: isize = 1000;
@@ -21,7 +31,7 @@ impl Operator {
     /// Requests that have no verdict yet, at most `most` of each list.
     pub(super) fn list_jobs(&mut self, most: usize) -> Result<Vec<Job>> {
         self.ask(|connection, keys| {
-            let mut jobs = Vec::new();
+            let mut jobs: Vec<Job> = Vec::new();
             scan(
                 connection,
                 keys,
@@ -32,6 +42,8 @@ impl Operator {
                     true
                 },
             )?;
+            let known = Known::look(connection, keys)?;
+            jobs.extend(members(connection, keys, &known)?.iter().flat_map(calls_of));
             Ok(jobs)
         })
     }
@@ -48,6 +60,9 @@ impl Operator {
         let letter = self.dead_entries()?.into_iter().rev().find(|letter| letter.letter.id.as_deref() == Some(&text));
         if let Some(letter) = letter {
             return Ok(Fate::Dead(Box::new(letter.letter)));
+        }
+        if let Some((node, call)) = self.ask_daemons(id, false)?.into_iter().next() {
+            return Ok(Fate::Open(Job::at(&node, call)));
         }
         let RequestId::Number(number) = id else { return Ok(Fate::Unknown) };
         let bodies: u64 = self.ask(|connection, keys| cmd("EXISTS").arg(&keys.bodies(*number)).query(connection))?;
@@ -67,7 +82,7 @@ impl Operator {
 
     /// Cancels `id` where it waits, or tells the daemon that has it. The answer is kept for `result_ttl`.
     pub(super) fn cancel_one(&mut self, id: &RequestId, result_ttl: Duration) -> Result<Found> {
-        self.ask(|connection, keys| {
+        let found = self.ask(|connection, keys| {
             let found = cancel::cancel(connection, keys, id, result_ttl)?;
             if found != Found::Nowhere {
                 return Ok(found);
@@ -76,7 +91,47 @@ impl Operator {
             let names = unserved::look(connection, keys)?;
             unserved::note(connection, keys, &names)?;
             cancel::cancel(connection, keys, id, result_ttl)
-        })
+        })?;
+        if found != Found::Nowhere {
+            return Ok(found);
+        }
+        let told = self.ask_daemons(id, true)?;
+        Ok(told.into_iter().next().map_or(found, |(node, _)| Found::Cancelled(node)))
+    }
+
+    /// The open calls of the daemons that live that are called `id`, each with its daemon. With `is_to_cancel` they end.
+    fn ask_daemons(&mut self, id: &RequestId, is_to_cancel: bool) -> Result<Vec<(String, OpenCall)>> {
+        let asker = Uuid::new_v4().to_string();
+        let verb = if is_to_cancel { "cancel" } else { "find" };
+        let message = json!({verb: id.to_string(), "reply": asker}).to_string();
+        let mut asked = self.ask(|connection, keys| {
+            let known = Known::look(connection, keys)?;
+            let living = members(connection, keys, &known)?.into_iter().filter(|member| member.record.is_some());
+            let lists: Vec<String> = living.map(|member| keys.control(&member.node)).collect();
+            let mut pipeline = redis::pipe();
+            for list in &lists {
+                pipeline.cmd("RPUSH").arg(list).arg(&message).cmd("LTRIM").arg(list).arg(-MOST_MESSAGES).arg(-1);
+                pipeline.cmd("EXPIRE").arg(list).arg(MESSAGE_TTL);
+            }
+            exchange(connection, &pipeline).map(|_| lists.len())
+        })?;
+        let deadline = Instant::now() + DAEMONS_PATIENCE;
+        let mut found = Vec::new();
+        while asked > 0 {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let told: Option<(String, Vec<u8>)> = self.ask(|connection, keys| {
+                cmd("BLPOP").arg(keys.reply(&asker)).arg(left.as_secs_f64().max(0.01)).query(connection)
+            })?;
+            let Some((_, told)) = told else { break };
+            asked -= 1;
+            if let Ok(Told { node, calls }) = serde_json::from_slice(&told) {
+                found.extend(calls.into_iter().map(|call| (node.clone(), call)));
+            }
+        }
+        Ok(found)
     }
 }
 
@@ -92,6 +147,15 @@ pub(super) fn each_element(connection: &mut Connection, keys: &Keys, mut see: im
 /// The number that an element is, if it is one.
 pub(super) fn number_of(element: &[u8]) -> Option<u64> {
     parse_number(element)
+}
+
+/// The calls of `member` that no list has, as it said with its last heartbeat.
+fn calls_of(member: &Member) -> Vec<Job> {
+    let Some(record) = &member.record else { return Vec::new() };
+    let calls = record.status.running.iter().chain(&record.status.queued);
+    // An earlier version does not say which door it was; what came by the queue stands in a list.
+    let others = calls.filter(|call| !call.door.is_empty() && call.door != QUEUE_DOOR);
+    others.map(|call| Job::at(&member.node, call.clone())).collect()
 }
 
 /// The request `id`, if it has no verdict yet. It may move on while it is looked for, so it is looked for twice.
