@@ -132,6 +132,13 @@ fn without_a_daemon_an_entry_runs_in_the_program_that_is_told_to() {
     let quick = place.run(&["cron", "run", "quick"]);
     assert!(quick.status == Some(0) && quick.stdout.contains("ended with ok"), "{quick:?}");
     assert!(!place.path("state/inspect.sock").exists());
+
+    // One that was started without a crontab cannot be told to.
+    place.write("cerbas.toml", &CONFIG.replace("[cron]\n", ""));
+    let _daemon = place.daemon();
+    place.write("cerbas.toml", CONFIG);
+    let quick = place.run(&["cron", "run", "quick"]);
+    assert!(quick.status == Some(0) && quick.stdout.contains("ended with ok"), "{quick:?}");
 }
 
 #[test]

@@ -21,6 +21,10 @@ builtin = "hello"
 [functions.waiting]
 command = ["sh", "-c", "touch started; while [ -e started ] && [ ! -e go ]; do sleep 0.02; done; echo done"]
 timeout = "1m"
+[functions.single]
+command = ["sh", "-c", "touch started; while [ -e started ] && [ ! -e go ]; do sleep 0.02; done; echo done"]
+concurrency = 1
+timeout = "1m"
 [functions.flaky]
 command = ["sh", "-c", "exit 1"]
 retries = 3
@@ -120,6 +124,19 @@ fn calls_over_http_are_listed_explained_and_cancelled_with_redis() {
 #[test]
 fn calls_over_http_are_listed_explained_and_cancelled_without_redis() {
     check_all(&alone());
+}
+
+#[test]
+fn a_call_that_waits_for_another_of_its_function_is_parked() {
+    let place = alone();
+    place
+        .write("cerbas.toml", &format!("[redis]\nserver = \"none\"\n{}", CONFIG.replace("workers = 1", "workers = 2")));
+    let daemon = place.daemon();
+    let first = Call::start(&daemon, "single", "first-1");
+    eventually("it runs", || place.path("started").exists());
+    let second = Call::start(&daemon, "single", "second-1");
+    check(&place, "second-1", "parked", "single waits at memory until fewer calls of it run there", second);
+    check(&place, "first-1", "running", "single has been running for ", first);
 }
 
 #[test]

@@ -44,8 +44,8 @@ impl Run {
         let loaded = File::of(&self.place).read(None)?;
         let entry = find(&loaded, &self.name)?;
         let record = match self.place.state_dir()? {
-            // A daemon that runs is told to, so that it counts among its runs.
-            Some(folder) if Remote::find(&folder)?.is_none() => run_here(entry, &self.place.load()?, &folder)?,
+            // A daemon that has the crontab is told to, so that it counts among its runs.
+            Some(folder) if !has_crontab(&folder)? => run_here(entry, &self.place.load()?, &folder)?,
             _ => self.run_there(entry)?,
         };
         if self.json {
@@ -95,6 +95,13 @@ impl Run {
             None => Failure::new(Exit::NoAnswer, "no daemon with a crontab lives; start one with cerbas run"),
         })
     }
+}
+
+/// Whether a daemon runs with the state folder `folder` and a crontab.
+fn has_crontab(folder: &Path) -> Result<bool, Failure> {
+    let Some(mut daemon) = Remote::find(folder)? else { return Ok(false) };
+    let mut living = daemon.members()?.into_iter().filter_map(|member| member.record);
+    Ok(living.any(|node| node.status.cron.is_some()))
 }
 
 /// In this process, as no daemon can be told to.
