@@ -7,28 +7,29 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::cron::{Reading, Table};
-use crate::gateway::fuzzing as gateway;
+use crate::net::fuzzing as net;
 use crate::protocol::codec::{decode_answer, decode_request, encode_outcome, encode_request};
 use crate::protocol::glimpse;
 use crate::protocol::json::{from_msgpack, to_msgpack};
 use crate::protocol::{Json, Request, RequestId};
+use crate::proxy::fuzzing as proxy;
 
 /// A time that all requests are read at.
 const NOW: u64 = 1_800_000_000_000;
 
 /// Heads of requests and answers.
 pub fn http_head(bytes: &[u8]) {
-    gateway::head(bytes);
+    proxy::head(bytes);
 }
 
 /// Paths of requests.
 pub fn http_path(bytes: &[u8]) {
-    gateway::path(bytes);
+    net::path(bytes);
 }
 
 /// Bodies in chunks.
 pub fn http_chunks(bytes: &[u8]) {
-    gateway::chunks(bytes);
+    net::chunks(bytes);
 }
 
 /// A request that can be read is the same after it was written down and read again.

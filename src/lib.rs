@@ -33,6 +33,8 @@ pub mod ledger;
 // Rooms beside it.
 pub mod cron;
 pub mod scheduler;
+pub mod net;
+pub mod proxy;
 pub mod gateway;
 mod control;
 mod heartbeat;

@@ -34,11 +34,14 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // Rooms beside it.
     ("cron", &["protocol", "trust"]),
     ("scheduler", &["broker", "cron", "errand", "functions", "outage", "private", "protocol", "said", "thread"]),
-    ("gateway", &["broker", "clock", "dispatch", "ledger", "protocol", "thread"]),
     ("inspect", &["broker", "private", "protocol", "thread"]),
+    // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
+    ("net", &[]),
+    ("proxy", &["net", "thread"]),
+    ("gateway", &["broker", "clock", "dispatch", "ledger", "net", "protocol", "proxy", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
-    ("config", &["cron", "functions", "gateway", "protocol", "trust"]),
+    ("config", &["cron", "functions", "gateway", "net", "protocol", "proxy", "trust"]),
     ("error", &["broker", "config"]),
     (
         "server",
@@ -68,7 +71,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ),
     ("cli", CLI),
     // For fuzzers only.
-    ("fuzzing", &["cron", "gateway", "protocol"]),
+    ("fuzzing", &["cron", "net", "protocol", "proxy"]),
 ];
 
 const CLI: &[&str] = &[
@@ -97,7 +100,7 @@ const CRATES: &[(&str, &[&str])] = &[
     ("ureq", &["config", "functions"]),
     ("rmp", &["protocol"]),
     ("rmp_serde", &["protocol"]),
-    ("httparse", &["gateway"]),
+    ("httparse", &["net"]),
     ("prometheus_client", &["gateway"]),
     ("ring", &["gateway"]),
 ];

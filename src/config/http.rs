@@ -5,13 +5,15 @@ use std::time::Duration;
 use super::Config;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::gateway::{AccessLog, Fallback, Network, Place, Settings, Token, TokenHash};
+use crate::gateway::{AccessLog, Network, Settings, Token, TokenHash};
+use crate::net::ListenAddress;
+use crate::proxy::Fallback;
 
 /// `[http]`: the gateway.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GatewayConfig {
     /// Where it listens: `host:port`, `unix:/path` or `systemd`. Default: `["127.0.0.1:4455"]`.
-    pub listen: Vec<Place>,
+    pub listen: Vec<ListenAddress>,
     /// How many threads share the connections, 1 to 64. Where nothing is said, one for each processor, at most 4.
     pub threads: usize,
     /// All else. Each limit has its own key: `max_connections`, by default 4096; `max_per_address`, 1024; `max_calls`, 1024; `head_timeout`,
@@ -33,7 +35,7 @@ const MOST: i64 = 1_000_000;
 
 pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConfig {
     let mut config = GatewayConfig {
-        listen: vec![Place::read(LISTEN).expect("it is a place")],
+        listen: vec![ListenAddress::read(LISTEN).expect("it is a place")],
         settings: Settings::default(),
         threads: std::thread::available_parallelism().map_or(1, usize::from).min(MOST_THREADS),
     };
@@ -44,7 +46,7 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         if places.is_empty() {
             return Err("expected at least one place to listen at".to_owned().into());
         }
-        places.iter().map(|place| Ok(Place::read(place)?)).collect()
+        places.iter().map(|place| Ok(ListenAddress::read(place)?)).collect()
     });
     section.set("threads", &mut config.threads, |value| value.number(1..=64));
     section.set("origins", origins, |value| value.list()?.into_iter().map(origin).collect());

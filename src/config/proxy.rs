@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::function::http_headers;
 use super::section::Section;
 use super::value::{Fit, Value};
-use crate::gateway::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms, is_http, one_form};
+use crate::net::one_form;
+use crate::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms, is_http};
 
 const BALANCES: [(&str, Balance); 2] =
     [("round-robin", Balance::RoundRobin), ("least-connections", Balance::LeastConnections)];

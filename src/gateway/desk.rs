@@ -10,8 +10,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 use super::door::Place;
 use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
-use super::slots::Handle;
 use crate::broker::{Post, Stage};
+use crate::net::Handle;
 use crate::protocol::RequestId;
 use crate::thread::Joined;
 

@@ -7,8 +7,8 @@ use std::time::Instant;
 use super::idempotency::Promise;
 use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
-use super::slots::Handle;
 use crate::dispatch::{Again, Door};
+use crate::net::Handle;
 use crate::protocol::codec::Encoded;
 
 /// Tells the connection that a call came from.

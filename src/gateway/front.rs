@@ -11,18 +11,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::api::{Api, LONGEST_WAIT};
+use super::api::Api;
 use super::client::{Client, Next, World};
-use super::crowd::Seat;
-use super::date::Date;
-use super::listen::Listener;
 use super::mailbox::{Mail, Mailbox};
 use super::orders::Orders;
-use super::poller::{Events, Poller, Ready};
-use super::proxy::Upstreams;
-use super::slots::{Handle, Slots};
-use super::stream::Stream;
-use super::timers::Timers;
+use crate::clock;
+use crate::net::{Date, Events, Handle, Listener, Poller, Ready, Seat, Slots, Stream, Timers};
+use crate::proxy::Upstreams;
 use crate::thread::Pulse;
 
 /// So many connections are taken at once, before those that are there have their turn.
@@ -39,6 +34,9 @@ const MOST_STANDING: usize = 16;
 
 /// So many timers of connections that are gone do no harm.
 const MOST_LEFT_TIMERS: usize = 1024;
+
+/// The thread goes round at least so often, also when nothing happens.
+const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// The handles of listeners count down from here.
 const LISTENERS: u64 = u64::MAX - 1;
@@ -112,7 +110,7 @@ impl Front {
                 std::thread::sleep(ACCEPT_PAUSE);
             }
             let now = Instant::now();
-            self.date.update();
+            self.date.update(clock::now());
             pulse.beat();
             if self.obey(now) {
                 break;

@@ -2,11 +2,8 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::crowd::Seat;
-use super::poller::Waker;
 use super::response::Response;
-use super::slots::Handle;
-use super::stream::Stream;
+use crate::net::{Handle, Seat, Stream, Waker};
 
 /// A letter to the thread of the gateway.
 pub(super) enum Mail {

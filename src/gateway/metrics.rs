@@ -12,52 +12,19 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::exemplar::Exemplar;
 use prometheus_client::registry::Registry;
 
-use super::api::Services;
-use super::proxy::{Sites, Stand};
+use super::services::Services;
+use super::vitals::Vitals;
 use crate::dispatch::CacheStatus;
 use crate::ledger::{BOUNDS, Balance, Reading};
-use crate::protocol::{CRON_FUNCTION, MAIL_FUNCTION, NodeStatus, Verdict};
+use crate::protocol::{CRON_FUNCTION, MAIL_FUNCTION, Verdict};
+use crate::proxy::{Sites, Stand};
 
 /// No more crontab entries have series of their own.
 const MOST_ENTRIES: usize = 1000;
 
-/// What the house knows besides what the gateway sees itself.
-#[derive(Debug, Clone, Default)]
-pub struct House {
-    /// What the daemon says of itself.
-    pub status: NodeStatus,
-    /// Whether the broker can be reached.
-    pub is_broker_up: bool,
-    /// The queues: name, length, and how long the first one waits in milliseconds, as far as that can be told.
-    pub queues: Vec<(String, u64, Option<u64>)>,
-    /// How many requests wait in queues that no daemon serves.
-    pub unserved: Option<u64>,
-    /// How many requests wait for their time.
-    pub delayed: Option<u64>,
-    /// How many entries the dead list has.
-    pub dead: Option<u64>,
-    /// What the system knows of the process.
-    pub process: Process,
-}
-
-/// What the system knows of the process.
-#[derive(Debug, Clone, Default)]
-pub struct Process {
-    /// Seconds of processor time.
-    pub cpu: f64,
-    /// Bytes of memory that are resident.
-    pub memory: u64,
-    /// Open descriptors, and how many there may be.
-    pub descriptors: (u64, u64),
-    /// Threads.
-    pub threads: u64,
-    /// Seconds since 1970 at which it started.
-    pub started: f64,
-}
-
 #[derive(Debug)]
 struct Snapshot {
-    house: House,
+    vitals: Vitals,
     balance: Balance,
     readings: BTreeMap<Box<str>, Reading>,
     cache: CacheStatus,
@@ -80,7 +47,7 @@ struct TargetLook {
 /// All metrics at this moment.
 pub(super) fn encode(services: &Services, sites: &Sites) -> String {
     let ledger = services.dispatcher.ledger();
-    let target = |(site, target): (&String, &std::sync::Arc<super::proxy::Target>)| TargetLook {
+    let target = |(site, target): (&String, &std::sync::Arc<crate::proxy::Target>)| TargetLook {
         site: site.clone(),
         target: target.address.to_string(),
         is_well: target.is_well(),
@@ -90,7 +57,7 @@ pub(super) fn encode(services: &Services, sites: &Sites) -> String {
     };
     let targets = sites.iter().flat_map(|site| site.targets.iter().map(move |target| (&site.terms.name, target)));
     let snapshot = Snapshot {
-        house: (services.house)(),
+        vitals: (services.vitals)(),
         balance: services.dispatcher.balance(),
         readings: ledger.readings(),
         cache: services.dispatcher.cache(),
@@ -208,7 +175,7 @@ impl Snapshot {
     }
 
     fn pool(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
-        let status = &self.house.status;
+        let status = &self.vitals.status;
         let workers = [("idle", status.idle), ("busy", status.busy), ("stuck", status.stuck)];
         let workers = workers.into_iter().map(|(state, count)| (label("state", state), count as u64));
         encoder.gauges("workers", "Worker threads", workers)?;
@@ -221,21 +188,21 @@ impl Snapshot {
     }
 
     fn broker(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
-        let house = &self.house;
-        encoder.gauges("broker_up", "Whether the broker can be reached", one(u64::from(house.is_broker_up)))?;
-        let lengths = house.queues.iter().map(|(name, length, _)| (label("queue", name), *length));
+        let vitals = &self.vitals;
+        encoder.gauges("broker_up", "Whether the broker can be reached", one(u64::from(vitals.is_broker_up)))?;
+        let lengths = vitals.queues.iter().map(|(name, length, _)| (label("queue", name), *length));
         encoder.gauges("queue_length", "Requests that wait in a queue", lengths)?;
-        let ages = house.queues.iter().filter_map(|(name, _, oldest)| Some((label("queue", name), *oldest.as_ref()?)));
+        let ages = vitals.queues.iter().filter_map(|(name, _, oldest)| Some((label("queue", name), *oldest.as_ref()?)));
         let ages = ages.map(|(labels, oldest)| (labels, oldest as f64 / 1000.0));
         encoder.gauges("queue_oldest_seconds", "How long the first request of a queue has waited", ages)?;
-        let unserved = house.unserved.into_iter().flat_map(one);
+        let unserved = vitals.unserved.into_iter().flat_map(one);
         encoder.gauges("queue_unserved", "Requests that wait in queues that no daemon serves", unserved)?;
-        encoder.gauges("delayed", "Requests that wait for their time", house.delayed.into_iter().flat_map(one))?;
-        encoder.gauges("dead", "Requests on the dead list", house.dead.into_iter().flat_map(one))
+        encoder.gauges("delayed", "Requests that wait for their time", vitals.delayed.into_iter().flat_map(one))?;
+        encoder.gauges("dead", "Requests on the dead list", vitals.dead.into_iter().flat_map(one))
     }
 
     fn cron(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
-        let Some(cron) = &self.house.status.cron else { return Ok(()) };
+        let Some(cron) = &self.vitals.status.cron else { return Ok(()) };
         encoder.gauges("cron_entries", "Entries of crontabs", one(cron.entries as u64))?;
         encoder.gauges("cron_broken", "Lines and files of crontabs that are not in force", one(cron.faults as u64))?;
         let entries = || {
@@ -297,7 +264,7 @@ impl Snapshot {
     }
 
     fn process(&self, encoder: &mut Encoder<'_>) -> fmt::Result {
-        let process = &self.house.process;
+        let process = &self.vitals.process;
         encoder.counters("process_cpu_seconds", "Processor time", one(process.cpu))?;
         encoder.gauges("process_resident_memory_bytes", "Memory that is resident", one(process.memory))?;
         encoder.gauges("process_open_fds", "Open descriptors", one(process.descriptors.0))?;

@@ -2,34 +2,25 @@
 //!
 //! A few threads own all connections (`front.rs`), whatever clients do with them. They read whole requests, under deadlines, and send calls
 //! down the road, which never blocks; the answers come back by their mailboxes. What needs the broker is asked by a few threads of its own (`desk.rs`).
+//! Sockets and the reading of HTTP are those of `net`, and what goes to upstreams is done by `proxy`.
 
 mod access;
 mod api;
 mod args;
-mod buffer;
 mod client;
-mod crowd;
-mod date;
 mod desk;
 mod door;
 mod front;
-#[cfg(fuzzing)]
-pub(crate) mod fuzzing;
 mod idempotency;
-mod listen;
 mod log;
 mod mailbox;
 mod metrics;
 mod orders;
-mod poller;
-mod proxy;
 mod response;
+mod services;
 mod settings;
-mod slots;
-mod stream;
-mod timers;
 mod traffic;
-mod wire;
+mod vitals;
 
 use std::io;
 use std::net::SocketAddr;
@@ -37,31 +28,27 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 pub use self::access::{Token, TokenHash};
+use self::api::Api;
 pub use self::api::RESERVED;
-use self::api::{Api, Ids, Services};
-use self::crowd::Crowd;
 use self::desk::Desk;
 pub use self::desk::OpenPost;
 use self::front::Front;
 use self::idempotency::Kept;
-pub use self::listen::Place;
 use self::mailbox::Mailbox;
-pub use self::metrics::{House, Process};
 use self::orders::Orders;
-use self::poller::Poller;
-pub(crate) use self::proxy::is_http;
-pub use self::proxy::{Address, Balance, BreakerTerms, Fallback, HealthTerms, SiteTerms};
-use self::proxy::{Sites, Watch};
+use self::services::{Ids, Services};
 pub use self::settings::{AccessLog, Limits, Network, Settings};
 use self::traffic::Traffic;
-pub(crate) use self::wire::one_form;
+pub use self::vitals::{Process, Vitals};
 use crate::dispatch::Dispatcher;
+use crate::net::{Crowd, ListenAddress, Listener, Poller};
+use crate::proxy::{Sites, Watch};
 use crate::thread::{Joined, Pulses};
 
 /// What a [`Gateway`] needs.
 pub struct GatewayOptions {
     /// Where it listens.
-    pub places: Vec<Place>,
+    pub listen: Vec<ListenAddress>,
     /// What holds at first.
     pub settings: Settings,
     /// Where calls go.
@@ -72,8 +59,8 @@ pub struct GatewayOptions {
     pub faults: Arc<Faults>,
     /// The loops of the daemon that do not turn any more.
     pub stalled: Arc<Faults>,
-    /// What the house knows of itself, for the metrics; this may take long.
-    pub house: Arc<dyn Fn() -> House + Send + Sync>,
+    /// What the daemon knows of itself, for the metrics; this may take long.
+    pub vitals: Arc<dyn Fn() -> Vitals + Send + Sync>,
     /// How many threads share the connections.
     pub threads: usize,
     /// When the loops of the daemon last went round; those of the gateway are noted there, too.
@@ -94,19 +81,19 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { places, settings, dispatcher, open, faults, stalled, house, threads, pulses } = options;
+        let GatewayOptions { listen, settings, dispatcher, open, faults, stalled, vitals, threads, pulses } = options;
         let mut listeners = Vec::new();
-        for place in &places {
-            let opened = place.open().map_err(|error| io::Error::new(error.kind(), format!("{place}: {error}")))?;
+        for address in &listen {
+            let opened = address.open().map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
             listeners.extend(opened);
         }
-        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(listen::Listener::address).collect();
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::address).collect();
         if let Some(address) = open_to_all(&addresses, &settings) {
             let reason =
                 format!("{address}: others than this machine can reach it, so [http.tokens.NAME] must say who may");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
         }
-        let shown: Vec<String> = listeners.iter().map(listen::Listener::shown).collect();
+        let shown: Vec<String> = listeners.iter().map(Listener::shown).collect();
         let now = Instant::now();
         let sites = Arc::new(Sites::new(&settings.sites, &Sites::default(), now));
         let mut watch = Watch::new();
@@ -137,7 +124,7 @@ impl Gateway {
                 ids: Arc::clone(&ids),
                 faults: Arc::clone(&faults),
                 stalled: Arc::clone(&stalled),
-                house: Arc::clone(&house),
+                vitals: Arc::clone(&vitals),
                 traffic: Arc::clone(&traffic),
                 crowd: Arc::clone(&crowd),
                 pulses: pulses.clone(),

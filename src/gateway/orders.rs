@@ -3,8 +3,8 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
-use super::proxy::Sites;
 use super::settings::Settings;
+use crate::proxy::Sites;
 
 /// What others tell the thread.
 #[derive(Default)]

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::buffer::Buffer;
+use crate::net::Buffer;
 use crate::protocol::Json;
 use crate::protocol::codec::Encoded;
 use crate::protocol::json::to_msgpack;

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::access::Token;
-use super::proxy::SiteTerms;
+use crate::proxy::SiteTerms;
 
 /// What holds until the next reload.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use crate::broker::{Inspect, Operator, QueueLook};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
-use crate::gateway::{Gateway, GatewayOptions, House, OpenPost};
+use crate::gateway::{Gateway, GatewayOptions, OpenPost, Vitals};
 use crate::thread::Pulses;
 
 /// Besides those of connections, so many descriptors are needed.
@@ -32,18 +32,18 @@ fn raise_descriptor_limit(connections: usize) {
     }
 }
 
-/// What is told of the house with the metrics.
-fn house(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> House + Send + Sync> {
+/// What is told of the daemon with the metrics.
+fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> Vitals + Send + Sync> {
     let (about, broker) = (about.clone(), Arc::clone(&link.broker));
     let open = link.operator(config);
     // Opened when it is needed, and again after it was away.
     let operator: Mutex<Option<Operator>> = Mutex::default();
     Arc::new(move || {
-        let mut house = House {
+        let mut vitals = Vitals {
             status: about.look(),
             is_broker_up: !broker.is_away(),
             process: process::look(),
-            ..House::default()
+            ..Vitals::default()
         };
         let mut operator = operator.lock().unwrap_or_else(PoisonError::into_inner);
         if operator.is_none() {
@@ -56,14 +56,14 @@ fn house(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> H
                 let (served, others): (Vec<QueueLook>, Vec<QueueLook>) =
                     overview.queues.into_iter().partition(|queue| queue.is_served);
                 let queue = |queue: QueueLook| (queue.name, queue.length, queue.oldest);
-                house.queues = served.into_iter().map(queue).collect();
-                house.unserved = Some(others.iter().map(|queue| queue.length).sum());
-                (house.delayed, house.dead) = (Some(overview.delayed), Some(overview.dead));
+                vitals.queues = served.into_iter().map(queue).collect();
+                vitals.unserved = Some(others.iter().map(|queue| queue.length).sum());
+                (vitals.delayed, vitals.dead) = (Some(overview.delayed), Some(overview.dead));
             }
             Some(Err(_)) => *operator = None,
             None => {}
         }
-        house
+        vitals
     })
 }
 
@@ -80,7 +80,7 @@ pub(super) fn start(
     let opener = link.opener(config);
     let open: OpenPost = Arc::new(move || opener().map_err(|error| error.to_string()));
     let options = GatewayOptions {
-        places: http.listen.clone(),
+        listen: http.listen.clone(),
         settings: http.settings.clone(),
         dispatcher: Arc::clone(dispatcher),
         open,
@@ -95,7 +95,7 @@ pub(super) fn start(
             let about = about.clone();
             Arc::new(move || about.stalled())
         },
-        house: house(config, link, about),
+        vitals: vitals(config, link, about),
         threads: http.threads,
         pulses: pulses.clone(),
     };

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use cerbas::config::Config;
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
-use cerbas::gateway::{Gateway, GatewayOptions, House};
+use cerbas::gateway::{Gateway, GatewayOptions, Vitals};
 use cerbas::thread::Pulses;
 
 use crate::support::get;
@@ -22,13 +22,13 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
         Arc::new(move || stalled.lock().expect("nothing panics under this lock").clone())
     };
     let gateway = Gateway::start(GatewayOptions {
-        places: http.listen.clone(),
+        listen: http.listen.clone(),
         settings: http.settings.clone(),
         dispatcher: dispatcher.expect("there are threads"),
         open: Arc::new(|| Err("there is no broker".to_owned())),
         faults: look.clone(),
         stalled: look,
-        house: Arc::new(House::default),
+        vitals: Arc::new(Vitals::default),
         threads: 1,
         pulses: Pulses::default(),
     })

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::json;
 
@@ -11,9 +10,6 @@ use crate::gateway::desk::Asked;
 use crate::gateway::door::Place;
 use crate::gateway::metrics;
 use crate::gateway::response::{Body, Response};
-
-/// A thread of the gateway goes round at least so often, also when nothing happens.
-pub(in crate::gateway) const LONGEST_WAIT: Duration = Duration::from_secs(1);
 
 /// So many may ask for the metrics at once.
 const MOST_SCRAPES: usize = 8;

@@ -8,52 +8,20 @@ mod work;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use self::route::{Method, Route};
 use super::access::{self, Identity, Page};
-use super::crowd::Crowd;
-use super::desk::{Ask, Caller, Desk};
+use super::desk::{Ask, Caller};
 use super::door::Place;
-use super::idempotency::Kept;
-use super::mailbox::Mailbox;
-use super::metrics::House;
-use super::proxy::{Site, Sites};
 use super::response::Response;
+use super::services::Services;
 use super::settings::Settings;
-use super::slots::Handle;
-use super::traffic::Traffic;
-use super::wire::{Length, RequestHead};
-use crate::dispatch::Dispatcher;
+use crate::net::{Handle, Length, RequestHead};
 use crate::protocol::RequestId;
-use crate::thread::Pulses;
+use crate::proxy::{Site, Sites};
 
-pub(super) use self::health::LONGEST_WAIT;
 pub use self::route::RESERVED;
-
-/// What one thread of the gateway needs, the same over all reloads.
-pub(super) struct Services {
-    pub(super) dispatcher: Arc<Dispatcher>,
-    pub(super) mailbox: Arc<Mailbox>,
-    pub(super) desk: Arc<Desk>,
-    pub(super) kept: Arc<Kept>,
-    /// How many calls wait for their answer.
-    pub(super) waiting: Arc<AtomicUsize>,
-    /// How many wait for the metrics.
-    pub(super) scraping: Arc<AtomicUsize>,
-    pub(super) ids: Arc<Ids>,
-    /// Why the daemon cannot do its work at this moment.
-    pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// The loops of the daemon that do not turn any more.
-    pub(super) stalled: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
-    /// When loops last went round.
-    pub(super) pulses: Pulses,
-    /// What the house knows of itself; this may take long.
-    pub(super) house: Arc<dyn Fn() -> House + Send + Sync>,
-    pub(super) traffic: Arc<Traffic>,
-    pub(super) crowd: Arc<Crowd>,
-}
 
 /// Answers requests as the settings say.
 pub(super) struct Api {
@@ -106,23 +74,6 @@ pub(super) struct Later {
     pub(super) place: Place,
     /// When what it comes from must have started.
     pub(super) start_by: Option<Instant>,
-}
-
-/// Ids of requests: what no other start of a daemon has, and a number.
-pub(super) struct Ids {
-    prefix: String,
-    next: AtomicU64,
-}
-
-impl Ids {
-    pub(super) fn new() -> Self {
-        let prefix = RequestId::random().to_string();
-        Ids { prefix: prefix.split('-').next().unwrap_or_default().to_owned(), next: AtomicU64::new(1) }
-    }
-
-    fn next(&self) -> Box<str> {
-        format!("{}-{:x}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed)).into()
-    }
 }
 
 /// So long may an id be that a client gives its request.

@@ -7,7 +7,7 @@ use std::borrow::Cow;
 
 use crate::gateway::access::Page;
 use crate::gateway::response::{Body, Response};
-use crate::gateway::wire::RequestHead;
+use crate::net::RequestHead;
 
 /// The answer to a GET for `func`, which acts, where a page may have made a browser send it.
 pub(super) fn instead_of_run(head: &RequestHead<'_>, func: &str) -> Response {

@@ -9,15 +9,13 @@ use std::time::{Duration, Instant};
 
 use self::respond::{Current, too_large};
 use super::api::{Api, Later, Plan, Served};
-use super::crowd::Seat;
-use super::poller::{Poller, Ready};
-use super::proxy::{Begun, Exchange, Upstreams};
 use super::response::Response;
-use super::slots::Handle;
-use super::stream::{Stream, Wire};
-use super::wire::{Broken, End, Framing, Length, MAX_HEAD, RequestHead, find_end};
+use crate::net::{
+    Broken, End, Framing, Handle, Length, MAX_HEAD, Poller, Ready, RequestHead, Seat, Stream, Wire, find_end,
+};
 use crate::protocol::CallError;
 use crate::protocol::codec::encode_outcome;
+use crate::proxy::{Begun, Exchange, Surroundings, Upstreams};
 
 /// While so many bytes of answers wait to be taken, no more requests are read.
 const MOST_OUTPUT: usize = 64 * 1024;
@@ -47,6 +45,22 @@ pub(super) struct World<'a> {
     pub(super) date: &'a str,
     /// The gateway closes: each answer is the last one on its connection.
     pub(super) is_closing: bool,
+}
+
+impl World<'_> {
+    /// What a request that is proxied needs of it.
+    fn surroundings(&mut self) -> Surroundings<'_> {
+        let limits = &self.api.settings().limits;
+        Surroundings {
+            upstreams: self.upstreams,
+            poller: self.poller,
+            now: self.now,
+            date: self.date,
+            is_closing: self.is_closing,
+            body_timeout: limits.body_timeout,
+            write_timeout: limits.write_timeout,
+        }
+    }
 }
 
 /// What follows on a look at a connection.
@@ -201,7 +215,7 @@ impl Client {
     /// The deadline has passed.
     pub(super) fn expire(&mut self, world: &mut World<'_>) -> Next {
         if let Phase::Proxying(exchange) = &mut self.phase {
-            let progress = exchange.expire(&self.wire, world);
+            let progress = exchange.expire(&self.wire, &mut world.surroundings());
             return match self.follow(progress, world) {
                 Step::Gone => Next::Gone,
                 Step::Again | Step::Wait => self.drive(world),

@@ -1,12 +1,15 @@
 //! A request of this connection that an upstream answers.
 
+use std::sync::Arc;
+
 use super::{Client, Phase, Step, World};
-use crate::gateway::proxy::Progress;
+use crate::gateway::response::{Body, Response};
+use crate::proxy::{Progress, Refusal};
 
 impl Client {
     pub(super) fn proxy(&mut self, world: &mut World<'_>) -> Step {
         let Phase::Proxying(exchange) = &mut self.phase else { return Step::Again };
-        let progress = exchange.drive(&mut self.wire, self.handle, world);
+        let progress = exchange.drive(&mut self.wire, self.handle, &mut world.surroundings());
         self.follow(progress, world)
     }
 
@@ -28,10 +31,13 @@ impl Client {
                     self.be_last()
                 }
             }
-            Progress::Answer(response) => {
-                self.current.keeps_alive &= exchange.is_read();
-                self.respond(&response, world);
-                Step::Again
+            Progress::Refuse(refusal) => self.instead(&refused(refusal), world),
+            Progress::Stale { good, age } => {
+                let kind = good.kind.as_deref().unwrap_or("application/octet-stream").to_owned();
+                let body = Body::Kept(kind, Arc::clone(&good.body));
+                let response = Response::new(200, body).with("Age", age.as_secs().to_string());
+                // RFC 7234, 5.5.1; newer texts leave it out, and readers still know it.
+                self.instead(&response.with("Warning", "110 cerbas \"Response is Stale\""), world)
             }
             Progress::Function(name) => {
                 let from = self.current.from(self.handle, self.serial);
@@ -45,5 +51,23 @@ impl Client {
                 Step::Gone
             }
         }
+    }
+
+    /// We answer where no upstream does.
+    fn instead(&mut self, response: &Response, world: &mut World<'_>) -> Step {
+        if let Phase::Proxying(exchange) = &self.phase {
+            // What is left of its body is not read.
+            self.current.keeps_alive &= exchange.is_read();
+        }
+        self.respond(response, world);
+        Step::Again
+    }
+}
+
+fn refused(refusal: Refusal) -> Response {
+    let response = Response::error(refusal.status, refusal.reason);
+    match refusal.retry_after {
+        Some(seconds) => response.with("Retry-After", seconds.to_string()),
+        None => response,
     }
 }

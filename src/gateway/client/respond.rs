@@ -6,8 +6,7 @@ use super::{Client, Phase, Step, World};
 use crate::gateway::api::From;
 use crate::gateway::log::Logged;
 use crate::gateway::response::{Envelope, Format, Response};
-use crate::gateway::slots::Handle;
-use crate::gateway::wire::{Broken, RequestHead};
+use crate::net::{Broken, Handle, RequestHead};
 
 /// What has to be known of a request when it is answered.
 #[derive(Default)]
@@ -34,7 +33,7 @@ impl Current {
             is_old: head.is_old,
             request_id: Some(world.api.request_id(head)),
             allow_origin: world.api.allowed_origin(head).map(Into::into),
-            logged: Logged::of(head, peer, world),
+            logged: Logged::of(head, peer, world.api.settings().access_log, world.now),
         }
     }
 }
@@ -49,7 +48,8 @@ impl Client {
     pub(super) fn log(&mut self, status: u16, bytes: Option<usize>, world: &World<'_>) {
         world.api.services().traffic.count(status);
         if let Some(logged) = self.current.logged.take() {
-            logged.write(status, bytes, self.current.request_id.as_deref(), world);
+            let which = world.api.settings().access_log;
+            logged.write(status, bytes, self.current.request_id.as_deref(), which, world.now);
         }
     }
 
@@ -57,7 +57,8 @@ impl Client {
     pub(super) fn refuse(&mut self, broken: Broken, world: &mut World<'_>) -> Step {
         if matches!(self.phase, Phase::Head) {
             self.serial = self.serial.wrapping_add(1);
-            self.current = Current { logged: Logged::unreadable(self.seat.peer(), world), ..Current::default() };
+            let logged = Logged::unreadable(self.seat.peer(), world.api.settings().access_log, world.now);
+            self.current = Current { logged, ..Current::default() };
         }
         self.current.keeps_alive = false;
         self.respond(&Response::error(broken.status, broken.reason), world);
