@@ -5,7 +5,8 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Effects, IfHeld};
+use crate::broker::IfHeld;
+use crate::effects::Effects;
 use crate::protocol::{Request, Verdict};
 
 /// A room that sends requests of its own.

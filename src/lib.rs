@@ -47,6 +47,7 @@ pub mod server;
 mod accounts;
 mod children;
 mod clock;
+pub mod effects;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;

@@ -14,6 +14,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("private", &[]),
     ("accounts", &["children"]),
     ("protocol", &[]),
+    // What the end of a request does besides: data.
+    ("effects", &["protocol"]),
     ("signals", &["children"]),
     ("thread", &[]),
     ("trust", &[]),
@@ -22,11 +24,11 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     ("refusals", &["said"]),
     // The road, from its end to its beginning.
     ("ledger", &["clock", "protocol"]),
-    ("functions", &["accounts", "children", "protocol", "thread"]),
-    ("dispatch", &["clock", "functions", "ledger", "protocol", "said", "thread"]),
-    ("broker", &["accounts", "children", "clock", "outage", "private", "protocol", "said", "thread"]),
+    ("functions", &["accounts", "children", "effects", "protocol", "thread"]),
+    ("dispatch", &["clock", "effects", "functions", "ledger", "protocol", "said", "thread"]),
+    ("broker", &["accounts", "children", "clock", "effects", "outage", "private", "protocol", "said", "thread"]),
     // What a room tells of its requests; the road asks it.
-    ("errand", &["broker", "protocol"]),
+    ("errand", &["broker", "effects", "protocol"]),
     ("outbox", &["broker", "outage", "protocol", "refusals", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
@@ -38,7 +40,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
     ("net", &[]),
     ("proxy", &["net", "thread"]),
-    ("gateway", &["broker", "clock", "dispatch", "ledger", "net", "protocol", "proxy", "thread"]),
+    ("gateway", &["broker", "clock", "dispatch", "effects", "ledger", "net", "protocol", "proxy", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "net", "protocol", "proxy", "trust"]),

@@ -6,14 +6,12 @@
 //!
 //! Invariant: what was claimed and not settled is in the broker's in-flight list, never only in our memory.
 
-mod effects;
 mod error;
 mod inspect;
 mod managed;
 mod memory;
 mod redis;
 mod settlement;
-mod store;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -21,7 +19,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use effects::{Effects, Sending, To};
 pub use error::{BrokerError, Cause};
 pub(crate) use inspect::QUEUE_DOOR;
 pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueLook, Stand};
@@ -29,8 +26,8 @@ pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
 pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
 pub use settlement::{End, Notice, Outgoing, Settlement};
-pub use store::{Field, OnlyIf, Put, StoreKey};
 
+pub use crate::effects::{Effects, Field, OnlyIf, Put, Sending, StoreKey, To};
 use crate::protocol::{CallError, Node, NodeStatus, Occurrence, OpenCall, RequestId};
 
 /// What brokers give back.

@@ -119,7 +119,8 @@ impl Dispatcher {
         if function.terms.is_async && request.attempt == 0 {
             reply.answer_early(Ok("".into()));
         }
-        match function.terms.cache {
+        // What has effects has them for each caller.
+        match function.terms.cache.filter(|_| !function.body.has_effects()) {
             Some(ttl) => self.share(function, request, call, reply, ttl),
             None => {
                 let time_limit = function.time_limit(&request);

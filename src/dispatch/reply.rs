@@ -8,6 +8,7 @@ use super::Dispatcher;
 use super::chance::{Again, Chance};
 use super::open::{Closed, Entry};
 use crate::clock;
+use crate::effects::{Effects, Output};
 use crate::functions::Function;
 use crate::ledger::Meter;
 use crate::protocol::codec::{Encoded, encode_outcome};
@@ -23,8 +24,13 @@ pub trait Door: Send {
     /// What it is called, for whoever looks at what is open.
     fn name(&self) -> &'static str;
 
-    /// The caller's answer.
-    fn answer(self: Box<Self>, answer: Arc<Encoded>);
+    /// The caller's answer, and what is to be done in the step that puts it on record.
+    fn answer(self: Box<Self>, answer: Arc<Encoded>, effects: Effects);
+
+    /// Whether it can do effects. Otherwise a call that has some fails: nothing is done by halves.
+    fn takes_effects(&self) -> bool {
+        false
+    }
 
     /// The call is to start now; false where nobody wants it any more, and then it does not.
     fn starts(&mut self) -> bool {
@@ -97,6 +103,8 @@ struct Called {
 pub(super) enum Settled {
     /// With an answer.
     Answered(Arc<Encoded>),
+    /// With an answer, and what is done besides.
+    Gave(Arc<Encoded>, Effects),
     /// Not at all: the request goes back to where it came from.
     HandedBack,
 }
@@ -140,6 +148,19 @@ impl Reply {
     /// Answers with `outcome`, unless somebody came first.
     pub(super) fn answer(&self, outcome: Outcome) {
         self.0.answer(outcome);
+    }
+
+    /// Answers with what a function gave, unless somebody came first.
+    pub(super) fn give(&self, outcome: Result<Output, CallError>) {
+        match outcome {
+            Ok(Output { value, effects }) if !effects.is_empty() => {
+                if let Some(excess) = effects.excess() {
+                    return self.0.answer(Err(CallError::FailedForGood(excess)));
+                }
+                self.0.settle(Settled::Gave(encode_outcome(Ok(value)), effects));
+            }
+            outcome => self.0.answer(outcome.map(|output| output.value)),
+        }
     }
 
     /// Answers or hands back as `settled` says, unless somebody came first.
@@ -221,7 +242,12 @@ impl Drop for Slot {
 impl Open {
     fn settle(self, settled: Settled) {
         match (self, settled) {
-            (Open::Caller(caller), Settled::Answered(answer)) => caller.answer(answer),
+            (Open::Caller(caller), Settled::Answered(answer)) => caller.answer(answer, Effects::default()),
+            (Open::Caller(caller), Settled::Gave(_, _)) if !caller.door.takes_effects() => {
+                let reason = "what it does besides its answer can be done by the queue only".to_owned();
+                caller.answer(encode_outcome(Err(CallError::FailedForGood(reason))), Effects::default());
+            }
+            (Open::Caller(caller), Settled::Gave(answer, effects)) => caller.answer(answer, effects),
             (Open::Caller(Caller { entry, door, .. }), Settled::HandedBack) => {
                 door.hand_back();
                 let _goes_on_elsewhere = entry.give_back();
@@ -234,7 +260,7 @@ impl Open {
 
 impl Caller {
     /// The door first: what is on record as answered is on its way.
-    fn answer(self, answer: Arc<Encoded>) {
+    fn answer(self, answer: Arc<Encoded>, effects: Effects) {
         let Caller { mut entry, door, called, chance, rerun } = self;
         let told = called.filter(|_| is_told(answer.verdict)).map(|called| (called, Arc::clone(&answer)));
         let again = chance.and_then(|chance| chance.after(&answer, clock::now(), random()));
@@ -252,7 +278,7 @@ impl Caller {
             }
             (None, _) => {
                 let verdict = answer.verdict;
-                door.answer(answer);
+                door.answer(answer, effects);
                 entry.close(verdict)
             }
         };

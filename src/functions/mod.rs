@@ -38,12 +38,24 @@ pub use rate::Rate;
 pub use retries::Retries;
 pub use worker::{Worker, WorkerOptions};
 
-use crate::protocol::{Arguments, OnDuplicate, Outcome, Request};
+use crate::effects::Output;
+use crate::protocol::{Arguments, CallError, OnDuplicate, Outcome, Request};
 
 /// How a function does its work.
 pub trait Body: Send + Sync {
     /// Does the work of one call. May be called on many threads at once.
     fn run(&self, call: &Call, args: Arguments) -> Outcome;
+
+    /// The same, for one whose end does something besides: what that is, is done in the step that puts the verdict on record.
+    fn run_for_output(&self, call: &Call, args: Arguments) -> Result<Output, CallError> {
+        self.run(call, args).map(Output::from)
+    }
+
+    /// Whether [`Body::run_for_output`] gives effects. Such calls go by the queue, whichever door they came in by, as only what is settled
+    /// there has effects; and their values are not kept for others.
+    fn has_effects(&self) -> bool {
+        false
+    }
 
     /// Its kind as it stands in the configuration: `builtin`, `command`, `worker`, `http` or `native`.
     fn kind(&self) -> &'static str;
@@ -159,6 +171,12 @@ pub struct Function {
 }
 
 impl Function {
+    /// Whether its calls go by the queue, whichever door they came in by: what they need of other daemons is arranged there, and what they
+    /// do besides their answer is done there.
+    pub fn needs_queue(&self) -> bool {
+        self.terms.unique.is_some() || self.terms.cluster_concurrency.is_some() || self.body.has_effects()
+    }
+
     /// How many calls of it may run at once in this process: the smaller of what its terms and its body allow.
     pub fn concurrency(&self) -> Option<usize> {
         match (self.terms.concurrency, self.body.capacity()) {
@@ -188,7 +206,7 @@ impl Functions {
 
     /// Adds a function that others hold as well.
     pub fn share(&mut self, function: Arc<Function>) {
-        self.need_arrangement |= function.terms.need_arrangement();
+        self.need_arrangement |= function.terms.need_arrangement() || function.body.has_effects();
         self.by_name.insert(function.name.clone(), function);
     }
 

@@ -8,6 +8,7 @@ use super::idempotency::Promise;
 use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
 use crate::dispatch::{Again, Door};
+use crate::effects::Effects;
 use crate::net::Handle;
 use crate::protocol::codec::Encoded;
 
@@ -47,7 +48,7 @@ impl Door for HttpDoor {
         self.place.start()
     }
 
-    fn answer(mut self: Box<Self>, answer: Arc<Encoded>) {
+    fn answer(mut self: Box<Self>, answer: Arc<Encoded>, _: Effects) {
         // One that nobody waited for has not run, and can be asked for again.
         if let Some(promise) = self.promise.take().filter(|_| !self.place.is_given_up()) {
             promise.keep(&answer, Instant::now());
@@ -61,7 +62,7 @@ impl Door for HttpDoor {
 
     fn run_again(self: Box<Self>, _: Again, failure: Arc<Encoded>) {
         // There is nowhere else to wait.
-        self.answer(failure);
+        self.answer(failure, Effects::default());
     }
 
     fn hand_back(mut self: Box<Self>) {

@@ -127,8 +127,14 @@ impl Door for BrokerDoor {
         true
     }
 
-    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
-        let mut effects = self.errand.as_deref().map(|errand| self.ended(errand, &answer)).unwrap_or_default();
+    fn takes_effects(&self) -> bool {
+        true
+    }
+
+    fn answer(self: Box<Self>, answer: Arc<Encoded>, mut effects: Effects) {
+        if let Some(errand) = self.errand.as_deref() {
+            effects.add(self.ended(errand, &answer));
+        }
         effects.dead = effects.dead.or_else(|| self.dead_letter(&answer));
         let verdict = answer.verdict;
         let answer = self.waits().then_some(answer);
@@ -161,7 +167,7 @@ impl Door for BrokerDoor {
                 self.mailing.send(Settlement::plain(self.claim, End::Deferred { due: again.due, waiting }));
             }
             // It was read once, so this does not happen; and if it did, its caller would be told.
-            None => self.answer(failure),
+            None => self.answer(failure, Effects::default()),
         }
     }
 
@@ -186,7 +192,7 @@ impl Door for Refused {
         NAME
     }
 
-    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
+    fn answer(self: Box<Self>, answer: Arc<Encoded>, _: Effects) {
         let verdict = answer.verdict;
         let answer = self.is_told.then_some(answer);
         let end = End::Answered { id: self.id, verdict, answer, is_tracked: false };
@@ -197,7 +203,7 @@ impl Door for Refused {
     fn answer_early(&mut self, _: Arc<Encoded>) {}
 
     fn run_again(self: Box<Self>, _: Again, failure: Arc<Encoded>) {
-        self.answer(failure);
+        self.answer(failure, Effects::default());
     }
 
     fn hand_back(self: Box<Self>) {

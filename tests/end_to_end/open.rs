@@ -6,6 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cerbas::dispatch::{Again, Dispatcher, Door, PoolSize, Rules};
+use cerbas::effects::Effects;
 use cerbas::functions::{Function, Functions, Native, Retries};
 use cerbas::protocol::codec::Encoded;
 use cerbas::protocol::{CallState, Request, RequestId, Verdict};
@@ -43,7 +44,7 @@ impl Door for Witness {
         self.waits_here
     }
 
-    fn answer(self: Box<Self>, answer: Arc<Encoded>) {
+    fn answer(self: Box<Self>, answer: Arc<Encoded>, _: Effects) {
         self.tell(Told::Answer(answer.verdict));
     }
 

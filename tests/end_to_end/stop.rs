@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use cerbas::broker::Memory;
 use cerbas::dispatch::{Again, Dispatcher, Door, PoolSize, Rules};
+use cerbas::effects::Effects;
 use cerbas::functions::{Function, Functions, Native};
 use cerbas::protocol::codec::Encoded;
 use cerbas::protocol::{Request, RequestId};
@@ -148,7 +149,7 @@ impl Door for Witness {
         "test"
     }
 
-    fn answer(self: Box<Self>, _: Arc<Encoded>) {}
+    fn answer(self: Box<Self>, _: Arc<Encoded>, _: Effects) {}
 
     fn answer_early(&mut self, _: Arc<Encoded>) {}
 

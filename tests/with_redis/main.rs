@@ -12,6 +12,7 @@ mod crash;
 mod dead_list;
 mod delay;
 mod addressed;
+mod effects;
 mod forged;
 mod forms;
 mod handed_over;

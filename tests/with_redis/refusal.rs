@@ -102,7 +102,8 @@ fn a_daemon_stops_in_time_while_redis_hangs() {
     let start = std::time::Instant::now();
     let ended = world.running.stop();
     drop(stopped);
-    assert!(ended.is_clean(), "{ended:?}");
+    // Whether Redis took the last answer, which its client has, it may have had no time to say.
+    assert_eq!(ended.given_up, 0, "{ended:?}");
     // What was asked of Redis last is waited for, beyond the time that calls may take.
     assert!(start.elapsed() < Duration::from_secs(30), "it took {:?}", start.elapsed());
 }

@@ -114,12 +114,12 @@ impl Shared {
         });
         let outcome = match self.register.advance(number, Stage::Running { since: start, alarm: watch.key() }) {
             // A panic in one function must not cost us a worker.
-            Ok(()) => catch_unwind(AssertUnwindSafe(|| function.body.run(&call, request.args))),
+            Ok(()) => catch_unwind(AssertUnwindSafe(|| function.body.run_for_output(&call, request.args))),
             Err(Cancelled) => Ok(Err(CallError::Cancelled)),
         };
         let is_late = has_ended.swap(true, Ordering::AcqRel);
         drop(watch);
-        reply.answer(outcome.unwrap_or_else(|panic| describe_panic(&*panic)));
+        reply.give(outcome.unwrap_or_else(|panic| Err(describe_panic(&*panic))));
         is_late
     }
 
@@ -194,8 +194,8 @@ impl Caller for Shared {
     }
 }
 
-fn describe_panic(panic: &(dyn Any + Send)) -> Outcome {
+fn describe_panic(panic: &(dyn Any + Send)) -> CallError {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
     let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    Err(CallError::Failed(format!("function panicked: {}", text.as_deref().unwrap_or("no message"))))
+    CallError::Failed(format!("function panicked: {}", text.as_deref().unwrap_or("no message")))
 }

@@ -179,10 +179,7 @@ impl Asking<'_> {
         }
         let rules = self.services().dispatcher.rules();
         rules.functions.need_arrangement()
-            && rules
-                .functions
-                .get(&request.func)
-                .is_some_and(|function| function.terms.unique.is_some() || function.terms.cluster_concurrency.is_some())
+            && rules.functions.get(&request.func).is_some_and(|function| function.needs_queue())
     }
 
     /// Lets it go the way of all requests, through the queue, and waits for its answer there.
