@@ -23,7 +23,7 @@ pub(crate) use self::date::Date;
 #[cfg(fuzzing)]
 pub(crate) use self::http1::MAX_HEADERS;
 pub(crate) use self::http1::{
-    Broken, End, Framing, Length, MAX_HEAD, RequestHead, ResponseHead, find_end, one_form, options,
+    Broken, End, Framing, KeptHead, Length, MAX_HEAD, RequestHead, ResponseHead, find_end, one_form, options,
 };
 pub use self::listen::ListenAddress;
 pub(crate) use self::listen::Listener;

@@ -34,10 +34,18 @@ pub(super) struct Api {
 pub(super) enum Plan {
     /// It is answered, whatever its body is.
     Answer(Response),
-    /// Its body is read, up to so many bytes, and then it is served.
-    Collect(usize),
+    /// Its body is read, and then it is served.
+    Collect(Admitted),
     /// An upstream answers.
     Proxy(Proxied),
+}
+
+/// What was found out about a request by its head. That is done once: the body is served with it.
+pub(super) struct Admitted {
+    route: Route,
+    identity: Identity,
+    /// So many bytes the body may have.
+    pub(super) limit: usize,
 }
 
 /// A request for an upstream.
@@ -128,15 +136,16 @@ impl Api {
             Some(Route::Ready) => return Plan::Answer(self.ready()),
             _ => {}
         }
-        if let Err(response) = self.admit(head) {
-            return Plan::Answer(response);
-        }
+        let identity = match self.admit(head) {
+            Ok(identity) => identity,
+            Err(response) => return Plan::Answer(response),
+        };
         let Some(route) = route else { return Plan::Answer(Response::error(404, "nothing is here")) };
         match Method::of(head.method) {
             Some(Method::Options) => Plan::Answer(self.options(head, &route)),
             Some(method) if route.methods().contains(&method) => match self.acts(&route, head) {
                 Some(func) if method != Method::Post => Plan::Answer(page::instead_of_run(head, func)),
-                _ => Plan::Collect(self.settings.limits.max_request),
+                _ => Plan::Collect(Admitted { route, identity, limit: self.settings.limits.max_request }),
             },
             _ => Plan::Answer(Response::error(405, "the method is not one of Allow").with("Allow", route.allow())),
         }
@@ -208,31 +217,24 @@ impl Api {
     }
 
     /// Lets the function `name` answer a request for which there is no upstream.
-    pub(super) fn stand_in(&self, name: &str, head: &[u8], from: From<'_>) -> Served {
-        match RequestHead::read(head) {
-            Ok(head) => {
-                Asking { api: self, head: &head, body: &[], identity: Identity::default(), from }.stand_in(name)
-            }
-            Err(broken) => Served::Now(Response::error(broken.status, broken.reason)),
-        }
+    pub(super) fn stand_in(&self, name: &str, head: &RequestHead<'_>, from: From<'_>) -> Served {
+        Asking { api: self, head, body: &[], identity: Identity::default(), from }.stand_in(name)
     }
 
-    /// Serves a request whose body is there.
-    pub(super) fn serve(&self, head: &RequestHead<'_>, body: &[u8], from: From<'_>) -> Served {
-        let identity = match self.admit(head) {
-            Ok(identity) => identity,
-            Err(response) => return Served::Now(response),
-        };
+    /// Serves a request that was admitted and whose body is there.
+    pub(super) fn serve(&self, admitted: Admitted, head: &RequestHead<'_>, body: &[u8], from: From<'_>) -> Served {
+        let Admitted { route, identity, limit: _ } = admitted;
         let asking = Asking { api: self, head, body, identity, from };
-        let served = match Route::of(head.path()) {
-            Some(Route::Call(func)) => asking.call(&func),
-            Some(Route::General) => asking.general(),
-            Some(Route::Work) => asking.work(),
-            Some(Route::Status(id)) => asking.status(&id),
-            Some(Route::Nodes) => asking.nodes(),
-            Some(Route::Metrics) => asking.metrics(),
-            Some(Route::Root) => Ok(Served::Now(Response::text(200, "OK\n"))),
-            Some(Route::Live | Route::Ready) | None => Err(Response::error(404, "nothing is here")),
+        let served = match route {
+            Route::Call(func) => asking.call(&func),
+            Route::General => asking.general(),
+            Route::Work => asking.work(),
+            Route::Status(id) => asking.status(&id),
+            Route::Nodes => asking.nodes(),
+            Route::Metrics => asking.metrics(),
+            Route::Root => Ok(Served::Now(Response::text(200, "OK\n"))),
+            Route::Live => Ok(Served::Now(self.live())),
+            Route::Ready => Ok(Served::Now(self.ready())),
         };
         served.unwrap_or_else(Served::Now)
     }

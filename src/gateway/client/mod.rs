@@ -8,10 +8,10 @@ mod respond;
 use std::time::{Duration, Instant};
 
 use self::respond::{Current, too_large};
-use super::api::{Api, Later, Plan, Served};
+use super::api::{Admitted, Api, Later, Plan, Served};
 use super::response::Response;
 use crate::net::{
-    Broken, End, Framing, Handle, Length, MAX_HEAD, Poller, Ready, RequestHead, Seat, Stream, Wire, find_end,
+    Broken, End, Framing, Handle, KeptHead, Length, MAX_HEAD, Poller, Ready, RequestHead, Seat, Stream, Wire, find_end,
 };
 use crate::protocol::CallError;
 use crate::protocol::codec::encode_outcome;
@@ -112,10 +112,10 @@ enum Phase {
 
 /// A request whose body comes.
 struct Incoming {
-    head: Vec<u8>,
+    head: KeptHead,
+    admitted: Admitted,
     framing: Framing,
     data: Vec<u8>,
-    limit: usize,
 }
 
 /// How one step ended.
@@ -332,17 +332,17 @@ impl Client {
                 self.phase = Phase::Proxying(Box::new(exchange));
                 return Step::Again;
             }
-            Plan::Collect(limit) => match head.length {
-                Length::Known(0) => world.api.serve(&head, &[], from),
-                Length::Known(size) if size > limit as u64 => {
+            Plan::Collect(admitted) => match head.length {
+                Length::Known(0) => world.api.serve(admitted, &head, &[], from),
+                Length::Known(size) if size > admitted.limit as u64 => {
                     self.current.keeps_alive = false;
-                    Served::Now(too_large(limit))
+                    Served::Now(too_large(admitted.limit))
                 }
                 size => {
                     let is_asked = head.expects_continue && self.wire.input.len() == length;
-                    let head = self.wire.input.data()[..length].to_vec();
+                    let head = KeptHead::of(&head, &self.wire.input.data()[..length]);
                     let framing = Framing::new(size);
-                    self.phase = Phase::Body(Box::new(Incoming { head, framing, data: Vec::new(), limit }));
+                    self.phase = Phase::Body(Box::new(Incoming { head, admitted, framing, data: Vec::new() }));
                     self.wire.input.consume(length);
                     self.since = world.now;
                     if is_asked {
@@ -364,18 +364,18 @@ impl Client {
                 Err(reason) => return self.refuse(Broken { status: 400, reason }, world),
             };
             let Some(data) = self.wire.input.data().get(step.framing..step.framing + step.data) else { break };
-            if incoming.data.len() + data.len() > incoming.limit {
-                let response = too_large(incoming.limit);
+            if incoming.data.len() + data.len() > incoming.admitted.limit {
+                let response = too_large(incoming.admitted.limit);
                 self.current.keeps_alive = false;
                 return self.settle(Served::Now(response), world);
             }
             incoming.data.extend_from_slice(data);
             self.wire.input.consume(step.framing + step.data);
             if step.is_last {
-                let served = match RequestHead::read(&incoming.head) {
-                    Ok(head) => world.api.serve(&head, &incoming.data, self.current.from(self.handle, self.serial)),
-                    Err(broken) => Served::Now(Response::error(broken.status, broken.reason)),
-                };
+                let Phase::Body(incoming) = std::mem::replace(&mut self.phase, Phase::Head) else { return Step::Again };
+                let Incoming { head, admitted, data, .. } = *incoming;
+                let from = self.current.from(self.handle, self.serial);
+                let served = world.api.serve(admitted, &head.head(), &data, from);
                 return self.settle(served, world);
             }
             if self.wire.input.is_empty() {

@@ -41,7 +41,7 @@ impl Client {
             }
             Progress::Function(name) => {
                 let from = self.current.from(self.handle, self.serial);
-                let served = world.api.stand_in(&name, exchange.head(), from);
+                let served = world.api.stand_in(&name, &exchange.head(), from);
                 self.settle(served, world)
             }
             Progress::Broken => {

@@ -78,14 +78,14 @@ struct Facts {
 }
 
 /// The head of a request.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) struct RequestHead<'a> {
     /// The method.
     pub(crate) method: &'a str,
     /// The path in its one form, or `*`.
     pub(crate) path: Path<'a>,
     /// The query with its question mark; empty where there is none.
-    search: &'a str,
+    pub(super) search: &'a str,
     /// The host that the client means.
     pub(crate) host: Option<&'a str>,
     /// Whether it is HTTP/1.0.

@@ -7,12 +7,14 @@
 mod chunks;
 mod framing;
 mod head;
+mod kept;
 mod path;
 
 #[cfg(fuzzing)]
 pub(crate) use chunks::{Chunks, Step};
 pub(crate) use framing::{Framing, Length};
 pub(crate) use head::{Broken, End, RequestHead, ResponseHead, find_end, options};
+pub(crate) use kept::KeptHead;
 pub(crate) use path::{Path, canonical, one_form};
 
 /// How many bytes a head may have.

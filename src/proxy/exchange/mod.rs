@@ -19,7 +19,7 @@ use super::forward::{self, Coding, Sender};
 use super::site::{Fallback, Site};
 use super::stale::{self, Good};
 use super::target::Flight;
-use crate::net::{Framing, Handle, Length, RequestHead, Wire};
+use crate::net::{Framing, Handle, KeptHead, Length, RequestHead, Wire};
 
 /// What the connection knows of a request, besides its head.
 pub(crate) struct Begun {
@@ -54,7 +54,7 @@ pub(crate) enum Progress {
 pub(crate) struct Exchange {
     site: Arc<Site>,
     /// The head as the client sent it: each target gets one of its own.
-    head: Vec<u8>,
+    head: KeptHead,
     from: Begun,
     is_to_head: bool,
     is_old: bool,
@@ -101,7 +101,7 @@ impl Exchange {
     pub(crate) fn new(site: Arc<Site>, head: &RequestHead<'_>, bytes: &[u8], from: Begun, now: Instant) -> Self {
         let keeps_stale = matches!(site.terms.fallback, Fallback::Stale(_));
         Exchange {
-            head: bytes.to_vec(),
+            head: KeptHead::of(head, bytes),
             from,
             is_to_head: head.method == "HEAD",
             is_old: head.is_old,
@@ -132,8 +132,8 @@ impl Exchange {
     }
 
     /// The head as the client sent it.
-    pub(crate) fn head(&self) -> &[u8] {
-        &self.head
+    pub(crate) fn head(&self) -> RequestHead<'_> {
+        self.head.head()
     }
 
     /// The connection to the upstream goes, if there is one.
@@ -236,8 +236,6 @@ impl Exchange {
 
     fn write_head(&mut self, upstream: &mut Upstream, client: &mut Wire) {
         let Some(flight) = &self.flight else { return };
-        // It was read once before.
-        let Ok(head) = RequestHead::read(&self.head) else { return };
         let from = Sender {
             peer: self.from.peer,
             is_trusted: self.from.is_trusted,
@@ -245,7 +243,12 @@ impl Exchange {
             was_for_us: self.from.was_for_us,
             user: self.from.user.as_deref(),
         };
-        upstream.wire.output.push(&forward::request(&head, &self.site.terms, &flight.target.authority, &from));
+        upstream.wire.output.push(&forward::request(
+            &self.head.head(),
+            &self.site.terms,
+            &flight.target.authority,
+            &from,
+        ));
         self.is_written = true;
         if self.sends_chunks && self.request.is_none() {
             // All of a body without data was read for another target.
