@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fs;
 use std::io::{self, Read};
 use std::process::{Child, Command, Stdio};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid, getegid, geteuid, getgroups};
 
 use crate::children;
+use crate::lock::Unpoisoned;
 
 /// A user.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -117,7 +118,7 @@ fn of_directory(
     if wanted.is_empty() || wanted.starts_with('-') || !wanted.bytes().all(is_name) {
         return Ok(None);
     }
-    let said = || SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    let said = || SAID.lock().unpoisoned();
     let known = said().get(wanted).cloned();
     if let Some((at, account)) = &known
         && now.saturating_duration_since(*at) < FRESH

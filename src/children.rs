@@ -8,10 +8,12 @@ use std::fs;
 use std::io;
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Mutex, RwLock};
 
 use rustix::fs::Mode;
 use rustix::process::{Gid, Pid, Resource, Rlimit, Uid, WaitOptions, waitpid};
+
+use crate::lock::Unpoisoned;
 
 /// Held to read while a child starts: until it is in [`OWN`] nobody may take it for an orphan.
 static STARTING: RwLock<()> = RwLock::new(());
@@ -29,21 +31,21 @@ pub(crate) fn start(command: &mut Command) -> io::Result<Child> {
     if !are_orphans_ours() {
         return command.spawn();
     }
-    let _starting = STARTING.read().unwrap_or_else(PoisonError::into_inner);
+    let _starting = STARTING.read().unpoisoned();
     let child = command.spawn()?;
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).insert(child.id());
+    OWN.lock().unpoisoned().insert(child.id());
     Ok(child)
 }
 
 /// The child with this number was waited for.
 pub(crate) fn forget(child: u32) {
-    OWN.lock().unwrap_or_else(PoisonError::into_inner).remove(&child);
+    OWN.lock().unpoisoned().remove(&child);
 }
 
 /// Reaps the processes that became ours and have ended.
 pub(crate) fn reap_orphans() {
-    let _nobody_starts = STARTING.write().unwrap_or_else(PoisonError::into_inner);
-    let own = OWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let _nobody_starts = STARTING.write().unpoisoned();
+    let own = OWN.lock().unpoisoned();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
     for pid in processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok()) {
         let is_orphan = u32::try_from(pid).is_ok_and(|pid| !own.contains(&pid)) && is_ended_child(pid);

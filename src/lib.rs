@@ -51,6 +51,7 @@ pub mod effects;
 mod error;
 #[cfg(fuzzing)]
 pub mod fuzzing;
+mod lock;
 mod outage;
 mod refusals;
 mod private;

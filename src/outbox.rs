@@ -18,7 +18,7 @@ use crate::broker::{Broker, Outgoing};
 use crate::outage::Retry;
 use crate::protocol::RequestId;
 use crate::refusals::Refusals;
-use crate::thread::{Joined, Pulse, Pulses, Stop};
+use crate::thread::{Joined, Pulse, Stop, Threads};
 
 /// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
 pub const AGAIN: [Duration; 4] =
@@ -111,29 +111,34 @@ impl Mailing {
 
 impl Outbox {
     /// Starts the threads that settle and publish again.
-    pub fn start(broker: Arc<dyn Broker>, pulses: &Pulses) -> io::Result<Self> {
+    pub fn start(broker: Arc<dyn Broker>, threads: &Threads) -> io::Result<Self> {
+        Self::start_as(["settler", "publisher"], broker, threads)
+    }
+
+    /// Starts them under other names, where there is another outbox.
+    pub fn start_as([settles, publishes]: [&str; 2], broker: Arc<dyn Broker>, threads: &Threads) -> io::Result<Self> {
         let (sender, letters) = unbounded();
         // Small, so that a settler that is faster than the publisher waits for it.
         let (unheard, unheard_ids) = bounded(64);
         let load = Arc::new(Load::default());
         let give_up = Stop::new();
         let (settler_lives, settler_ended) = bounded(0);
-        let settler = Joined::spawn("settler", {
+        let settler = threads.spawn(settles, {
             let settler = Settler {
                 broker: Arc::clone(&broker),
                 letters,
                 unheard,
                 load: Arc::clone(&load),
                 give_up: give_up.clone(),
-                pulse: pulses.of("settler"),
+                pulse: threads.pulse(settles),
             };
             move || {
                 let _until_the_end = settler_lives;
                 settler.run();
             }
         })?;
-        let publisher = Joined::spawn("publisher", {
-            let (give_up, pulse) = (give_up.clone(), pulses.of("publisher"));
+        let publisher = threads.spawn(publishes, {
+            let (give_up, pulse) = (give_up.clone(), threads.pulse(publishes));
             move || publish_again(&*broker, &unheard_ids, &pulse, &give_up)
         })?;
         let refusals = Arc::default();

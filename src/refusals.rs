@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::lock::Unpoisoned;
 use crate::said::{Said, tidy, times};
 
 /// So many kinds are told apart in the log.
@@ -47,7 +48,7 @@ impl Refusals {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

@@ -1,12 +1,19 @@
-//! Threads with names that are joined, and the [`Stop`] that ends their loops.
+//! Threads with names that are joined, the [`Stop`] that ends their loops, and the [`Threads`] of one daemon, which know when one of
+//! them has broken.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::lock::Unpoisoned;
 
 /// Tells every loop that holds a clone that it should end. Asked once, asked for ever.
 #[derive(Debug, Clone, Default)]
@@ -27,7 +34,7 @@ impl Stop {
 
     /// Asks everybody to stop.
     pub fn ask(&self) {
-        let _lock = self.0.lock.lock().expect("nothing panics under this lock");
+        let _lock = self.0.lock.lock().unpoisoned();
         self.0.asked.store(true, Ordering::Release);
         self.0.changed.notify_all();
     }
@@ -39,9 +46,9 @@ impl Stop {
 
     /// Sleeps for `pause`, or until somebody asks; tells whether somebody has.
     pub fn wait(&self, pause: Duration) -> bool {
-        let lock = self.0.lock.lock().expect("nothing panics under this lock");
+        let lock = self.0.lock.lock().unpoisoned();
         let waited = self.0.changed.wait_timeout_while(lock, pause, |()| !self.is_asked());
-        drop(waited.expect("nothing panics under this lock"));
+        drop(waited.unpoisoned());
         self.is_asked()
     }
 }
@@ -117,7 +124,7 @@ impl Pulses {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
+    mutex.lock().unpoisoned()
 }
 
 impl Pulse {
@@ -153,6 +160,88 @@ impl fmt::Display for Stalled {
         }
         write!(f, "the loop {} has not turned for {} s", self.name, self.since.as_secs())
     }
+}
+
+/// The threads of one daemon. One that panics has left undone what nobody knows, so it is broken, and the whole daemon with it. Clones
+/// share that.
+#[derive(Debug, Clone, Default)]
+pub struct Threads(Arc<Crew>);
+
+#[derive(Debug)]
+struct Crew {
+    pulses: Pulses,
+    broken: Mutex<Option<Broken>>,
+    tell: Sender<()>,
+    told: Receiver<()>,
+}
+
+impl Default for Crew {
+    fn default() -> Self {
+        let (tell, told) = bounded(1);
+        Crew { pulses: Pulses::default(), broken: Mutex::default(), tell, told }
+    }
+}
+
+/// A thread of the daemon has panicked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Broken {
+    /// What the thread is called.
+    pub thread: String,
+    /// What it panicked with.
+    pub message: String,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the thread {} has panicked: {}; this is a bug in cerbas", self.thread, self.message)
+    }
+}
+
+impl Threads {
+    /// Starts `work` on a thread called `name`.
+    pub fn spawn(&self, name: impl Into<String>, work: impl FnOnce() + Send + 'static) -> io::Result<Joined> {
+        let (threads, name) = (self.clone(), name.into());
+        Joined::spawn(name.clone(), move || threads.watch(&name, work))
+    }
+
+    /// Does `work` on this thread, which is called `name`. A panic ends here, and breaks the daemon.
+    pub fn watch(&self, name: &str, work: impl FnOnce()) {
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(work)) {
+            let broken = Broken { thread: name.to_owned(), message: message_of(&*panic).to_owned() };
+            // Dropping it could panic again.
+            std::mem::forget(panic);
+            log::error!("{broken}; the daemon ends, and what it has in flight is left to others");
+            lock(&self.0.broken).get_or_insert(broken);
+            let _told_already = self.0.tell.try_send(());
+        }
+    }
+
+    /// The first thread that has broken.
+    pub fn broken(&self) -> Option<Broken> {
+        lock(&self.0.broken).clone()
+    }
+
+    /// Has something to say, once, when a thread has broken.
+    pub fn when_broken(&self) -> &Receiver<()> {
+        &self.0.told
+    }
+
+    /// When the loops last went round.
+    pub fn pulses(&self) -> &Pulses {
+        &self.0.pulses
+    }
+
+    /// That of the loop called `name`, which goes round now.
+    pub fn pulse(&self, name: &str) -> Pulse {
+        self.0.pulses.of(name)
+    }
+}
+
+/// What somebody panicked with, if it was a text.
+pub fn message_of(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<&str>().copied();
+    text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
 /// A thread that is joined when this is dropped. Whoever drops it must have told the thread to end.
@@ -195,6 +284,36 @@ mod tests {
         assert_eq!(names(), ["resting", "turning"]);
         drop((turning, resting));
         assert_eq!(names(), [""; 0]);
+    }
+
+    #[test]
+    fn the_first_thread_that_panics_breaks_the_daemon() {
+        let threads = Threads::default();
+        // Without a message among those of the tests.
+        let panic = |text: &'static str| move || std::panic::resume_unwind(Box::new(text));
+        drop(threads.spawn("well", || {}));
+        assert_eq!((threads.broken(), threads.when_broken().len()), (None, 0));
+        drop(threads.spawn("first", panic("it fell")));
+        drop(threads.spawn("second", panic("it fell, too")));
+        assert_eq!(threads.broken().expect("one has").thread, "first");
+        assert_eq!(
+            threads.broken().expect("one has").to_string(),
+            "the thread first has panicked: it fell; this is a bug in cerbas"
+        );
+        assert_eq!(threads.when_broken().recv(), Ok(()));
+    }
+
+    #[test]
+    fn a_panic_whose_text_panics_when_it_is_dropped_breaks_no_more_than_one_thread() {
+        struct Bomb;
+        impl Drop for Bomb {
+            fn drop(&mut self) {
+                panic!("it goes off");
+            }
+        }
+        let threads = Threads::default();
+        threads.watch("here", || std::panic::resume_unwind(Box::new(Bomb)));
+        assert_eq!(threads.broken().expect("it has").message, "no message");
     }
 
     #[test]

@@ -9,38 +9,48 @@ use std::path::{Path, PathBuf};
 /// say why in the commit.
 const MAY_NAME: &[(&str, &[&str])] = &[
     // Leaves.
-    ("children", &[]),
+    ("lock", &[]),
+    ("children", &["lock"]),
     ("clock", &[]),
     ("private", &[]),
-    ("accounts", &["children"]),
+    ("accounts", &["children", "lock"]),
     ("protocol", &[]),
     // What the end of a request does besides: data.
     ("effects", &["protocol"]),
-    ("signals", &["children"]),
-    ("thread", &[]),
+    ("thread", &["lock"]),
+    ("signals", &["children", "lock", "thread"]),
     ("trust", &[]),
     ("outage", &["thread"]),
     ("said", &[]),
-    ("refusals", &["said"]),
+    ("refusals", &["lock", "said"]),
     // The road, from its end to its beginning.
-    ("ledger", &["clock", "protocol"]),
-    ("functions", &["accounts", "children", "effects", "protocol", "thread"]),
-    ("dispatch", &["clock", "effects", "functions", "ledger", "protocol", "said", "thread"]),
-    ("broker", &["accounts", "children", "clock", "effects", "outage", "private", "protocol", "said", "thread"]),
+    ("ledger", &["clock", "lock", "protocol"]),
+    ("functions", &["accounts", "children", "effects", "lock", "protocol", "thread"]),
+    ("dispatch", &["clock", "effects", "functions", "ledger", "lock", "protocol", "said", "thread"]),
+    (
+        "broker",
+        &["accounts", "children", "clock", "effects", "lock", "outage", "private", "protocol", "said", "thread"],
+    ),
     // What a room tells of its requests; the road asks it.
     ("errand", &["broker", "effects", "protocol"]),
     ("outbox", &["broker", "outage", "protocol", "refusals", "thread"]),
     ("heartbeat", &["broker", "outage", "protocol", "thread"]),
     ("control", &["broker", "dispatch", "outage", "thread"]),
-    ("intake", &["broker", "clock", "dispatch", "errand", "functions", "outage", "outbox", "protocol", "thread"]),
+    (
+        "intake",
+        &["broker", "clock", "dispatch", "errand", "functions", "lock", "outage", "outbox", "protocol", "thread"],
+    ),
     // Rooms beside it.
-    ("cron", &["protocol", "trust"]),
-    ("scheduler", &["broker", "cron", "errand", "functions", "outage", "private", "protocol", "said", "thread"]),
+    ("cron", &["lock", "protocol", "trust"]),
+    (
+        "scheduler",
+        &["broker", "cron", "errand", "functions", "lock", "outage", "private", "protocol", "said", "thread"],
+    ),
     ("inspect", &["broker", "private", "protocol", "thread"]),
     // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
-    ("net", &[]),
-    ("proxy", &["net", "thread"]),
-    ("gateway", &["broker", "clock", "dispatch", "effects", "ledger", "net", "protocol", "proxy", "thread"]),
+    ("net", &["lock"]),
+    ("proxy", &["lock", "net", "thread"]),
+    ("gateway", &["broker", "clock", "dispatch", "effects", "ledger", "lock", "net", "protocol", "proxy", "thread"]),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "net", "protocol", "proxy", "trust"]),
@@ -63,6 +73,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "inspect",
             "intake",
             "ledger",
+            "lock",
             "outbox",
             "private",
             "protocol",
@@ -87,6 +98,7 @@ const CLI: &[&str] = &[
     "functions",
     "gateway",
     "inspect",
+    "lock",
     "protocol",
     "scheduler",
     "server",
@@ -118,6 +130,9 @@ const UNSAFE: &str = "children.rs";
 
 /// Makes what nobody else may read.
 const PRIVATE: &str = "private.rs";
+
+/// What is done with a lock under which somebody has panicked.
+const LOCK: &str = "lock.rs";
 
 /// Opens files to read them.
 const TRUST: &str = "trust.rs";
@@ -241,6 +256,18 @@ fn what_is_kept_is_made_for_its_owner_alone() {
         let found = ways.iter().find(|way| !words(code, way).is_empty());
         let may = is_test || is_scratch(&source.path);
         assert!(found.is_none() || may, "src/{}: {found:?}: say private::create, append or make_folder", source.path);
+    }
+}
+
+#[test]
+fn locks_are_taken_in_one_way() {
+    let lock = |code: &str| {
+        code.contains("PoisonError") || code.contains(".lock().expect(") || code.contains(".lock().unwrap(")
+    };
+    for source in sources().iter().filter(|source| source.path != LOCK) {
+        let code = source.code.split("#[cfg(test)]").next().unwrap_or_default();
+        let is_test = source.path.contains("tests") || source.path.ends_with("testing.rs");
+        assert!(is_test || !lock(code), "src/{}: say .unpoisoned(), for the reason in src/{LOCK}", source.path);
     }
 }
 

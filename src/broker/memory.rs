@@ -20,6 +20,7 @@ use super::{
     Notice, Outgoing, Post, Result, Source, Stage, Whereabouts,
 };
 use crate::clock;
+use crate::lock::Unpoisoned;
 use crate::protocol::codec::{Encoded, encode_outcome};
 use crate::protocol::{CallError, Node, NodeStatus, RequestId, Run, Verdict};
 
@@ -158,12 +159,12 @@ impl Memory {
     /// The stored answer to `id`, waiting at most `patience` for it.
     pub fn answer(&self, id: &RequestId, patience: Duration) -> Option<Arc<Encoded>> {
         let waited = self.0.changed.wait_timeout_while(self.state(), patience, |state| !state.results.contains_key(id));
-        let state = waited.expect("nothing panics under this lock").0;
+        let state = waited.unpoisoned().0;
         state.results.get(id).map(|stored| Arc::clone(&stored.answer))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("nothing panics under this lock")
+        self.0.state.lock().unpoisoned()
     }
 
     fn present(&self) -> Result<MutexGuard<'_, State>> {
@@ -216,7 +217,7 @@ impl Broker for Memory {
                 }
                 _ => left,
             };
-            state = self.0.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+            state = self.0.changed.wait_timeout(state, pause).unpoisoned().0;
         }
     }
 
@@ -271,7 +272,7 @@ impl Broker for Memory {
         let interruptions = state.interruptions;
         let nothing = |state: &mut State| state.messages.is_empty() && state.interruptions == interruptions;
         let waited = self.0.changed.wait_timeout_while(state, patience, nothing);
-        let mut state = waited.expect("nothing panics under this lock").0;
+        let mut state = waited.unpoisoned().0;
         Ok(state.messages.drain(..).collect())
     }
 

@@ -25,6 +25,8 @@ pub(super) enum Exit {
     NoRedis = 5,
     /// The daemon cannot start.
     CannotStart = 6,
+    /// A thread of the daemon has panicked.
+    Broken = 7,
 }
 
 impl Exit {

@@ -37,7 +37,8 @@ Exit status:
   3  the function ran out of time
   4  no daemon answers
   5  Redis cannot be reached, or refuses
-  6  cerbas cannot start: its configuration or its machine";
+  6  cerbas cannot start: its configuration or its machine
+  7  run: a thread of the daemon has panicked, which is a bug in cerbas";
 
 /// Answers requests from Redis with functions, on a fixed pool of threads.
 #[derive(Parser)]

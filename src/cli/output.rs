@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::columns::Line;
 use super::exit::{Exit, Failure};
 
+use crate::lock::Unpoisoned;
+
 /// Prints a line to standard output.
 pub(super) fn print(line: &str) -> Result<Exit, Failure> {
     print_bytes(format!("{line}\n").as_bytes())
@@ -95,7 +97,7 @@ impl Waiting {
             let mut pause = QUIET;
             let mut was_shown = false;
             while ended.recv_timeout(pause) == Err(RecvTimeoutError::Timeout) {
-                let what = told.lock().expect("nothing panics under this lock").clone();
+                let what = told.lock().unpoisoned().clone();
                 let mut err = io::stderr().lock();
                 let _ = write!(err, "\r\x1b[2K\x1b[2m{what} ({:.0} s)\x1b[0m", start.elapsed().as_secs_f64());
                 let _ = err.flush();
@@ -111,7 +113,7 @@ impl Waiting {
     /// Says something else from now on.
     pub(super) fn update(&self, what: String) {
         if let Some(shown) = &self.0 {
-            *shown.what.lock().expect("nothing panics under this lock") = what;
+            *shown.what.lock().unpoisoned() = what;
         }
     }
 }

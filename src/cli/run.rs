@@ -1,7 +1,9 @@
 //! `cerbas run`.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
+use crossbeam_channel::{after, select};
 use env_logger::Env;
 use env_logger::fmt::Formatter;
 use log::Record;
@@ -10,7 +12,8 @@ use serde_json::{Map, Value};
 
 use super::exit::{Exit, Failure};
 use super::{ConfigPath, output};
-use crate::server::Server;
+use crate::server::{Ended, Server};
+use crate::signals::{self, Signalled};
 
 #[derive(clap::Args)]
 pub(super) struct Run {
@@ -40,13 +43,50 @@ impl Run {
             let hint = format!("{}: there is no such file; name one with --config FILE", path.display());
             return Err(Failure::new(Exit::CannotStart, hint));
         }
-        let ended = Server::from_file(path)?.run()?;
-        if !ended.is_clean() {
-            output::complain("something had to be abandoned, see the log above");
-            return Ok(Exit::Failed);
-        }
-        Ok(Exit::Done)
+        serve(Server::from_file(path)?)
     }
+}
+
+/// A daemon with a broken thread that has not ended after this time does not end by itself any more.
+const LONGEST_END: Duration = Duration::from_secs(30);
+
+/// Runs `server` as this process: until a signal, `halt` or a broken thread ends it. A second signal ends the process at once.
+pub(super) fn serve(server: Server) -> Result<Exit, Failure> {
+    let cannot_listen = |error| Failure::new(Exit::CannotStart, format!("cannot listen to signals: {error}"));
+    let signals = signals::listen().map_err(cannot_listen)?;
+    let running = server.reap_orphans().let_be_asked().start()?;
+    running.until_told(signals.received());
+    running.handle().stop();
+    loop {
+        let is_broken = running.broken().is_some();
+        let patience = if is_broken { after(LONGEST_END) } else { after(SECOND_LOOK) };
+        select! {
+            recv(running.end_of_it()) -> _ => return Ok(exit_of(&running.stop())),
+            recv(signals.received()) -> signal => if let Ok(Signalled::Stop(_)) = signal {
+                log::error!("a second signal: ending at once");
+                std::process::exit(Exit::Failed as i32);
+            },
+            recv(patience) -> _ => if is_broken {
+                log::error!("the broken daemon has not ended within {LONGEST_END:?}: ending at once");
+                std::process::exit(Exit::Broken as i32);
+            },
+        }
+    }
+}
+
+/// How often a daemon that ends is asked whether a thread of it has broken meanwhile.
+const SECOND_LOOK: Duration = Duration::from_secs(1);
+
+fn exit_of(ended: &Ended) -> Exit {
+    if let Some(broken) = &ended.broken {
+        output::complain(&format!("{broken}; what was in flight is taken over by other daemons"));
+        return Exit::Broken;
+    }
+    if !ended.is_clean() {
+        output::complain("something had to be abandoned, see the log above");
+        return Exit::Failed;
+    }
+    Exit::Done
 }
 
 /// One line of the log as a JSON object: `at`, `level`, `message`, and the fields that the line has, such as `request_id`.

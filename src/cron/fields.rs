@@ -4,11 +4,13 @@
 //! first; and the random ranges `A~B`, which it does not know, are replaced by a number.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use croner::Cron;
 use croner::errors::CronError;
 use croner::parser::{CronParser, Seconds, Year};
+
+use crate::lock::Unpoisoned;
 
 /// What the five fields come to.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,7 +89,7 @@ static PARSED: Mutex<BTreeMap<Fields, Arc<Cron>>> = Mutex::new(BTreeMap::new());
 impl Fields {
     /// The pattern that they are.
     pub(super) fn cron(&self) -> Arc<Cron> {
-        let mut parsed = PARSED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut parsed = PARSED.lock().unpoisoned();
         if let Some(cron) = parsed.get(self) {
             return Arc::clone(cron);
         }

@@ -13,6 +13,7 @@ use super::open::Number;
 use super::reply::{Reply, Settled};
 use super::watchdog::Watch;
 use crate::functions::Function;
+use crate::lock::Unpoisoned;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{Arguments, Verdict};
 
@@ -202,7 +203,7 @@ impl Cache {
     }
 
     fn store(&self) -> MutexGuard<'_, Store> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

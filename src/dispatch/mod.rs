@@ -39,8 +39,10 @@ use self::watchdog::Why;
 use crate::clock;
 use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::{Balance, Ledger};
+use crate::lock::Unpoisoned;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{CallError, CallState, EVERYWHERE, OpenCall, Request, RequestId};
+use crate::thread::Threads;
 
 /// What can be called, and by whom. Replaced as a whole at a reload.
 #[derive(Default)]
@@ -68,9 +70,9 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// Starts the pool and its watchdog.
-    pub fn start(rules: Rules, size: PoolSize) -> io::Result<Arc<Self>> {
+    pub fn start(rules: Rules, size: PoolSize, threads: &Threads) -> io::Result<Arc<Self>> {
         let register = Arc::<Register>::default();
-        let pool = Pool::start(size, Arc::clone(&register))?;
+        let pool = Pool::start(size, Arc::clone(&register), threads)?;
         Ok(Arc::new_cyclic(|me| Dispatcher {
             me: Weak::clone(me),
             rules: RwLock::new(Arc::new(rules)),
@@ -233,12 +235,12 @@ impl Dispatcher {
 
     /// What can be called, and by whom, at this moment.
     pub fn rules(&self) -> Arc<Rules> {
-        Arc::clone(&self.rules.read().expect("nothing panics under this lock"))
+        Arc::clone(&self.rules.read().unpoisoned())
     }
 
     /// Replaces functions and admission. Calls that run or wait go on with what they came in with.
     pub fn replace_rules(&self, rules: Rules) {
-        let old = std::mem::replace(&mut *self.rules.write().expect("nothing panics under this lock"), Arc::new(rules));
+        let old = std::mem::replace(&mut *self.rules.write().unpoisoned(), Arc::new(rules));
         // Outside the lock: worker processes of functions that are gone end here.
         drop(old);
     }
@@ -292,7 +294,7 @@ impl Dispatcher {
     fn is_within_rate(&self, function: &Function) -> bool {
         let Some(rate) = function.terms.rate else { return true };
         let now = Instant::now();
-        let mut buckets = self.buckets.lock().expect("nothing panics under this lock");
+        let mut buckets = self.buckets.lock().unpoisoned();
         let bucket = buckets.entry(function.name.clone()).or_insert_with(|| Bucket::full(rate, now));
         bucket.take(rate, now)
     }

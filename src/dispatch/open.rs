@@ -20,6 +20,7 @@ use super::deadlines::Key as AlarmKey;
 use crate::clock;
 use crate::functions::Function;
 use crate::ledger::{Balance, Counts, Meter};
+use crate::lock::Unpoisoned;
 use crate::protocol::{CallState, MOST_OPEN, OpenCall, RequestId, Verdict};
 
 /// Finds one call of the register again; no other gets its number.
@@ -253,7 +254,7 @@ impl Register {
     }
 
     fn book(&self) -> MutexGuard<'_, Book> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

@@ -23,7 +23,9 @@ use super::prefetch::Prefetch;
 use super::reply::{Reply, Settled};
 use super::watchdog::Watchdog;
 use crate::functions::{Caller, Function};
+use crate::lock::Unpoisoned;
 use crate::protocol::{CallError, Request};
+use crate::thread::Threads;
 
 /// However many calls of limited functions come, no more are parked; then nothing is claimed until some have run.
 const MAX_PARKED: usize = 1024;
@@ -79,6 +81,7 @@ struct Shared {
     /// Itself, for threads that it starts.
     me: Weak<Shared>,
     size: PoolSize,
+    threads: Threads,
     /// How functions reach others.
     caller: OnceLock<Arc<dyn Caller>>,
     state: Mutex<State>,
@@ -110,7 +113,7 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn start(size: PoolSize, register: Arc<Register>) -> io::Result<Self> {
+    pub(super) fn start(size: PoolSize, register: Arc<Register>, threads: &Threads) -> io::Result<Self> {
         let state = State {
             jobs: VecDeque::new(),
             queued: 0,
@@ -126,10 +129,11 @@ impl Pool {
             prefetch: Prefetch::new(Instant::now()),
             is_closed: false,
         };
-        let watchdog = Watchdog::start()?;
+        let watchdog = Watchdog::start(threads)?;
         let shared = Arc::new_cyclic(|me| Shared {
             me: Weak::clone(me),
             size,
+            threads: threads.clone(),
             caller: OnceLock::new(),
             state: Mutex::new(state),
             work: Condvar::new(),
@@ -194,7 +198,7 @@ impl Pool {
             }
             state.doors += 1;
             let waited = self.shared.room.wait_timeout(state, deadline - now);
-            state = waited.expect("nothing panics under this lock").0;
+            state = waited.unpoisoned().0;
             state.doors -= 1;
         }
     }
@@ -296,7 +300,7 @@ impl State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under this lock")
+        self.state.lock().unpoisoned()
     }
 
     /// Takes out the job that waits for a worker as `place`, if it has not started.
@@ -347,7 +351,7 @@ impl Shared {
         let mut state = self.state();
         while !is_done(&state) {
             let Some(pause) = deadline.checked_duration_since(Instant::now()) else { return };
-            state = self.room.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+            state = self.room.wait_timeout(state, pause).unpoisoned().0;
         }
     }
 }

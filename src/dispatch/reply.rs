@@ -2,6 +2,7 @@
 
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex, MutexGuard, Weak};
+use std::thread;
 use std::time::Instant;
 
 use super::Dispatcher;
@@ -11,6 +12,7 @@ use crate::clock;
 use crate::effects::{Effects, Output};
 use crate::functions::Function;
 use crate::ledger::Meter;
+use crate::lock::Unpoisoned;
 use crate::protocol::codec::{Encoded, encode_outcome};
 use crate::protocol::{CallError, Outcome, Request, RequestId, Verdict};
 use crate::said::tidy;
@@ -53,7 +55,7 @@ pub trait Door: Send {
 }
 
 /// Answers a caller exactly once: the first to answer wins, and silence is an answer too. Dropped without an answer,
-/// it answers `lost`.
+/// it answers `lost`, unless it is dropped by a panic of our own.
 pub(super) struct Reply(Arc<Slot>);
 
 /// Another hold on a [`Reply`], for who may come first: it keeps nothing alive.
@@ -229,13 +231,17 @@ impl Slot {
     }
 
     fn open(&self) -> MutexGuard<'_, Option<Open>> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.answer(Err(CallError::Lost));
+        // A thread of ours that panics ends the daemon, and nobody knows how far it had come. So the request stays in flight, and the
+        // daemon that takes it over decides.
+        if !thread::panicking() {
+            self.answer(Err(CallError::Lost));
+        }
     }
 }
 

@@ -8,7 +8,8 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use super::deadlines::{Deadlines, Key};
-use crate::thread::Joined;
+use crate::lock::Unpoisoned;
+use crate::thread::{Joined, Threads};
 
 /// Why a watched call must end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,9 +55,9 @@ const LONGEST_ALARM: Duration = Duration::from_secs(1);
 
 impl Watchdog {
     /// Starts the thread.
-    pub(super) fn start() -> io::Result<Self> {
+    pub(super) fn start(threads: &Threads) -> io::Result<Self> {
         let shared = Arc::new(Shared::default());
-        let thread = Joined::spawn("watchdog", {
+        let thread = threads.spawn("watchdog", {
             let shared = Arc::clone(&shared);
             move || shared.watch()
         })?;
@@ -118,7 +119,7 @@ impl Drop for Watchdog {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under this lock")
+        self.state.lock().unpoisoned()
     }
 
     fn watch(&self) {
@@ -137,10 +138,10 @@ impl Shared {
             }
             state.wakes_at = state.alarms.next();
             state = match state.wakes_at {
-                None => self.changed.wait(state).expect("nothing panics under this lock"),
+                None => self.changed.wait(state).unpoisoned(),
                 Some(at) => {
                     let pause = at.saturating_duration_since(now);
-                    self.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0
+                    self.changed.wait_timeout(state, pause).unpoisoned().0
                 }
             };
         }
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn who_gives_up_waits_for_an_alarm_that_is_being_raised() {
-        let watchdog = Arc::new(Watchdog::start().expect("there are threads"));
+        let watchdog = Arc::new(Watchdog::start(&Threads::default()).expect("there are threads"));
         let ((begun, begins), (end, ends)) = (channel(), channel::<()>());
         let is_told = Arc::new(Mutex::new(false));
         let _watch = watchdog.watch(Instant::now(), {

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Way;
 use super::output::JobLog;
+use crate::lock::Unpoisoned;
 use crate::protocol::{Arguments, CallError, RequestId};
 
 /// What a function is told about the call it serves, besides the arguments.
@@ -121,7 +122,7 @@ impl CancelToken {
     /// Sleeps for `pause` or until cancelled; tells whether it was cancelled.
     pub fn wait(&self, pause: Duration) -> bool {
         let waited = self.0.changed.wait_timeout_while(self.state(), pause, |state| !state.is_cancelled);
-        waited.expect("nothing panics under this lock").0.is_cancelled
+        waited.unpoisoned().0.is_cancelled
     }
 
     /// Runs `hook` when cancelled, at once if it is already. It must be short and must not block. The hook is forgotten, with all it
@@ -138,7 +139,7 @@ impl CancelToken {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.state.lock().expect("nothing panics under this lock")
+        self.0.state.lock().unpoisoned()
     }
 }
 

@@ -10,6 +10,7 @@ use ureq::{Agent, Body as Answer, Error};
 
 use super::output::{excerpt, plain, size, value_of};
 use super::{Body, Call};
+use crate::lock::Unpoisoned;
 use crate::protocol::{Arguments, CallError, Outcome};
 
 /// What makes an [`Http`].
@@ -71,7 +72,7 @@ impl Http {
     }
 
     fn agent(&self) -> Agent {
-        let idle = self.idle.lock().expect("nothing panics under this lock").pop();
+        let idle = self.idle.lock().unpoisoned().pop();
         idle.unwrap_or_else(|| {
             Agent::config_builder()
                 .http_status_as_error(false)
@@ -133,7 +134,7 @@ impl Body for Http {
             // The agent was shut down, and can be used no more.
             return Err(if call.remaining().is_zero() { CallError::TimedOut } else { CallError::Cancelled });
         }
-        let mut idle = self.idle.lock().expect("nothing panics under this lock");
+        let mut idle = self.idle.lock().unpoisoned();
         if idle.len() < MOST_IDLE {
             idle.push(agent);
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use serde_json::value::RawValue;
 
+use crate::lock::Unpoisoned;
 use crate::protocol::Json;
 
 /// The value that `bytes` stand for: JSON where they are JSON, else text; nothing at all is `null`. An error says what is
@@ -138,7 +139,7 @@ impl JobLog {
     }
 
     fn tail(&self) -> MutexGuard<'_, Tail> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

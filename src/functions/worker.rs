@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::output::plain;
 use super::process::{Interrupt, ProcessOptions};
 use super::{Body, Call};
+use crate::lock::Unpoisoned;
 use crate::protocol::{Arguments, CallError, Outcome};
 use back_off::BackOff;
 use child::{Child, Fault};
@@ -161,7 +162,7 @@ impl Shared {
                 return Ok(Seat { shared: self, child: state.idle.pop() });
             }
             let left = interrupt.deadline().saturating_duration_since(Instant::now());
-            state = self.changed.wait_timeout(state, left).expect("nothing panics under this lock").0;
+            state = self.changed.wait_timeout(state, left).unpoisoned().0;
         }
     }
 
@@ -172,7 +173,7 @@ impl Shared {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under this lock")
+        self.state.lock().unpoisoned()
     }
 }
 

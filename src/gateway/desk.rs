@@ -13,7 +13,7 @@ use super::response::Response;
 use crate::broker::{Post, Stage};
 use crate::net::Handle;
 use crate::protocol::RequestId;
-use crate::thread::Joined;
+use crate::thread::{Joined, Threads};
 
 /// So many threads ask the broker.
 const CLERKS: usize = 2;
@@ -99,17 +99,17 @@ pub(super) struct Desk {
 }
 
 impl Desk {
-    pub(super) fn start(open: &OpenPost) -> io::Result<Self> {
+    pub(super) fn start(open: &OpenPost, threads: &Threads) -> io::Result<Self> {
         let (jobs, taken) = bounded::<Job>(MOST_JOBS);
         let (waits, waiting) = bounded::<(Caller, Wait)>(MOST_JOBS * 16);
         let mut clerks = Vec::new();
         for _ in 0..CLERKS {
             let clerk = Clerk { post: None, open: Arc::clone(open) };
             let (taken, waits) = (taken.clone(), waits.clone());
-            clerks.push(Joined::spawn("http-desk", move || clerk.run(&taken, &waits))?);
+            clerks.push(threads.spawn("http-desk", move || clerk.run(&taken, &waits))?);
         }
         let clerk = Clerk { post: None, open: Arc::clone(open) };
-        clerks.push(Joined::spawn("http-waits", move || clerk.watch(&waiting))?);
+        clerks.push(threads.spawn("http-waits", move || clerk.watch(&waiting))?);
         Ok(Desk { jobs: Some(jobs), _clerks: clerks })
     }
 

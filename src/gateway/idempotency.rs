@@ -4,6 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
+use crate::lock::Unpoisoned;
 use crate::protocol::Verdict;
 use crate::protocol::codec::Encoded;
 
@@ -100,7 +101,7 @@ impl Kept {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

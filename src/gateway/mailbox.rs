@@ -3,6 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::response::Response;
+use crate::lock::Unpoisoned;
 use crate::net::{Handle, Seat, Stream, Waker};
 
 /// A letter to the thread of the gateway.
@@ -44,6 +45,6 @@ impl Mailbox {
     }
 
     fn mails(&self) -> MutexGuard<'_, Vec<Mail>> {
-        self.mails.lock().expect("nothing panics under this lock")
+        self.mails.lock().unpoisoned()
     }
 }

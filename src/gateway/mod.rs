@@ -24,7 +24,7 @@ mod vitals;
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 pub use self::access::{Token, TokenHash};
@@ -41,9 +41,10 @@ pub use self::settings::{AccessLog, Limits, Network, Settings};
 use self::traffic::Traffic;
 pub use self::vitals::{Process, Vitals};
 use crate::dispatch::Dispatcher;
+use crate::lock::Unpoisoned;
 use crate::net::{Crowd, ListenAddress, Listener, Poller};
 use crate::proxy::{Sites, Watch};
-use crate::thread::{Joined, Pulses};
+use crate::thread::{Joined, Threads};
 
 /// What a [`Gateway`] needs.
 pub struct GatewayOptions {
@@ -63,8 +64,8 @@ pub struct GatewayOptions {
     pub vitals: Arc<dyn Fn() -> Vitals + Send + Sync>,
     /// How many threads share the connections.
     pub threads: usize,
-    /// When the loops of the daemon last went round; those of the gateway are noted there, too.
-    pub pulses: Pulses,
+    /// The threads of the daemon; those of the gateway are among them.
+    pub crew: Threads,
 }
 
 /// Tells why a daemon cannot do its work.
@@ -81,7 +82,7 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { listen, settings, dispatcher, open, faults, stalled, vitals, threads, pulses } = options;
+        let GatewayOptions { listen, settings, dispatcher, open, faults, stalled, vitals, threads, crew } = options;
         let mut listeners = Vec::new();
         for address in &listen {
             let opened = address.open().map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
@@ -96,13 +97,13 @@ impl Gateway {
         let shown: Vec<String> = listeners.iter().map(Listener::shown).collect();
         let now = Instant::now();
         let sites = Arc::new(Sites::new(&settings.sites, &Sites::default(), now));
-        let mut watch = Watch::new();
+        let mut watch = Watch::new(crew.clone());
         watch.set(&sites)?;
         let count = threads.max(1);
         let pollers: Vec<Poller> = (0..count).map(|_| Poller::new()).collect::<io::Result<_>>()?;
         let mailboxes: Vec<Arc<Mailbox>> =
             pollers.iter().map(|poller| Arc::new(Mailbox::new(poller.waker()))).collect();
-        let (settings, desk) = (Arc::new(settings), Arc::new(Desk::start(&open)?));
+        let (settings, desk) = (Arc::new(settings), Arc::new(Desk::start(&open, &crew)?));
         let scraping = Arc::default();
         let (kept, waiting, ids) = (Arc::new(Kept::default()), Arc::default(), Arc::new(Ids::new()));
         let (traffic, crowd) = (Arc::new(Traffic::default()), Arc::new(Crowd::new(count)));
@@ -127,15 +128,15 @@ impl Gateway {
                 vitals: Arc::clone(&vitals),
                 traffic: Arc::clone(&traffic),
                 crowd: Arc::clone(&crowd),
-                pulses: pulses.clone(),
+                pulses: crew.pulses().clone(),
             });
             let api = Api::new(Arc::clone(&settings), services, Arc::clone(&sites));
             let front =
                 Front::new(poller, std::mem::take(&mut listeners), mailboxes.clone(), api, Arc::clone(&orders))?;
-            let (name, pulses) = (format!("http-{number}"), pulses.clone());
-            let pulse = pulses.of(&name);
+            let name = format!("http-{number}");
+            let pulse = crew.pulse(&name);
             gateway.fronts.push((orders, mailbox));
-            gateway.threads.push(Joined::spawn(name, move || front.run(&pulse))?);
+            gateway.threads.push(crew.spawn(name, move || front.run(&pulse))?);
         }
         ::log::info!("http: listens at {}", shown.join(", "));
         Ok(gateway)
@@ -153,7 +154,7 @@ impl Gateway {
                 "http: the settings stay as they were: {address} would be open to all without tokens"
             );
         }
-        let mut known = self.sites.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.sites.lock().unpoisoned();
         let (old, watch) = &mut *known;
         let sites = Arc::new(Sites::new(&settings.sites, old, Instant::now()));
         if let Err(error) = watch.set(&sites) {

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Instant;
 
 use super::settings::Settings;
+use crate::lock::Unpoisoned;
 use crate::proxy::Sites;
 
 /// What others tell the thread.
@@ -33,6 +34,6 @@ impl Orders {
     }
 
     pub(super) fn pending(&self) -> MutexGuard<'_, Pending> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }

@@ -16,10 +16,10 @@ use rustix::io::Errno;
 
 use super::question::refusal;
 use super::socket::{self, Bound};
-use crate::thread::{Joined, Pulse};
+use crate::thread::{Joined, Pulse, Threads};
 
 /// What the thread is called, and its pulse.
-pub(crate) const THREAD: &str = "inspect";
+const THREAD: &str = "inspect";
 
 /// A client has so long to ask and to read its answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,10 +45,11 @@ pub(crate) struct Listener {
 
 impl Listener {
     /// Listens in `folder`, and answers with `answer`.
-    pub(crate) fn open(folder: &Path, answer: Answer, pulse: Pulse) -> io::Result<Self> {
+    pub(crate) fn open(folder: &Path, answer: Answer, threads: &Threads) -> io::Result<Self> {
         let bound = socket::bind(folder)?;
+        let pulse = threads.pulse(THREAD);
         let told = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
-        let thread = Joined::spawn(THREAD, {
+        let thread = threads.spawn(THREAD, {
             let told = Arc::clone(&told);
             move || Talk { bound, told, answer, clients: VecDeque::new() }.run(&pulse)
         })?;
@@ -210,7 +211,7 @@ mod tests {
     use crate::broker::{Cause, Fate, Inspect, Memory};
     use crate::inspect::question::answer;
     use crate::protocol::{OpenCall, RequestId};
-    use crate::thread::Pulses;
+    use crate::thread::Threads;
 
     /// A folder that goes with the test.
     struct Scratch(PathBuf);
@@ -223,7 +224,7 @@ mod tests {
         fn listen(&self, memory: &Memory) -> io::Result<Listener> {
             let mut memory = memory.clone();
             let answer = move |line: &[u8]| answer(line, &mut memory, &Nothing);
-            Listener::open(&self.0, Box::new(answer), Pulses::default().of(THREAD))
+            Listener::open(&self.0, Box::new(answer), &Threads::default())
         }
 
         fn remote(&self) -> Option<Remote> {

@@ -16,6 +16,6 @@ pub(crate) mod shapes;
 mod socket;
 
 pub(crate) use calls::Calls;
-pub(crate) use listener::{Listener, THREAD};
+pub(crate) use listener::Listener;
 pub(crate) use question::answer;
 pub(crate) use remote::Remote;

@@ -3,6 +3,8 @@
 
 use std::sync::{Mutex, MutexGuard};
 
+use crate::lock::Unpoisoned;
+
 /// The shares of the queues of one daemon.
 ///
 /// A claimed request costs its queue `1 / priority`. While several have work, none may be ahead of the one that has paid
@@ -59,7 +61,7 @@ impl Shares {
     }
 
     fn queues(&self) -> MutexGuard<'_, Vec<Queue>> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

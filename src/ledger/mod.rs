@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, RwLock};
 
 pub use self::meter::{BOUNDS, Meter, Reading};
+use crate::lock::Unpoisoned;
 use crate::protocol::Verdict;
 
 /// The accounts of single functions.
@@ -20,16 +21,15 @@ pub struct Ledger {
 impl Ledger {
     /// The account of the function called `name`; only for names that somebody has registered, as each is kept for good.
     pub fn meter(&self, name: &str) -> Arc<Meter> {
-        const UNBROKEN: &str = "nothing panics under this lock";
-        if let Some(meter) = self.meters.read().expect(UNBROKEN).get(name) {
+        if let Some(meter) = self.meters.read().unpoisoned().get(name) {
             return Arc::clone(meter);
         }
-        Arc::clone(self.meters.write().expect(UNBROKEN).entry(name.into()).or_default())
+        Arc::clone(self.meters.write().unpoisoned().entry(name.into()).or_default())
     }
 
     /// What all of them say now, by the names of their functions.
     pub fn readings(&self) -> BTreeMap<Box<str>, Reading> {
-        let meters = self.meters.read().expect("nothing panics under this lock");
+        let meters = self.meters.read().unpoisoned();
         meters.iter().map(|(name, meter)| (name.clone(), meter.read())).collect()
     }
 }

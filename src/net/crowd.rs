@@ -5,6 +5,8 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::lock::Unpoisoned;
+
 /// Counts connections.
 pub(crate) struct Crowd {
     /// How many each thread has.
@@ -46,7 +48,7 @@ impl Crowd {
     }
 
     fn per_address(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        self.per_address.lock().expect("nothing panics under this lock")
+        self.per_address.lock().unpoisoned()
     }
 }
 

@@ -4,13 +4,14 @@ use std::io;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use super::site::{HealthTerms, Site, Sites};
 use super::target::{Address, Target};
+use crate::lock::Unpoisoned;
 use crate::net::{End, MAX_HEAD, ResponseHead, find_end};
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Stop, Threads};
 
 /// How often names are looked up again.
 const LOOK_UP: Duration = Duration::from_secs(30);
@@ -22,6 +23,7 @@ const TICK: Duration = Duration::from_millis(200);
 pub(crate) struct Watch {
     shared: Arc<Shared>,
     stop: Stop,
+    threads: Threads,
     thread: Option<Joined>,
 }
 
@@ -32,23 +34,23 @@ struct Shared {
 
 impl Shared {
     fn sites(&self) -> Arc<Sites> {
-        Arc::clone(&self.sites.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.sites.lock().unpoisoned())
     }
 }
 
 impl Watch {
-    pub(crate) fn new() -> Self {
-        Watch { shared: Arc::default(), stop: Stop::new(), thread: None }
+    pub(crate) fn new(threads: Threads) -> Self {
+        Watch { shared: Arc::default(), stop: Stop::new(), threads, thread: None }
     }
 
     /// From now on these are the sites. The thread starts when one of them needs it.
     pub(crate) fn set(&mut self, sites: &Arc<Sites>) -> io::Result<()> {
-        *self.shared.sites.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(sites);
+        *self.shared.sites.lock().unpoisoned() = Arc::clone(sites);
         let needs_it =
             |site: &Arc<Site>| site.terms.health.is_some() || site.targets.iter().any(|target| target.has_name());
         if self.thread.is_none() && sites.iter().any(needs_it) {
             let (shared, stop) = (Arc::clone(&self.shared), self.stop.clone());
-            self.thread = Some(Joined::spawn("http-health", move || run(&shared, &stop))?);
+            self.thread = Some(self.threads.spawn("http-health", move || run(&shared, &stop))?);
         }
         Ok(())
     }

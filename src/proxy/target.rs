@@ -10,6 +10,8 @@ use std::time::Instant;
 
 use super::breaker::{Breaker, BreakerTerms};
 
+use crate::lock::Unpoisoned;
+
 /// Where an upstream is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Address {
@@ -125,11 +127,11 @@ impl Target {
     }
 
     pub(crate) fn breaker(&self) -> MutexGuard<'_, Breaker> {
-        self.breaker.lock().expect("nothing panics under this lock")
+        self.breaker.lock().unpoisoned()
     }
 
     pub(super) fn places(&self) -> Vec<SocketAddr> {
-        self.places.read().expect("nothing panics under this lock").clone()
+        self.places.read().unpoisoned().clone()
     }
 
     /// Whether its name has to be looked up, now and then.
@@ -138,7 +140,7 @@ impl Target {
     }
 
     pub(super) fn set_places(&self, places: Vec<SocketAddr>) {
-        *self.places.write().expect("nothing panics under this lock") = places;
+        *self.places.write().unpoisoned() = places;
     }
 
     /// Whether its health checks say so; without any it is.

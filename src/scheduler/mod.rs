@@ -29,8 +29,9 @@ pub use self::requests::{FAILURE, by_hand};
 use self::timekeeper::Timekeeper;
 use crate::broker::{Broker, Memory};
 use crate::cron::{Crontabs, Entry, Loaded};
+use crate::lock::Unpoisoned;
 use crate::protocol::CronStatus;
-use crate::thread::{Joined, Pulse, Stop};
+use crate::thread::{Joined, Pulse, Stop, Threads};
 
 /// What a [`Scheduler`] needs to know.
 pub struct SchedulerOptions {
@@ -85,16 +86,16 @@ struct State {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under this lock")
+        self.state.lock().unpoisoned()
     }
 }
 
 impl Scheduler {
     /// Starts the thread. `alarm` has been watching the crontabs since before the entries were read, so that no change is missed.
-    pub fn start(options: SchedulerOptions, alarm: Alarm) -> io::Result<Self> {
+    pub fn start(options: SchedulerOptions, alarm: Alarm, threads: &Threads) -> io::Result<Self> {
         let waker = alarm.waker();
         let shared = Arc::new(Shared::default());
-        let thread = Joined::spawn("cron", {
+        let thread = threads.spawn("cron", {
             let shared = Arc::clone(&shared);
             move || Timekeeper::new(options, alarm, shared).run()
         })?;

@@ -4,6 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::loops::Loops;
+use crate::broker::Broker;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::protocol::{CRON_FUNCTION, NodeStatus, StalledLoop, Verdict};
@@ -66,8 +67,14 @@ impl About {
         self.loops.stalled().iter().map(Stalled::to_string).collect()
     }
 
+    /// Why this daemon cannot do its work at this moment.
+    pub(super) fn all_faults(&self, broker: &dyn Broker) -> Vec<String> {
+        let trouble = broker.trouble().map(|error| format!("redis is away or refuses: {error}"));
+        trouble.into_iter().chain(self.faults()).collect()
+    }
+
     /// Why this daemon cannot do its work at this moment, besides what is true of its broker.
-    pub(super) fn faults(&self) -> Vec<String> {
+    fn faults(&self) -> Vec<String> {
         let pool = self.dispatcher.pool();
         let mut faults = self.stalled();
         if pool.workers == 0 {

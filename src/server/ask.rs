@@ -9,7 +9,7 @@ use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::inspect::{self, Calls, Listener};
 use crate::protocol::{OpenCall, RequestId};
-use crate::thread::Pulses;
+use crate::thread::Threads;
 
 /// Opens the socket; `None` where Redis tells all, or where it cannot be opened: calls are answered all the same.
 pub(super) fn open(
@@ -17,7 +17,7 @@ pub(super) fn open(
     link: &Connection,
     dispatcher: &Arc<Dispatcher>,
     about: &About,
-    pulses: &Pulses,
+    threads: &Threads,
 ) -> Option<Listener> {
     let Kind::Memory(memory) = &link.kind else { return None };
     let (mut memory, about) = (memory.clone(), about.clone());
@@ -27,8 +27,7 @@ pub(super) fn open(
         memory.tell(about.look());
         inspect::answer(question, &mut memory, &calls)
     };
-    let pulse = pulses.of(inspect::THREAD);
-    match Listener::open(&config.state_dir, Box::new(answer), pulse) {
+    match Listener::open(&config.state_dir, Box::new(answer), threads) {
         Ok(listener) => Some(listener),
         Err(error) => {
             let folder = config.state_dir.display();

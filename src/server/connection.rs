@@ -13,6 +13,7 @@ use crate::client::ClientError;
 use crate::config::{Config, QueueConfig, QueueOrder, RedisConfig, RedisServer};
 use crate::error::StartError;
 use crate::protocol::keys::Keys;
+use crate::thread::Threads;
 
 /// A broker, and what belongs to it.
 pub(super) struct Connection {
@@ -29,7 +30,7 @@ pub(super) enum Kind {
 }
 
 impl Connection {
-    pub(super) fn open(config: &Config) -> Result<Self, StartError> {
+    pub(super) fn open(config: &Config, threads: &Threads) -> Result<Self, StartError> {
         let redis = &config.redis;
         if redis.server == RedisServer::None {
             let further: Vec<String> = queues(config).into_iter().skip(1).map(|queue| queue.name).collect();
@@ -37,7 +38,8 @@ impl Connection {
             return Ok(Connection { broker: Arc::new(memory.clone()), kind: Kind::Memory(memory), _managed: None });
         }
         let target = named_target(redis)?;
-        let (managed, target) = if redis.is_started() { start_managed(config, &target)? } else { (None, target) };
+        let (managed, target) =
+            if redis.is_started() { start_managed(config, &target, threads)? } else { (None, target) };
         let keys = Keys::new(&redis.prefix, target.database()).with_extra_channels(&redis.extra_channels);
         let options = RedisOptions {
             target: target.clone(),
@@ -138,13 +140,17 @@ pub(super) fn queues(config: &Config) -> Vec<QueueTerms> {
 }
 
 /// Starts a server where none answers, and tells how to reach whichever does.
-fn start_managed(config: &Config, target: &Target) -> Result<(Option<ManagedRedis>, Target), StartError> {
+fn start_managed(
+    config: &Config,
+    target: &Target,
+    threads: &Threads,
+) -> Result<(Option<ManagedRedis>, Target), StartError> {
     let redis = &config.redis;
     if let Some(reason) = redis.open_as_root() {
         return Err(StartError::ManagedRedis(reason));
     }
     let options = ManagedOptions { target, is_open: redis.open, state_dir: &config.server.state_dir };
-    let (managed, reached) = ManagedRedis::start(&options).map_err(StartError::ManagedRedis)?;
+    let (managed, reached) = ManagedRedis::start(&options, threads).map_err(StartError::ManagedRedis)?;
     match &managed {
         Some(managed) => {
             log::info!("a private Redis runs at {}, its data is in {}", target.address(), managed.folder().display());

@@ -1,6 +1,6 @@
 //! The gateway of a daemon, as the configuration says.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
@@ -12,7 +12,8 @@ use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
 use crate::gateway::{Gateway, GatewayOptions, OpenPost, Vitals};
-use crate::thread::Pulses;
+use crate::lock::Unpoisoned;
+use crate::thread::Threads;
 
 /// Besides those of connections, so many descriptors are needed.
 const DESCRIPTORS: u64 = 512;
@@ -45,7 +46,7 @@ fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> 
             process: process::look(),
             ..Vitals::default()
         };
-        let mut operator = operator.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut operator = operator.lock().unpoisoned();
         if operator.is_none() {
             *operator = open();
         }
@@ -73,7 +74,7 @@ pub(super) fn start(
     link: &Connection,
     dispatcher: &Arc<Dispatcher>,
     about: &About,
-    pulses: &Pulses,
+    threads: &Threads,
 ) -> Result<Option<Gateway>, StartError> {
     let Some(http) = &config.http else { return Ok(None) };
     raise_descriptor_limit(http.settings.limits.max_connections);
@@ -86,10 +87,7 @@ pub(super) fn start(
         open,
         faults: {
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-            Arc::new(move || {
-                let trouble = broker.trouble().map(|error| format!("redis is away or refuses: {error}"));
-                trouble.into_iter().chain(about.faults()).collect()
-            })
+            Arc::new(move || about.all_faults(&*broker))
         },
         stalled: {
             let about = about.clone();
@@ -97,7 +95,7 @@ pub(super) fn start(
         },
         vitals: vitals(config, link, about),
         threads: http.threads,
-        pulses: pulses.clone(),
+        crew: threads.clone(),
     };
     Gateway::start(options).map(Some).map_err(StartError::Gateway)
 }

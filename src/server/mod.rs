@@ -3,6 +3,7 @@
 mod about;
 mod ask;
 mod connection;
+mod daemon;
 mod gateway;
 mod loops;
 mod onward;
@@ -17,17 +18,17 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crossbeam_channel::bounded;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use self::about::About;
 use self::connection::{Connection, Kind};
 pub(crate) use self::connection::{named_target, target};
+use self::daemon::{Daemon, Loop};
 use self::loops::Loops;
 use self::onward::Exchange;
-use self::running::Loop;
-pub use self::running::{Ended, Running};
+pub use self::running::{Ended, Handle, ReloadError, Reloaded, Running};
+use self::running::{Halted, Outside};
 use self::shelf::FunctionShelf;
 use self::standby::Standby;
 use crate::broker::{Broker, Memory, NewRun};
@@ -42,9 +43,8 @@ use crate::heartbeat;
 use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
 use crate::scheduler::{Alarm, CronRoom, OpenStandby, Scheduler, SchedulerOptions};
-use crate::signals::{self, Signalled};
-use crate::thread::Pulses;
-use crate::thread::Stop;
+use crate::signals;
+use crate::thread::{Stop, Threads};
 
 /// A daemon that is not started yet.
 ///
@@ -59,9 +59,12 @@ use crate::thread::Stop;
 ///     .run()?;
 /// # Ok::<(), cerbas::StartError>(())
 /// ```
+#[must_use = "nothing is served before it is started"]
 pub struct Server {
     config: Config,
     natives: Functions,
+    reaps_orphans: bool,
+    is_asked: bool,
 }
 
 impl Server {
@@ -72,7 +75,7 @@ impl Server {
 
     /// A daemon as `config` says.
     pub fn new(config: Config) -> Self {
-        Server { config, natives: Functions::default() }
+        Server { config, natives: Functions::default(), reaps_orphans: false, is_asked: false }
     }
 
     /// Registers a native function under `name`, with the usual terms. One in the configuration of the same name is replaced.
@@ -108,28 +111,24 @@ impl Server {
         self
     }
 
-    /// Runs until SIGTERM, SIGINT or the function `halt` stops it; SIGHUP reloads the configuration. A second signal ends the process at once.
+    /// Lets the daemon reap the processes that lose their parent where it is process 1 of a machine or a container. The end of a child that
+    /// somebody else in this process waits for is then lost to them, so only a program that starts none of its own asks for this.
+    pub fn reap_orphans(self) -> Self {
+        Server { reaps_orphans: true, ..self }
+    }
+
+    /// Without Redis: operators can ask the daemon, over the socket in its state folder.
+    pub(crate) fn let_be_asked(self) -> Self {
+        Server { is_asked: true, ..self }
+    }
+
+    /// Runs until SIGTERM, SIGINT or the function `halt` stops it, or a thread of it panics; SIGHUP reloads the configuration. From the
+    /// first signal to stop on, and when this returns, signals do again what they did before: a second one ends the process at once.
     pub fn run(self) -> Result<Ended, StartError> {
         let signals = signals::listen()?;
-        let mut running = self.start()?;
-        running.let_be_asked();
-        log::info!("{} functions are ready at {}", about::served(&running.dispatcher).len(), running.address);
-        loop {
-            crossbeam_channel::select! {
-                recv(signals) -> signal => match signal {
-                    Ok(Signalled::Reload) => running.reload(),
-                    Ok(Signalled::Stop(name)) => {
-                        log::info!("{name}: stopping; a second signal ends at once");
-                        break;
-                    }
-                    Err(_) => break,
-                },
-                recv(running.halted) -> _ => {
-                    log::info!("halt was called: stopping");
-                    break;
-                }
-            }
-        }
+        let running = self.let_be_asked().start()?;
+        running.until_told(signals.received());
+        drop(signals);
         Ok(running.stop())
     }
 
@@ -164,11 +163,13 @@ impl Server {
 
     /// Starts all threads; that of cron only with an alarm.
     fn start_with(self, loaded: Loaded, alarm: Option<Alarm>) -> Result<Running, StartError> {
-        let (halt, halted) = bounded(1);
-        let functions = Arc::new(FunctionShelf::new(self.natives, halt, &self.config, &loaded.entries));
+        let (halted, threads) = (Arc::new(Halted::default()), Threads::default());
+        let halt = Arc::clone(&halted);
+        let functions =
+            Arc::new(FunctionShelf::new(self.natives, Arc::new(move || halt.call()), &self.config, &loaded.entries));
         let rules = functions.rules();
         state::close(&self.config.server.state_dir);
-        let link = Connection::open(&self.config)?;
+        let link = Connection::open(&self.config, &threads)?;
         let cron = self.config.cron.as_ref().zip(alarm);
         if let (Some(_), Kind::Memory(memory)) = (&cron, &link.kind) {
             keep_runs(memory, &self.config.server.state_dir)?;
@@ -177,14 +178,13 @@ impl Server {
 
         let server = &self.config.server;
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
-        let dispatcher = Dispatcher::start(rules, size)?;
+        let dispatcher = Dispatcher::start(rules, size, &threads)?;
         dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
-        let pulses = Pulses::default();
-        let outbox = Outbox::start(Arc::clone(&link.broker), &pulses)?;
+        let outbox = Outbox::start(Arc::clone(&link.broker), &threads)?;
         let stop = Stop::new();
-        let control = Loop::start("control", {
+        let control = Loop::start("control", &threads, {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
-            let pulse = pulses.of("control");
+            let pulse = threads.pulse("control");
             move |stop| control::run(&*broker, &dispatcher, &pulse, stop)
         })?;
         let served = connection::queues(&self.config).into_iter().map(|queue| queue.name).collect();
@@ -205,24 +205,28 @@ impl Server {
                         Box::new(move |entries| functions.schedule(entries, &dispatcher))
                     },
                     standby: may_be_away.then(|| -> OpenStandby {
-                        let (standby, dispatcher, pulses) = (standby.clone(), Arc::clone(&dispatcher), pulses.clone());
+                        let (standby, dispatcher, threads) =
+                            (standby.clone(), Arc::clone(&dispatcher), threads.clone());
                         let (server, node) = (self.config.server.clone(), link.broker.node().to_owned());
-                        Box::new(move || standby.open(&server, &node, &dispatcher, &pulses))
+                        Box::new(move || standby.open(&server, &node, &dispatcher, &threads))
                     }),
                     has_unrecorded: may_be_away && standby::is_left_in(&server.state_dir),
-                    pulse: pulses.of("cron"),
+                    pulse: threads.pulse("cron"),
                 },
                 alarm,
+                &threads,
             )?),
             None => None,
         };
         let cron = scheduler.as_ref().map(Scheduler::watch);
-        let loops = Loops::new(pulses.clone(), self.config.server.lease);
+        let loops = Loops::new(threads.clone(), self.config.server.lease);
         let about = About::new(&self.config.server, served, &dispatcher, cron, loops.clone());
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
-        let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &pulses)?;
-        let mut running = Running {
+        let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &threads)?;
+        let reaping = if self.reaps_orphans { signals::reap_orphans()? } else { None };
+        let outside = Outside { about: about.clone(), halted, address, open: Box::new(link.opener(&self.config)) };
+        let mut daemon = Daemon {
             listener: None,
             about: about.clone(),
             gateway,
@@ -233,9 +237,9 @@ impl Server {
             dispatcher,
             outbox: Some(outbox),
             control,
-            heartbeat: Loop::start("heartbeat", {
+            heartbeat: Loop::start("heartbeat", &threads, {
                 let (broker, lease) = (Arc::clone(&link.broker), self.config.server.lease);
-                let pulse = pulses.of("heartbeat");
+                let pulse = threads.pulse("heartbeat");
                 let look = move || {
                     loops.tell();
                     about.look()
@@ -243,14 +247,16 @@ impl Server {
                 move |stop| heartbeat::run(&*broker, lease, look, &pulse, stop)
             })?,
             link,
-            halted,
             functions,
-            address,
             config: self.config,
-            pulses,
+            threads,
+            reaping,
         };
-        running.open_intakes()?;
-        Ok(running)
+        daemon.open_intakes()?;
+        if self.is_asked {
+            daemon.let_be_asked();
+        }
+        Running::start(daemon, outside)
     }
 }
 

@@ -1,10 +1,11 @@
 //! How functions of this daemon reach others: through the broker, as any client does.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use crate::broker::Post;
 use crate::client::{Client, ClientError};
 use crate::functions::{Caller, Onward};
+use crate::lock::Unpoisoned;
 use crate::protocol::{Answer, CallError, Node, Outcome, Status, Verdict};
 
 /// Opens a connection to send over.
@@ -26,12 +27,12 @@ impl Exchange {
     }
 
     fn take(&self) -> Result<Box<dyn Post>, ClientError> {
-        let kept = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let kept = self.idle.lock().unpoisoned().pop();
         kept.map_or_else(|| (self.open)(), Ok)
     }
 
     fn keep(&self, post: Box<dyn Post>) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut idle = self.idle.lock().unpoisoned();
         if idle.len() < MOST_IDLE {
             idle.push(post);
         }

@@ -3,18 +3,17 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use crossbeam_channel::Sender;
-
 use crate::config::{self, Config, FunctionConfig, RedisServer};
 use crate::cron::Entry;
 use crate::dispatch::{Admission, Dispatcher, Rules};
 use crate::functions::{Function, Functions, House};
+use crate::lock::Unpoisoned;
 use crate::scheduler;
 
 /// The functions of the program, of the configuration and of the crontabs. Each of them is read by another thread.
 pub(super) struct FunctionShelf {
     natives: Functions,
-    halt: Sender<()>,
+    halt: Arc<dyn Fn() + Send + Sync>,
     /// To which port each proxy sends requests; none where that is a Unix socket.
     proxied: Arc<Mutex<Ports>>,
     state: Mutex<State>,
@@ -30,9 +29,14 @@ struct State {
 }
 
 impl FunctionShelf {
-    /// The functions of the program, with `config` and the `entries` of its crontabs; `halt` is told when the builtin of that
+    /// The functions of the program, with `config` and the `entries` of its crontabs; `halt` is called when the builtin of that
     /// name is called.
-    pub(super) fn new(natives: Functions, halt: Sender<()>, config: &Config, entries: &[Arc<Entry>]) -> Self {
+    pub(super) fn new(
+        natives: Functions,
+        halt: Arc<dyn Fn() + Send + Sync>,
+        config: &Config,
+        entries: &[Arc<Entry>],
+    ) -> Self {
         warn_of_mail(config, entries);
         let state = State { config: config.clone(), entries: entries.to_vec(), built: BTreeMap::new() };
         FunctionShelf { natives, halt, proxied: Arc::new(Mutex::new(proxied(config))), state: Mutex::new(state) }
@@ -61,7 +65,7 @@ impl FunctionShelf {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("nothing panics under this lock")
+        self.state.lock().unpoisoned()
     }
 
     fn rules_of(&self, state: &mut State) -> Rules {
@@ -89,13 +93,9 @@ impl FunctionShelf {
     }
 
     fn build(&self, name: &str, wanted: &FunctionConfig) -> Function {
-        let halt = self.halt.clone();
-        let halt = move || {
-            // Whoever calls it twice finds the first call still there, which is enough.
-            let _already_told = halt.try_send(());
-        };
         let proxied = Arc::clone(&self.proxied);
-        let house = House { halt: Arc::new(halt), proxied: Arc::new(move |name| port_of(&lock(&proxied), name)) };
+        let house =
+            House { halt: Arc::clone(&self.halt), proxied: Arc::new(move |name| port_of(&lock(&proxied), name)) };
         config::build(name, wanted, house)
     }
 }
@@ -109,7 +109,7 @@ fn warn_of_mail(config: &Config, entries: &[Arc<Entry>]) {
 }
 
 fn lock(proxied: &Mutex<Ports>) -> MutexGuard<'_, Ports> {
-    proxied.lock().expect("nothing panics under this lock")
+    proxied.lock().unpoisoned()
 }
 
 /// To which port the proxy called `name` sends requests.

@@ -9,8 +9,9 @@ use crate::broker::{Broker, JOURNAL, Memory, Source};
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::intake::{Intake, Shares};
+use crate::lock::Unpoisoned;
 use crate::outbox::Outbox;
-use crate::thread::{Joined, Pulses, Stop};
+use crate::thread::{Joined, Stop, Threads};
 
 /// It is opened when it is first needed: most daemons never do.
 #[derive(Clone, Default)]
@@ -31,14 +32,14 @@ impl Standby {
         config: &ServerConfig,
         node: &str,
         dispatcher: &Arc<Dispatcher>,
-        pulses: &Pulses,
+        threads: &Threads,
     ) -> io::Result<Memory> {
         let memory = Memory::new(Duration::from_secs(1));
         if let Err(error) = memory.keep_runs_in(&config.state_dir) {
             log::warn!("cron: what runs without redis is kept in memory only: {}: {error}", config.state_dir.display());
         }
         let broker: Arc<dyn Broker> = Arc::new(memory.clone());
-        let outbox = Outbox::start(Arc::clone(&broker), &Pulses::default())?;
+        let outbox = Outbox::start_as(["settler-standby", "publisher-standby"], Arc::clone(&broker), threads)?;
         let (stop, shares) = (Stop::new(), Arc::new(Shares::new([1, 1])));
         let mut intakes = Vec::new();
         for (name, source) in [("intake-standby", Source::Inbox), ("intake-again", Source::Delayed)] {
@@ -52,10 +53,10 @@ impl Standby {
                 mailing: outbox.mailing(),
                 rooms: super::rooms(),
                 max_request: config.max_request,
-                pulse: pulses.of(name),
+                pulse: threads.pulse(name),
             };
             let stop = stop.clone();
-            intakes.push(Joined::spawn(name, move || intake.run(&stop))?);
+            intakes.push(threads.spawn(name, move || intake.run(&stop))?);
         }
         *self.state() = Some(Open { memory: memory.clone(), intakes, stop, outbox });
         Ok(memory)
@@ -78,7 +79,7 @@ impl Standby {
     }
 
     fn state(&self) -> MutexGuard<'_, Option<Open>> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

@@ -3,6 +3,7 @@
 //! One binary, one module for each family of commands. Whatever a test starts is gone when it ends, also when it fails.
 
 mod alone;
+mod broken;
 mod calls;
 mod checks;
 mod closed;

@@ -10,6 +10,7 @@ mod support;
 
 // What a caller gets.
 mod answers;
+mod broken;
 mod cache;
 mod limits;
 mod nodes;

@@ -10,6 +10,7 @@ use cerbas::effects::Effects;
 use cerbas::functions::{Function, Functions, Native, Retries};
 use cerbas::protocol::codec::Encoded;
 use cerbas::protocol::{CallState, Request, RequestId, Verdict};
+use cerbas::thread::Threads;
 use cerbas::{Call, NativeError, Terms};
 use proptest::prelude::*;
 
@@ -90,7 +91,8 @@ impl Road {
         add("limited", at_most(1), held);
         add("shared", cached(), held);
         let rules = Rules { functions, ..Rules::default() };
-        let dispatcher = Dispatcher::start(rules, PoolSize { workers, max_stuck: 64 }).expect("there are threads");
+        let dispatcher = Dispatcher::start(rules, PoolSize { workers, max_stuck: 64 }, &Threads::default())
+            .expect("there are threads");
         Road { dispatcher, gate }
     }
 
@@ -195,7 +197,8 @@ fn a_function_that_is_held_past_its_limit_stays_on_show_until_it_returns() {
     let terms = within(Duration::from_millis(2));
     functions.add(Function { name: "stuck".to_owned(), terms, body: Box::new(body) });
     let rules = Rules { functions, ..Rules::default() };
-    let dispatcher = Dispatcher::start(rules, PoolSize { workers: 1, max_stuck: 1 }).expect("there are threads");
+    let dispatcher = Dispatcher::start(rules, PoolSize { workers: 1, max_stuck: 1 }, &Threads::default())
+        .expect("there are threads");
     let (told, tells) = mpsc::channel();
     let door = Witness { waits_here: true, told };
     dispatcher.dispatch(Request::new(text_id("a"), "stuck", Anything::new().into()), Box::new(door));

@@ -1,11 +1,11 @@
 //! The broker goes away for a while.
 
+use cerbas::Server;
 use cerbas::protocol::Verdict;
-use cerbas::{Ended, Server};
 use serde_json::json;
 
 use crate::support::{
-    Anything, Counter, Daemon, Gate, becomes, cached, eventually, ok, text_id, verdicts, within, workers,
+    Anything, Counter, Daemon, Gate, abandoned, becomes, cached, eventually, ok, text_id, verdicts, within, workers,
 };
 use crate::support::{PATIENCE, configured};
 
@@ -124,7 +124,7 @@ fn a_daemon_that_stops_while_the_broker_is_away_says_what_it_could_not_send() {
     memory.set_away(true);
     daemon.gate().open();
     becomes(1, || daemon.balance().count(Verdict::Ok));
-    assert_eq!(daemon.stop(), Ended { given_up: 0, unsettled: 1 });
+    assert_eq!(daemon.stop(), abandoned(0, 0, 1));
     assert_eq!(memory.in_flight(), 1, "whoever recovers it finds it there");
     assert_eq!(memory.answer(&text_id("a"), std::time::Duration::ZERO), None);
 }

@@ -16,7 +16,7 @@ use cerbas::intake::{Intake, Shares};
 use cerbas::ledger::Balance;
 use cerbas::outbox::Outbox;
 use cerbas::protocol::{CallError, NodeStatus, RequestId, Verdict};
-use cerbas::thread::{Joined, Pulses, Stop};
+use cerbas::thread::{Joined, Pulses, Stop, Threads};
 
 use crate::support::PATIENCE;
 
@@ -198,8 +198,8 @@ impl Parts {
         let recorder = Recorder::new();
         let broker: Arc<dyn Broker> = Arc::new(recorder.clone());
         let rules = Rules { functions, ..Rules::default() };
-        let dispatcher = Dispatcher::start(rules, size).expect("there are threads");
-        let outbox = Outbox::start(Arc::clone(&broker), &Pulses::default()).expect("there are threads");
+        let dispatcher = Dispatcher::start(rules, size, &Threads::default()).expect("there are threads");
+        let outbox = Outbox::start(Arc::clone(&broker), &Threads::default()).expect("there are threads");
         let mut parts = Parts { intakes: Vec::new(), stop: Stop::new(), dispatcher, outbox: Some(outbox), recorder };
         for source in broker.sources() {
             let intake = Intake {

@@ -37,28 +37,30 @@ fn check(daemon: &Daemon, request: Value, expected: Value) {
 
 #[test]
 fn functions_come_and_go() {
-    let mut daemon = Daemon::plain(config("[functions.old]\nbuiltin = \"hello\""));
+    let daemon = Daemon::plain(config("[functions.old]\nbuiltin = \"hello\""));
     check(&daemon, json!({"func": "old"}), ok("hello world!"));
     check(&daemon, json!({"func": "new", "args": {"message": 1}}), rejected("Undefined function"));
 
-    daemon.reconfigure(config("[functions.new]\nbuiltin = \"echo\""));
+    daemon.reconfigure(config("[functions.new]\nbuiltin = \"echo\"")).expect("it is taken");
     check(&daemon, json!({"func": "old"}), rejected("Undefined function"));
     check(&daemon, json!({"func": "new", "args": {"message": 1}}), ok(1));
     // Those of the program stay.
     daemon.serves();
 
-    daemon.reconfigure(config("[functions.new]\nbuiltin = \"sum\""));
+    daemon.reconfigure(config("[functions.new]\nbuiltin = \"sum\"")).expect("it is taken");
     check(&daemon, json!({"func": "new", "args": {"a": 1, "b": 2}}), ok(3));
     check(&daemon, json!({"func": "new", "args": {"message": 1}}), rejected("invalid arguments"));
 }
 
 #[test]
 fn terms_change_with_their_function() {
-    let mut daemon = Daemon::plain(config("[functions.echo]\nbuiltin = \"echo\""));
+    let daemon = Daemon::plain(config("[functions.echo]\nbuiltin = \"echo\""));
     check(&daemon, json!({"func": "echo", "args": {"message": 1}}), ok(1));
-    daemon.reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nparams = [\"message\", \"more\"]"));
+    daemon
+        .reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nparams = [\"message\", \"more\"]"))
+        .expect("it is taken");
     check(&daemon, json!({"func": "echo", "args": {"message": 1}}), rejected("invalid arguments"));
-    daemon.reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nsources = [\"web\"]"));
+    daemon.reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nsources = [\"web\"]")).expect("it is taken");
     let refused = rejected("cerbas authorization - invalid source");
     check(&daemon, json!({"func": "echo", "args": {"message": 1}}), refused);
     check(&daemon, json!({"func": "echo", "args": {"message": 1}, "source": "web"}), ok(1));
@@ -66,10 +68,12 @@ fn terms_change_with_their_function() {
 
 #[test]
 fn who_may_call_changes() {
-    let mut daemon = Daemon::plain(config(""));
+    let daemon = Daemon::plain(config(""));
     check(&daemon, json!({"func": "one"}), ok(1));
 
-    daemon.reconfigure(config("[auth]\nsources = [\"web\"]\nusers = [\"tom\"]\nrequire_user = true"));
+    daemon
+        .reconfigure(config("[auth]\nsources = [\"web\"]\nusers = [\"tom\"]\nrequire_user = true"))
+        .expect("it is taken");
     check(&daemon, json!({"func": "one"}), rejected("cerbas authorization - invalid source"));
     check(&daemon, json!({"func": "one", "source": "web"}), rejected("cerbas authorization - invalid user"));
     check(
@@ -79,18 +83,18 @@ fn who_may_call_changes() {
     );
     check(&daemon, json!({"func": "one", "source": "web", "user": "tom"}), ok(1));
 
-    daemon.reconfigure(config(""));
+    daemon.reconfigure(config("")).expect("it is taken");
     check(&daemon, json!({"func": "one"}), ok(1));
 }
 
 #[test]
 fn calls_that_run_or_wait_are_untouched() {
     let before = "[functions.cat]\ncommand = [\"/bin/sh\", \"-c\", 'read line; echo done']\nconcurrency = 1";
-    let mut daemon = Daemon::plain(config(before));
+    let daemon = Daemon::plain(config(before));
     daemon.send("running", "held");
     daemon.gate().holds(1);
     daemon.send("command", "cat");
-    daemon.reconfigure(config("[auth]\nsources = []"));
+    daemon.reconfigure(config("[auth]\nsources = []")).expect("it is taken");
     daemon.gate().open();
     assert_eq!(daemon.answer("running"), ok("let go"));
     // Taken before the reload it runs as it was; taken afterwards it is refused.
@@ -102,29 +106,31 @@ fn calls_that_run_or_wait_are_untouched() {
 
 #[test]
 fn processes_of_unchanged_functions_stay() {
-    let mut daemon = Daemon::plain(config(WORKER));
+    let daemon = Daemon::plain(config(WORKER));
     let first = call(&daemon, "pid");
     assert!(first.is_u64(), "{first}");
     assert_eq!(call(&daemon, "pid"), first);
 
     // Moved by a few lines, beside another one, and under other rules it is still the same.
-    daemon.reconfigure(config(&format!(
-        "[auth]\nsources = [\"web\"]\n\n[functions.hello]\nbuiltin = \"hello\"\n{WORKER}"
-    )));
+    daemon
+        .reconfigure(config(&format!(
+            "[auth]\nsources = [\"web\"]\n\n[functions.hello]\nbuiltin = \"hello\"\n{WORKER}"
+        )))
+        .expect("it is taken");
     assert_eq!(call(&daemon, "pid"), first);
     assert_eq!(call(&daemon, "hello"), "hello world!");
 }
 
 #[test]
 fn processes_of_changed_functions_are_replaced_and_end() {
-    let mut daemon = Daemon::plain(config(WORKER));
+    let daemon = Daemon::plain(config(WORKER));
     let first = call(&daemon, "pid");
-    daemon.reconfigure(config(&format!("{WORKER}timeout = \"4s\"\n")));
+    daemon.reconfigure(config(&format!("{WORKER}timeout = \"4s\"\n"))).expect("it is taken");
     let second = call(&daemon, "pid");
     assert_ne!(first, second);
     ends(&first);
 
-    daemon.reconfigure(config(""));
+    daemon.reconfigure(config("")).expect("it is taken");
     ends(&second);
 }
 
@@ -141,11 +147,11 @@ fn a_process_that_serves_a_call_during_a_reload_finishes_it() {
     std::fs::create_dir_all(&folder).expect("the folder can be made");
     let gate = folder.join("gate");
     let env = format!("timeout = \"30s\"\nenv = {{ CERBAS_GATE = {:?} }}\n", gate.to_string_lossy());
-    let mut daemon = Daemon::plain(config(&format!("{slow}{env}")));
+    let daemon = Daemon::plain(config(&format!("{slow}{env}")));
     daemon.has_a_whole_pool_of(2);
     daemon.send("a", "pid");
     becomes(1, || daemon.pool().idle);
-    daemon.reconfigure(config(""));
+    daemon.reconfigure(config("")).expect("it is taken");
     std::fs::write(&gate, "").expect("the gate can be opened");
     assert_eq!(daemon.answer("a")["status"], "ok");
     std::fs::remove_dir_all(&folder).expect("the folder can be removed");
@@ -154,17 +160,17 @@ fn a_process_that_serves_a_call_during_a_reload_finishes_it() {
 #[test]
 fn a_changed_function_does_not_answer_with_values_of_the_old_one() {
     let says = |word: &str| config(&format!("[functions.say]\ncommand = [\"echo\", {word:?}]\ncache = \"1h\""));
-    let mut daemon = Daemon::plain(says("old"));
+    let daemon = Daemon::plain(says("old"));
     assert_eq!(call(&daemon, "say"), "old");
-    daemon.reconfigure(says("new"));
+    daemon.reconfigure(says("new")).expect("it is taken");
     assert_eq!(call(&daemon, "say"), "new");
 }
 
 #[test]
 fn the_values_of_an_unchanged_function_are_kept() {
     let config = || config("[functions.now]\ncommand = [\"sh\", \"-c\", \"echo $$\"]\ncache = \"1h\"");
-    let mut daemon = Daemon::plain(config());
+    let daemon = Daemon::plain(config());
     let first = call(&daemon, "now");
-    daemon.reconfigure(config());
+    daemon.reconfigure(config()).expect("it is taken");
     assert_eq!(call(&daemon, "now"), first);
 }

@@ -10,14 +10,14 @@ use cerbas::effects::Effects;
 use cerbas::functions::{Function, Functions, Native};
 use cerbas::protocol::codec::Encoded;
 use cerbas::protocol::{Request, RequestId};
+use cerbas::thread::Threads;
 use cerbas::{Call, Config, Ended, Terms};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Anything, Daemon, Gate, PATIENCE, at_most, becomes, cached, configured, ok, text_id, timeout, within, workers,
+    Anything, Daemon, Gate, PATIENCE, abandoned, at_most, becomes, cached, configured, ok, text_id, timeout, within,
+    workers,
 };
-
-const CLEAN: Ended = Ended { given_up: 0, unsettled: 0 };
 
 /// A configuration that waits hardly for running calls.
 fn hurried(workers: usize) -> Config {
@@ -66,7 +66,7 @@ fn a_daemon_with_nothing_to_do_stops_at_once() {
     let daemon = Daemon::plain(workers(4));
     daemon.serves();
     let start = Instant::now();
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), Ended::default());
     assert!(start.elapsed() < PATIENCE / 2, "it took {:?}", start.elapsed());
 }
 
@@ -74,7 +74,7 @@ fn a_daemon_with_nothing_to_do_stops_at_once() {
 fn a_daemon_that_may_not_wait_gives_nothing_up_where_nothing_runs() {
     let daemon = Daemon::plain(configured("[server]\nworkers = 16\nshutdown_timeout = \"0s\""));
     daemon.has_a_whole_pool_of(16);
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), Ended::default());
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn running_calls_end_and_those_that_have_not_started_go_back_in_order() {
             gate.open();
         }
     });
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), Ended::default());
     opener.join().expect("the queue was filled again");
     assert_eq!(answer(&memory, "running"), Some(ok("done")));
     assert_eq!((queue(&memory), memory.in_flight()), (unstarted.clone(), 0));
@@ -107,7 +107,7 @@ fn what_goes_back_stands_before_what_was_waiting() {
     daemon.gate().holds(2);
     let waiting = ids("waiting", 3);
     waiting.iter().for_each(|id| daemon.send(id, "one"));
-    assert_eq!(daemon.stop(), Ended { given_up: 2, unsettled: 0 });
+    assert_eq!(daemon.stop(), abandoned(2, 2, 0));
     let order = queue(&memory);
     assert_eq!(order[order.len() - 3..], waiting);
     let unstarted_order: Vec<_> = order.iter().filter(|id| id.starts_with("parked")).cloned().collect();
@@ -133,7 +133,7 @@ fn calls_that_wait_for_a_shared_run_go_back_in_order() {
         daemon.push(json!({"id": id, "func": "limited", "args": {"x": 1}}));
     }
     daemon.has_taken_all();
-    assert_eq!(daemon.stop(), Ended { given_up: 1, unsettled: 0 });
+    assert_eq!(daemon.stop(), abandoned(1, 1, 0));
     let order: Vec<_> = queue(&memory).into_iter().filter(|id| id.starts_with("waiter")).collect();
     assert_eq!(order, unstarted);
 }
@@ -175,7 +175,7 @@ fn the_order_holds_among_calls_that_wait_for_different_things() {
     }
     let rules = Rules { functions, ..Rules::default() };
     let size = PoolSize { workers: 1, max_stuck: 1 };
-    let dispatcher = Dispatcher::start(rules, size).expect("there are threads");
+    let dispatcher = Dispatcher::start(rules, size, &Threads::default()).expect("there are threads");
     let _opened_before_it_ends = gate.opened_at_the_end();
     let (put_back, all_put_back) = mpsc::channel();
     let calls = [("a", "held"), ("b", "limited"), ("c", "limited"), ("d", "held"), ("e", "limited"), ("f", "held")];
@@ -197,7 +197,7 @@ fn a_function_that_does_not_end_is_given_up_and_its_call_goes_back() {
     daemon.send("a", "held");
     daemon.gate().holds(1);
     let ended = daemon.stop();
-    assert_eq!((&ended, ended.is_clean()), (&Ended { given_up: 1, unsettled: 0 }, false));
+    assert_eq!((&ended, ended.is_clean()), (&abandoned(1, 1, 0), false));
     assert_eq!((queue(&memory), memory.in_flight()), (vec!["a".to_owned()], 0));
     // What it comes to after that is nobody's.
     becomes(0, || gate.waiting());
@@ -213,7 +213,7 @@ fn calls_that_are_given_up_go_back_in_the_order_in_which_they_came() {
         daemon.send(id, "held");
         daemon.gate().holds(number + 1);
     }
-    assert_eq!(daemon.stop(), Ended { given_up: 4, unsettled: 0 });
+    assert_eq!(daemon.stop(), abandoned(4, 4, 0));
     assert_eq!(queue(&memory), given_up);
 }
 
@@ -232,7 +232,7 @@ fn a_function_that_ends_when_it_is_told_is_given_up_without_waiting_for_it() {
     daemon.send("a", "obedient");
     daemon.gate().holds(1);
     let start = Instant::now();
-    assert_eq!(daemon.stop(), Ended { given_up: 1, unsettled: 0 });
+    assert_eq!(daemon.stop(), abandoned(1, 0, 0));
     assert!(start.elapsed() < PATIENCE / 2, "it took {:?}", start.elapsed());
     assert_eq!(queue(&memory), ["a"]);
 }
@@ -243,7 +243,7 @@ fn a_call_past_its_limit_is_answered_and_not_given_up() {
     let memory = daemon.memory().clone();
     daemon.send("a", "stuck");
     assert_eq!(daemon.answer("a"), timeout());
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), abandoned(0, 1, 0));
     assert_eq!((queue(&memory).len(), memory.in_flight()), (0, 0));
 }
 
@@ -253,7 +253,7 @@ fn a_call_that_reaches_its_limit_while_the_daemon_stops_is_answered() {
     let memory = daemon.memory().clone();
     daemon.send("a", "stuck");
     daemon.gate().holds(1);
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), abandoned(0, 1, 0));
     assert_eq!(answer(&memory, "a"), Some(timeout()));
 }
 
@@ -271,7 +271,7 @@ fn an_async_call_that_is_given_up_goes_back_although_its_caller_was_answered() {
     daemon.send("a", "later");
     daemon.gate().holds(1);
     assert_eq!(daemon.answer("a"), ok(""));
-    assert_eq!(daemon.stop(), Ended { given_up: 1, unsettled: 0 });
+    assert_eq!(daemon.stop(), abandoned(1, 1, 0));
     assert_eq!((queue(&memory), answer(&memory, "a")), (vec!["a".to_owned()], Some(ok(""))));
 }
 
@@ -297,7 +297,7 @@ fn requests_that_come_while_the_daemon_stops_stay_in_the_queue() {
     let stopping = thread::spawn(move || daemon.stop());
     gate.open();
     let ended = stopping.join().expect("it stops");
-    assert_eq!(ended, CLEAN);
+    assert_eq!(ended, Ended::default());
     memory.push(0, r#"{"id": "c", "func": "one"}"#);
     // It was taken before the stop, or stays.
     let b_was_answered = answer(&memory, "b").is_some();
@@ -313,5 +313,5 @@ fn the_function_halt_asks_for_the_end() {
     assert_eq!(daemon.client().call("halt", json!({})), Ok(json!("").into()));
     assert!(daemon.wait_for_halt(PATIENCE));
     daemon.serves();
-    assert_eq!(daemon.stop(), CLEAN);
+    assert_eq!(daemon.stop(), Ended::default());
 }

@@ -52,6 +52,13 @@ pub(crate) fn at_most(concurrency: usize) -> Terms {
     Terms { concurrency: Some(concurrency), timeout: PATIENCE, ..Terms::default() }
 }
 
+/// How a daemon ends that had to abandon so much and no more.
+pub(crate) fn abandoned(given_up: usize, left_behind: usize, unsettled: usize) -> Ended {
+    let mut ended = Ended::default();
+    (ended.given_up, ended.left_behind, ended.unsettled) = (given_up, left_behind, unsettled);
+    ended
+}
+
 /// Waits until `is_so`.
 #[track_caller]
 pub(crate) fn eventually(what: &str, mut is_so: impl FnMut() -> bool) {

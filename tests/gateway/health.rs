@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use cerbas::config::Config;
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
 use cerbas::gateway::{Gateway, GatewayOptions, Vitals};
-use cerbas::thread::Pulses;
+use cerbas::thread::Threads;
 
 use crate::support::get;
 
@@ -15,7 +15,7 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
     let config = Config::from_text("[http]\nlisten = [\"127.0.0.1:0\"]\n", "cerbas.toml", nothing).expect("it is good");
     let http = config.http.expect("it has a gateway");
     let size = PoolSize { workers: 1, max_stuck: 1 };
-    let dispatcher = Dispatcher::start(Rules::default(), size);
+    let dispatcher = Dispatcher::start(Rules::default(), size, &Threads::default());
     let stalled = Arc::new(Mutex::new(Vec::new()));
     let look = {
         let stalled = Arc::clone(&stalled);
@@ -30,7 +30,7 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
         stalled: look,
         vitals: Arc::new(Vitals::default),
         threads: 1,
-        pulses: Pulses::default(),
+        crew: Threads::default(),
     })
     .expect("it starts");
     let at = gateway.addresses()[0];

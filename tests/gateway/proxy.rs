@@ -395,7 +395,7 @@ fn a_connection_that_is_upgraded_becomes_a_tunnel_that_a_reload_does_not_cut() {
         let _ = stream.shutdown(Shutdown::Write);
     });
     let site = format!("[proxy.app]\ntarget = \"http://{}\"\nupgrades = [\"echo\"]\n", upstream.address);
-    let mut running = serve(&site);
+    let running = serve(&site);
     let mut connection = Connection::open(address(&running));
     connection
         .send("GET /app HTTP/1.1\r\nHost: localhost\r\nConnection: keep-alive, Upgrade\r\nUpgrade: echo\r\n\r\nearly");
@@ -409,7 +409,7 @@ fn a_connection_that_is_upgraded_becomes_a_tunnel_that_a_reload_does_not_cut() {
         "cerbas.toml",
         std::iter::empty::<(&str, &str)>(),
     );
-    running.reconfigure(config.expect("it is one"));
+    running.reconfigure(config.expect("it is one")).expect("it is taken");
     eventually("the proxy is gone", || get(address(&running), "/app").status == 404);
     connection.send("later");
     connection.0.read_exact(&mut read).expect("it comes back");

@@ -262,7 +262,7 @@ fn a_unique_key_holds_over_http_and_over_all_daemons() {
 #[test]
 fn a_reload_changes_who_is_let_in() {
     let (redis, gate) = (scratch(), Gate::default());
-    let mut running = daemon(&redis, &gate, |_| {});
+    let running = daemon(&redis, &gate, |_| {});
     assert_eq!(ask(&running, "/api/hello", None).0, 200);
     let mut changed = config(&redis.url());
     with_gateway(&mut changed);
@@ -274,7 +274,7 @@ fn a_reload_changes_who_is_let_in() {
     };
     let settings: &mut Settings = &mut changed.http.as_mut().expect("it was made").settings;
     settings.tokens.push(token);
-    running.reconfigure(changed);
+    running.reconfigure(changed).expect("it is taken");
     eventually("a token is needed", || ask(&running, "/api/hello", None).0 == 401);
     gate.open();
 }

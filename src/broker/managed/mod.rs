@@ -33,9 +33,10 @@ use self::process::{LOG, Running, Settings, has_ended, launch, log_file};
 pub use self::scratch::ScratchRedis;
 use super::redis::Target;
 use crate::children::Identity;
+use crate::lock::Unpoisoned;
 use crate::outage::Retry;
 use crate::private;
-use crate::thread::{Joined, Stop};
+use crate::thread::{Joined, Stop, Threads};
 
 /// How long a server may take to write its data and end.
 const END: Duration = Duration::from_secs(10);
@@ -78,7 +79,7 @@ struct Shared {
 impl ManagedRedis {
     /// Starts a server, and waits until it answers. `None` if another answers there already. Beside it stands how to reach whichever
     /// it is. The error is one line for the operator.
-    pub fn start(options: &ManagedOptions<'_>) -> Result<(Option<Self>, Target), String> {
+    pub fn start(options: &ManagedOptions<'_>, threads: &Threads) -> Result<(Option<Self>, Target), String> {
         let told = |error: io::Error| format!("the folder of the managed Redis: {error}");
         let ManagedOptions { target, state_dir, .. } = *options;
         let folder = state_dir.join("redis");
@@ -120,7 +121,7 @@ impl ManagedRedis {
         let target = wanted.target;
         let shared =
             Arc::new(Shared { target: target.clone(), settings, stop: Stop::new(), process: Mutex::new(handle) });
-        let watcher = Joined::spawn("redis-watcher", {
+        let watcher = threads.spawn("redis-watcher", {
             let shared = Arc::clone(&shared);
             move || shared.watch(running)
         });
@@ -157,7 +158,7 @@ fn end(process: &OwnedFd) {
 
 impl Shared {
     fn process(&self) -> MutexGuard<'_, OwnedFd> {
-        self.process.lock().expect("nothing panics under this lock")
+        self.process.lock().unpoisoned()
     }
 
     /// Waits for the server to end and starts it again, until we stop.

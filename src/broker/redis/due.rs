@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::lock;
 use crate::clock;
+use crate::lock::Unpoisoned;
 
 /// Wakes the claim of delayed requests when one is deferred that is due earlier than what it waits for.
 #[derive(Debug, Default)]
@@ -56,7 +57,7 @@ impl Due {
                 return false;
             }
             let pause = pause.map_or(left, |pause| pause.min(left));
-            state = self.changed.wait_timeout(state, pause).expect("nothing panics under this lock").0;
+            state = self.changed.wait_timeout(state, pause).unpoisoned().0;
         }
     }
 

@@ -4,6 +4,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use crate::broker::{BrokerError, Cause};
+use crate::lock::Unpoisoned;
 use crate::said::{Said, times};
 
 /// So many reasons are told apart. Some hold what clients have written.
@@ -130,7 +131,7 @@ impl Health {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

@@ -10,6 +10,8 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::lock::Unpoisoned;
+
 /// The elements of claims.
 #[derive(Debug, Default)]
 pub(super) struct Held(Mutex<HashSet<ByPlace>>);
@@ -69,7 +71,7 @@ impl Held {
     }
 
     fn held(&self) -> MutexGuard<'_, HashSet<ByPlace>> {
-        self.0.lock().expect("nothing panics under this lock")
+        self.0.lock().unpoisoned()
     }
 }
 

@@ -55,6 +55,7 @@ use super::{
     QueueTerms, Result, Source, Whereabouts,
 };
 use crate::clock;
+use crate::lock::Unpoisoned;
 use crate::protocol::keys::Keys;
 use crate::protocol::{NodeStatus, RequestId};
 
@@ -346,5 +347,5 @@ fn is_new_enough(version: &str) -> bool {
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().expect("nothing panics under this lock")
+    mutex.lock().unpoisoned()
 }

@@ -111,7 +111,7 @@ fn watch(view: &mut View, looks: &Receiver<Look>, count: Option<u64>, every: Dur
     let mut left = count.unwrap_or(u64::MAX);
     while left > 0 {
         select! {
-            recv(quit) -> _ => break,
+            recv(quit.received()) -> _ => break,
             recv(keys) -> key => match key {
                 Ok(key) if is_to_quit(key) => break,
                 Ok(_) => {}

@@ -10,6 +10,8 @@ use super::super::columns::Line;
 use super::super::exit::Failure;
 use super::super::output;
 
+use crate::lock::Unpoisoned;
+
 /// Another page, without a cursor; and back.
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
@@ -34,7 +36,7 @@ impl Screen {
             live.local_modes -= LocalModes::ICANON | LocalModes::ECHO | LocalModes::ISIG;
             let _still_usable = tcsetattr(&stdin, OptionalActions::Now, &live);
         }
-        *BEFORE.lock().expect("nothing panics under this lock") = Some(Before(modes));
+        *BEFORE.lock().unpoisoned() = Some(Before(modes));
         let usual = panic::take_hook();
         panic::set_hook(Box::new(move |panic| {
             // First, so that what is said of the panic stays.
@@ -65,7 +67,7 @@ impl Drop for Screen {
 
 fn restore() {
     // Poisoned only by a panic, which is where this is needed.
-    let before = BEFORE.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).take();
+    let before = BEFORE.lock().unpoisoned().take();
     let Some(Before(modes)) = before else { return };
     let _shown_or_gone = output::print_bytes(LEAVE.as_bytes());
     if let Some(modes) = modes {

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -13,8 +14,9 @@ use serde_json::{Value, json};
 
 use super::settings::{LONG, SHORT};
 use crate::cli::exit::{Exit, Failure};
-use crate::cli::output;
-use crate::functions::{Call, Delivery, NativeError, Retries, Terms};
+use crate::cli::{output, run};
+use crate::functions::{Body, Call, Delivery, NativeError, Retries, Terms};
+use crate::protocol::{Arguments, Json, Outcome};
 use crate::server::Server;
 
 /// One of the daemons that are tortured.
@@ -37,8 +39,7 @@ impl Daemon {
         env_logger::Builder::from_env(Env::default().default_filter_or("info")).format_target(false).init();
         end_with_parent()?;
         let record = Record::open(&self.runs).map_err(|error| failed("the record of runs", error))?;
-        let ended = serve(Server::from_file(&self.config)?, &Arc::new(record)).run()?;
-        Ok(if ended.is_clean() { Exit::Done } else { Exit::Failed })
+        run::serve(with_functions(Server::from_file(&self.config)?, &Arc::new(record)))
     }
 }
 
@@ -76,7 +77,7 @@ struct Args {
 }
 
 /// Registers the native functions. Each writes its run down before it does anything.
-fn serve(server: Server, record: &Arc<Record>) -> Server {
+fn with_functions(server: Server, record: &Arc<Record>) -> Server {
     type Work = fn(&Call, Args) -> Result<Value, NativeError>;
     let long = Terms { timeout: LONG, ..Terms::default() };
     let retries = Retries {
@@ -102,6 +103,7 @@ fn serve(server: Server, record: &Arc<Record>) -> Server {
         ("limited", Terms { cluster_concurrency: Some(2), ..long.clone() }, rest),
         ("deadly", long, |_, _| std::process::abort()),
     ];
+    let server = server.body("breaks", Terms::default(), Breaks::default());
     functions.into_iter().fold(server, |server, (name, terms, work)| {
         let record = Arc::clone(record);
         server.function_with(name, terms, move |call: &Call, args: Args| {
@@ -109,6 +111,28 @@ fn serve(server: Server, record: &Arc<Record>) -> Server {
             work(call, args)
         })
     })
+}
+
+/// A function that breaks the worker that has run it: the thread panics when it asks how many more calls may run.
+#[derive(Default)]
+struct Breaks {
+    has_run: AtomicBool,
+}
+
+impl Body for Breaks {
+    fn run(&self, _: &Call, _: Arguments) -> Outcome {
+        self.has_run.store(true, Ordering::Release);
+        Ok(Json::from("it breaks"))
+    }
+
+    fn kind(&self) -> &'static str {
+        "native"
+    }
+
+    fn capacity(&self) -> Option<usize> {
+        assert!(!self.has_run.load(Ordering::Acquire), "as it should");
+        Some(1)
+    }
 }
 
 fn echo(call: &Call, _: Args) -> Result<Value, NativeError> {

@@ -75,7 +75,7 @@ impl Torture {
         let mut world = World::start(self.nodes as usize)?;
         let target = Target::new(&world.url(), None, None)?;
         let keys = Keys::new("CERBAS", target.database());
-        let report = self.torture(seed, &mut world, &target, &keys, &signals)?;
+        let report = self.torture(seed, &mut world, &target, &keys, signals.received())?;
         if self.json {
             output::print(&report.json().to_string())?;
         } else {

@@ -13,13 +13,16 @@ use crate::dispatch::deadlines::after;
 use crate::dispatch::open::{Cancelled, Number, Stage};
 use crate::dispatch::watchdog::Why;
 use crate::functions::{Call, Caller, CancelToken, Delivery, Function, Onward, Way};
+use crate::lock::Unpoisoned;
 use crate::protocol::{CallError, Node, Outcome};
+use crate::thread::message_of;
 
 impl Shared {
     /// Starts one more worker, which is on duty already.
     pub(super) fn hire(self: &Arc<Self>) -> io::Result<()> {
         let shared = Arc::clone(self);
-        let worker = thread::Builder::new().name("worker".to_owned()).spawn(move || shared.work());
+        let work = move || shared.threads.watch("worker", || shared.work());
+        let worker = thread::Builder::new().name("worker".to_owned()).spawn(work);
         if worker.is_err() {
             self.state().on_duty -= 1;
         }
@@ -57,7 +60,7 @@ impl Shared {
             } else {
                 state.idle += 1;
                 self.tell_doors(&mut state);
-                state = self.work.wait(state).expect("nothing panics under this lock");
+                state = self.work.wait(state).unpoisoned();
                 state.idle -= 1;
                 state.is_waking = false;
             }
@@ -119,7 +122,7 @@ impl Shared {
         };
         let is_late = has_ended.swap(true, Ordering::AcqRel);
         drop(watch);
-        reply.give(outcome.unwrap_or_else(|panic| Err(describe_panic(&*panic))));
+        reply.give(outcome.unwrap_or_else(|panic| Err(described(panic))));
         is_late
     }
 
@@ -194,8 +197,9 @@ impl Caller for Shared {
     }
 }
 
-fn describe_panic(panic: &(dyn Any + Send)) -> CallError {
-    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
-    CallError::Failed(format!("function panicked: {}", text.as_deref().unwrap_or("no message")))
+fn described(panic: Box<dyn Any + Send>) -> CallError {
+    let error = CallError::Failed(format!("function panicked: {}", message_of(&*panic)));
+    // What it panicked with is the function's own, and could panic again when it is dropped.
+    std::mem::forget(panic);
+    error
 }
