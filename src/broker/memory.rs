@@ -2,6 +2,7 @@
 //!
 //! It keeps the promises of the real one within one process, and can be told to be away.
 
+mod delayed;
 mod inspect;
 mod runs;
 mod settle;
@@ -112,6 +113,8 @@ impl Memory {
         let found = match state.withdraw(id) {
             Some(_) => {
                 state.forget_vouched(id);
+                state.give_back(id, Instant::now());
+                state.stages.remove(id);
                 let answer = encode_outcome(Err(CallError::Cancelled));
                 let until = Instant::now() + self.0.result_ttl;
                 state.verdicts[Verdict::Cancelled as usize] += 1;

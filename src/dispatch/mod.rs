@@ -3,7 +3,7 @@
 //! Invariants:
 //! * [`Dispatcher::dispatch`] never blocks and never runs a function itself. A door that takes in more than the pool can
 //!   start soon asks for [`Dispatcher::wait_for_room`] first.
-//! * Each request that is dispatched or refused stands in the [`Register`] until it ends in one verdict, or goes back to where it came from.
+//! * Each request that is dispatched or refused stands in the register (`open.rs`) until it ends in one verdict, or goes back to where it came from.
 //! * No lock is held while a function, a door or an alarm runs.
 
 mod admission;

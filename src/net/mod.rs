@@ -1,9 +1,9 @@
 //! Sockets that never block, and HTTP/1.1 over them. It knows nothing of cerbas.
 //!
-//! [`Poller`] waits for sockets, [`Wire`] reads and writes one of them, [`Slots`] and [`Timers`] keep many, [`Crowd`] counts them, and `http1/` reads
+//! `Poller` waits for sockets, `Wire` reads and writes one of them, `Slots` and `Timers` keep many, `Crowd` counts them, and `http1/` reads
 //! what comes, strictly. Who owns the loop decides what all that is for.
 //!
-//! Invariant: nothing here waits, but [`Poller::wait`].
+//! Invariant: nothing here waits, but `Poller::wait`.
 
 mod buffer;
 mod crowd;

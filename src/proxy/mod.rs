@@ -1,9 +1,9 @@
 //! The reverse proxy: requests under a path go to an upstream, and its answers back, as they come.
 //!
-//! It knows nothing of functions, and nothing of the loop that it runs in but [`Surroundings`]. Who a request is from is told to it, and what a
-//! client is told where no upstream answers is said by others, from a [`Refusal`].
+//! It knows nothing of functions, and nothing of the loop that it runs in but `Surroundings`. Who a request is from is told to it, and what a
+//! client is told where no upstream answers is said by others, from a `Refusal`.
 //!
-//! Bodies are never held: at most [`HELD`] bytes of each direction wait for the slower side. All of it is done by the thread that owns the
+//! Bodies are never held: at most `HELD` bytes of each direction wait for the slower side. All of it is done by the thread that owns the
 //! connections; a slow upstream costs no thread.
 
 mod balance;

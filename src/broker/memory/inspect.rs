@@ -33,13 +33,8 @@ impl Memory {
             let stand = |before| Stand::Queue { queue: name.clone(), before, is_served: true };
             lists.push((0..).zip(queue).map(|(before, element)| seen(element, stand(before))).collect());
         }
-        let mut delayed: Vec<Seen> =
-            state.delayed.iter().map(|(due, element)| seen(element, Stand::Delayed { due: *due })).collect();
-        delayed.sort_by_key(|seen| match seen.stand {
-            Stand::Delayed { due } => due,
-            _ => 0,
-        });
-        lists.push(delayed);
+        let delayed = state.delayed.iter().map(|(due, element)| seen(element, Stand::Delayed { due }));
+        lists.push(delayed.collect());
         lists.extend(state.parked.values().map(|list| list.iter().map(|one| seen(one, Stand::Parked)).collect()));
         lists.extend(state.waiting.values().map(|list| list.iter().map(|one| seen(one, Stand::Behind)).collect()));
         let node = self.node();

@@ -25,7 +25,7 @@ impl State {
                 Some(*verdict)
             }
             End::Deferred { due, waiting } => {
-                self.delayed.push((*due, Arc::clone(waiting)));
+                self.delayed.push(*due, Arc::clone(waiting));
                 None
             }
             End::Forwarded { .. } => {
@@ -35,7 +35,7 @@ impl State {
             End::HandedBack => {
                 match claim.source {
                     Source::Queue(number) => self.queues[number].push_front(Arc::clone(&claim.element)),
-                    Source::Delayed => self.delayed.push((0, Arc::clone(&claim.element))),
+                    Source::Delayed => self.delayed.push(0, Arc::clone(&claim.element)),
                     Source::Inbox => self.inbox.push_front(Arc::clone(&claim.element)),
                 }
                 None
@@ -99,9 +99,9 @@ impl State {
                 if let Some(before) =
                     name.as_ref().and_then(|name| self.timers.insert(name.clone(), Arc::clone(&element)))
                 {
-                    self.delayed.retain(|(_, waiting)| *waiting != before);
+                    self.delayed.remove(|waiting| *waiting == before);
                 }
-                self.delayed.push((*at, element));
+                self.delayed.push(*at, element);
                 // What has been taken needs no name any more.
                 let Self { timers, delayed, .. } = self;
                 timers.retain(|_, waiting| delayed.iter().any(|(_, element)| element == waiting));

@@ -2,8 +2,9 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use super::delayed::Delayed;
 use super::runs::Runs;
 use crate::broker::{
     Arranged, Arrangement, Claim, Claimed, Content, End, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
@@ -20,7 +21,7 @@ pub(super) struct State {
     /// What the further queues are called.
     pub(super) names: Vec<String>,
     pub(super) bodies: HashMap<u64, Vec<u8>>,
-    pub(super) delayed: Vec<(u64, Arc<[u8]>)>,
+    pub(super) delayed: Delayed,
     pub(super) in_flight: Vec<Arc<[u8]>>,
     pub(super) results: HashMap<RequestId, Stored>,
     pub(super) listeners: HashSet<RequestId>,
@@ -64,6 +65,8 @@ pub(super) struct Stored {
 pub(super) struct Hold {
     id: RequestId,
     until: Instant,
+    /// So long at the most, from each time at which somebody gets it.
+    longest: Duration,
 }
 
 /// The dead list holds no more than this.
@@ -87,7 +90,8 @@ impl State {
                 (Some(_), IfHeld::Waits { .. } | IfHeld::Rejected) => return Arranged::Duplicate,
             }
             self.unique.retain(|_, hold| hold.until > now);
-            self.unique.insert(key.clone(), Hold { id: locks.id.clone(), until: now + *longest });
+            let hold = Hold { id: locks.id.clone(), until: now + *longest, longest: *longest };
+            self.unique.insert(key.clone(), hold);
         }
         if let Some((func, most)) = &locks.slot {
             let slots = self.slots.entry(func.clone()).or_default();
@@ -124,14 +128,7 @@ impl State {
             && let Some(hold) = self.unique.get_mut(key).filter(|hold| hold.id == locks.id)
         {
             if let End::Answered { .. } = settlement.end {
-                self.unique.remove(key);
-                let next = self.waiting.get_mut(key).and_then(VecDeque::pop_front);
-                self.waiting.retain(|_, waiting| !waiting.is_empty());
-                // It has the key at once, so that none who comes later is before it.
-                if let Some(id) = next.as_deref().and_then(id_of) {
-                    self.unique.insert(key.clone(), Hold { id, until: now + *longest });
-                }
-                self.inbox.extend(next);
+                self.hand_over(key, now);
             } else {
                 // While it waits for its next run it keeps others away as before.
                 hold.until = now + *longest;
@@ -142,8 +139,33 @@ impl State {
                 slots.remove(&locks.id);
             }
             let next = self.parked.get_mut(func).and_then(VecDeque::pop_front);
-            self.delayed.extend(next.map(|next| (0, next)));
+            if let Some(next) = next {
+                self.delayed.push(0, next);
+            }
         }
+    }
+
+    /// Gives `key` to the first of those that wait for it, if there are any.
+    fn hand_over(&mut self, key: &str, now: Instant) {
+        let Some(hold) = self.unique.remove(key) else { return };
+        let Some(waiting) = self.waiting.get_mut(key) else { return };
+        let next = waiting.pop_front();
+        if waiting.is_empty() {
+            self.waiting.remove(key);
+        }
+        let Some(next) = next else { return };
+        // It has the key at once, so that none who comes later is before it.
+        if let Some(id) = id_of(&next) {
+            self.unique.insert(key.into(), Hold { id, until: now + hold.longest, ..hold });
+        }
+        self.inbox.push_back(next);
+    }
+
+    /// The request `id`, which waited, has ended: what it held while it did goes to others.
+    pub(super) fn give_back(&mut self, id: &RequestId, now: Instant) {
+        let held = self.unique.iter().filter(|(_, hold)| hold.id == *id);
+        let keys: Vec<Box<str>> = held.map(|(key, _)| key.clone()).collect();
+        keys.iter().for_each(|key| self.hand_over(key, now));
     }
 
     /// Notes that a room has sent `request` under `id`.
@@ -190,8 +212,7 @@ impl State {
                 return list.remove(place);
             }
         }
-        let place = self.delayed.iter().position(|(_, element)| is_it(element))?;
-        Some(self.delayed.remove(place).1)
+        self.delayed.remove(is_it)
     }
 
     /// The number of the further queue called `name`, or of the usual one.
@@ -213,10 +234,7 @@ impl State {
                 let count = limit.min(self.inbox.len());
                 self.inbox.drain(..count).collect()
             }
-            Source::Delayed => {
-                let due = self.delayed.extract_if(.., |(due, _)| *due <= now).take(limit);
-                due.map(|(_, element)| element).collect()
-            }
+            Source::Delayed => self.delayed.take_due(now, limit),
         };
         self.take(source, elements)
     }
@@ -253,7 +271,7 @@ impl State {
     }
 
     pub(super) fn next_due(&self) -> Option<u64> {
-        self.delayed.iter().map(|(due, _)| *due).min()
+        self.delayed.next_due()
     }
 }
 

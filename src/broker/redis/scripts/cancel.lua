@@ -29,12 +29,9 @@ end
 local function settle(element)
   local json = element
   if element == number then json = redis.call('GET', KEYS[10]) or redis.call('GET', KEYS[11]) or '' end
-  redis.call('DEL', KEYS[10], KEYS[11], KEYS[13], KEYS[15])
   local unique = redis.call('GET', KEYS[9])
-  if unique then
-    if redis.call('GET', unique) == id then redis.call('DEL', unique) end
-    redis.call('DEL', KEYS[9])
-  end
+  if unique and redis.call('GET', unique) == id then redis.call('DEL', unique) end
+  redis.call('DEL', KEYS[9], KEYS[10], KEYS[11], KEYS[13], KEYS[15])
   redis.call('HDEL', KEYS[14], id)
   redis.call('HDEL', KEYS[16], id)
   redis.call('HINCRBY', KEYS[7], 'cancelled', 1)
