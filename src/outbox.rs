@@ -20,7 +20,7 @@ use crate::protocol::RequestId;
 use crate::refusals::Refusals;
 use crate::thread::{Joined, Pulse, Stop, Threads};
 
-/// Clients of old subscribe after they push: so long after an answer that nobody received it is published again.
+/// Old clients subscribe after they push. An answer that nobody received is published again after each of these pauses.
 pub const AGAIN: [Duration; 4] =
     [Duration::from_millis(10), Duration::from_millis(50), Duration::from_millis(250), Duration::from_millis(1000)];
 

@@ -38,8 +38,8 @@ pub type Result<T> = std::result::Result<T, BrokerError>;
 pub enum Source {
     /// A queue, by its number: 0 is the usual one, 1 that under its old name, the further ones follow.
     Queue(usize),
-    /// The requests whose `delay` is over, or that run again. Also those of which one more death of a daemon is the last:
-    /// they start one by one, as of several that were in flight together only one may be what kills daemons.
+    /// The requests whose `delay` is over, or that run again. Also requests on their last allowed delivery: they run one at a time, because
+    /// one of them probably killed the daemon.
     Delayed,
     /// The requests that are for this daemon only.
     Inbox,

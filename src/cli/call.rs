@@ -26,16 +26,16 @@ struct Asker {
     /// Send into this queue, as [queues.NAME] calls it
     #[arg(long, value_name = "NAME")]
     queue: Option<String>,
-    /// Let the daemon run it that has this name or id, or with "*" all of them
+    /// Run it on the daemon with this name or id; "*": on all of them
     #[arg(long, value_name = "NAME")]
     node: Option<String>,
-    /// Let it run so often again when it fails [default: as its function says]
+    /// Retry a failed call up to COUNT times [default: as its function says]
     #[arg(long, value_name = "COUNT")]
     retries: Option<u32>,
-    /// Let it be rejected while another call of the function with this key waits or runs
+    /// Reject this call while another call of the function with the same key waits or runs
     #[arg(long, value_name = "KEY")]
     unique: Option<String>,
-    /// Cancel that other instead
+    /// Cancel the other call instead, and run this one
     #[arg(long, requires = "unique")]
     replace: bool,
 }

@@ -49,7 +49,7 @@ fn the_status_says_how_a_call_ended() {
         ("/api/sum?a=1", 400, "invalid arguments"),
         ("/api/witherror", 500, "unexpected error"),
         ("/api/late", 504, "timeout"),
-        ("/nothing", 404, "nothing is here"),
+        ("/nothing", 404, "not found: no page and no function has this path"),
     ] {
         let answer = get(at, target);
         assert_eq!((answer.status, &answer.json()["data"]), (status, &json!(text)), "{target}");

@@ -17,7 +17,7 @@ static BODIES: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scr
 static CLAIM_EXCESS: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_excess.lua")));
 static CLAIM_DUE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/claim_due.lua")));
 
-/// How often it is looked whether the last one has ended.
+/// The pause between two looks whether the suspect before has ended.
 const SUSPECT_PAUSE: Duration = Duration::from_millis(10);
 
 /// How long a queue waits for those that go first.

@@ -135,7 +135,7 @@ impl RedisBroker {
         }
         if !lost.is_empty() {
             log::error!(
-                "{} requests are lost: each was running when its daemon died, {} times or more than it may",
+                "{} requests are lost: their daemon died while they ran, {} times (max_deliveries)",
                 lost.len(),
                 self.options.max_deliveries
             );

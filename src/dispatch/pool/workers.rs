@@ -148,8 +148,8 @@ impl Shared {
         self.room.notify_all();
         if !is_closed {
             log::error!(
-                "{stuck} functions hold a thread past their time limit, {on_duty} workers are left: restart cerbas; \
-                 the last one was {}",
+                "{stuck} calls ignore their time limit and hold a thread, only {on_duty} workers are left: restart cerbas; \
+                 the last function was {}",
                 function.name
             );
         }

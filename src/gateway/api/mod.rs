@@ -140,14 +140,18 @@ impl Api {
             Ok(identity) => identity,
             Err(response) => return Plan::Answer(response),
         };
-        let Some(route) = route else { return Plan::Answer(Response::error(404, "nothing is here")) };
+        let Some(route) = route else {
+            return Plan::Answer(Response::error(404, "not found: no page and no function has this path"));
+        };
         match Method::of(head.method) {
             Some(Method::Options) => Plan::Answer(self.options(head, &route)),
             Some(method) if route.methods().contains(&method) => match self.acts(&route, head) {
                 Some(func) if method != Method::Post => Plan::Answer(page::instead_of_run(head, func)),
                 _ => Plan::Collect(Admitted { route, identity, limit: self.settings.limits.max_request }),
             },
-            _ => Plan::Answer(Response::error(405, "the method is not one of Allow").with("Allow", route.allow())),
+            _ => Plan::Answer(
+                Response::error(405, "method not allowed: see the Allow header").with("Allow", route.allow()),
+            ),
         }
     }
 
@@ -269,7 +273,7 @@ impl Api {
         if !self.settings.tokens.is_empty() || access::is_own_host(host, &self.settings.hosts) {
             return Ok(());
         }
-        let reason = "this gateway is not called so; hosts in [http] can name it";
+        let reason = "unknown host: add it to hosts in [http]";
         Err(Response::error(421, format!("{host}: {reason}")))
     }
 
