@@ -3,9 +3,12 @@
 use std::io;
 use std::io::{Read, Write};
 use std::net::TcpStream;
+use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
+
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use super::site::{HealthTerms, Site, Sites};
 use super::target::{Address, Target};
@@ -127,25 +130,11 @@ fn look_after(site: &Site, target: &Target, known: &mut Known) {
 fn check(target: &Target, health: &HealthTerms) -> Result<(), String> {
     let until = Instant::now() + health.timeout;
     let asked = match &target.address {
-        Address::Unix(path) => {
-            let stream = UnixStream::connect(path).map_err(|error| error.to_string())?;
-            let timeout = Some(health.timeout);
-            stream
-                .set_read_timeout(timeout)
-                .and_then(|()| stream.set_write_timeout(timeout))
-                .map_err(|error| error.to_string())?;
-            ask(stream, target, health, until)
-        }
+        Address::Unix(path) => UnixStream::connect(path).and_then(|stream| ask(stream, target, health, until)),
         Address::Tcp { .. } => {
             let places = target.places();
             let place = places.first().ok_or("its name leads nowhere")?;
-            let stream = TcpStream::connect_timeout(place, health.timeout).map_err(|error| error.to_string())?;
-            let timeout = Some(health.timeout);
-            stream
-                .set_read_timeout(timeout)
-                .and_then(|()| stream.set_write_timeout(timeout))
-                .map_err(|error| error.to_string())?;
-            ask(stream, target, health, until)
+            TcpStream::connect_timeout(place, health.timeout).and_then(|stream| ask(stream, target, health, until))
         }
     };
     match asked {
@@ -156,7 +145,10 @@ fn check(target: &Target, health: &HealthTerms) -> Result<(), String> {
 }
 
 /// The status of the answer.
-fn ask(mut stream: impl Read + Write, target: &Target, health: &HealthTerms, until: Instant) -> io::Result<u16> {
+fn ask(mut stream: impl Read + Write + AsFd, target: &Target, health: &HealthTerms, until: Instant) -> io::Result<u16> {
+    for of in [Timeout::Recv, Timeout::Send] {
+        set_socket_timeout(&stream, of, Some(health.timeout))?;
+    }
     let (path, authority) = (&health.path, &target.authority);
     let request =
         format!("GET {path} HTTP/1.1\r\nHost: {authority}\r\nUser-Agent: cerbas\r\nConnection: close\r\n\r\n");

@@ -2,16 +2,19 @@
 
 mod effects;
 mod locks;
+#[path = "../with_redis/options.rs"]
+mod options;
 mod settling;
 
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Broker, Claim, End, IfHeld, Locks, Memory, Outgoing, Post, QueueTerms, RedisBroker,
-    RedisOptions, RedisPost, ScratchRedis, Settlement, Source, Target,
+    Arranged, Arrangement, Broker, Claim, End, IfHeld, Locks, Memory, Outgoing, Post, RedisBroker, RedisOptions,
+    RedisPost, ScratchRedis, Settlement, Source,
 };
-use cerbas::protocol::keys::Keys;
 use cerbas::protocol::{RequestId, Verdict};
+
+use self::options::options;
 
 /// Nothing here takes so long.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -30,20 +33,10 @@ fn each(promise: impl Fn(&mut Both)) {
     promise(&mut Both { broker: Box::new(memory.clone()), post: Box::new(memory), _redis: None });
 
     let redis = ScratchRedis::start().expect("redis-server starts");
-    let target = || Target::new(&redis.url(), None, None).expect("it is a URL");
-    let broker = RedisBroker::new(RedisOptions {
-        target: target(),
-        keys: Keys::new("CERBAS", 1),
-        node: "n.1".to_owned(),
-        result_ttl: Duration::from_secs(60),
-        lease: Duration::from_secs(60),
-        max_deliveries: 3,
-        queues: vec![QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    });
+    let broker = RedisBroker::new(options(&redis.url(), "n.1", Duration::from_secs(60)));
     broker.heartbeat().expect("Redis is there");
-    let post = RedisPost::connect(&target(), Keys::new("CERBAS", 1)).expect("Redis is there");
+    let RedisOptions { target, keys, .. } = options(&redis.url(), "client", PATIENCE);
+    let post = RedisPost::connect(&target, keys).expect("Redis is there");
     promise(&mut Both { broker: Box::new(broker), post: Box::new(post), _redis: Some(redis) });
 }
 

@@ -2,14 +2,14 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use super::program::{Daemon, Place, eventually};
+use super::open_calls::Call;
+use super::program::{Daemon, Place, eventually, is_root};
 
 const CONFIG: &str = r#"
 [redis]
@@ -209,12 +209,7 @@ fn calls_over_http_are_counted() {
     let place = place();
     place.write("cerbas.toml", &format!("{CONFIG}[http]\nlisten = [\"127.0.0.1:0\"]\n"));
     let daemon = place.daemon();
-    let log = daemon.log();
-    let address = log.split("http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("it listens");
-    let mut stream = TcpStream::connect(address.trim_end_matches([',', ';'])).expect("it listens");
-    stream.write_all(b"GET /api/hello HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").expect("it is read");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it is an answer");
+    let answer = Call::start(&daemon, "hello", "counted").answer();
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     assert_eq!(json_of(&place, &["status", "--no-rates"]).1["verdicts"]["ok"], 1);
 }
@@ -222,7 +217,7 @@ fn calls_over_http_are_counted() {
 /// Only root can be somebody else.
 #[test]
 fn other_users_are_refused_also_where_the_socket_is_open_to_them() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let place = place();

@@ -8,7 +8,7 @@ use redis::Commands;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use super::program::{Daemon, Output, Place, eventually};
+use super::program::{Daemon, Output, Place, eventually, is_root};
 
 /// A place without Redis, with this crontab and these further lines in `[cron]`.
 pub(super) fn alone(crontab: &str, cron: &str) -> Place {
@@ -469,7 +469,7 @@ fn jobs_that_take_long_do_not_keep_workers_from_others() {
 
 #[test]
 fn as_process_1_it_leaves_no_zombie() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let place = Place::empty();

@@ -5,6 +5,7 @@ use std::fs;
 use redis::Commands;
 use serde_json::{Value, json};
 
+use super::crontab::history;
 use super::program::{Place, eventually};
 
 const HOUR: u64 = 60 * 60 * 1000;
@@ -26,12 +27,6 @@ fn leave(place: &Place, name: &str, schedule: &str, since: u64, has_redis: bool)
         let before = fs::read_to_string(&journal).unwrap_or_default();
         fs::write(journal, format!("{before}{}\n", json!({"mark": {"name": name, "mark": mark}}))).expect("it is ours");
     }
-}
-
-fn history(place: &Place, name: &str) -> Vec<Value> {
-    let output = place.run(&["cron", "history", name, "-n", "1000", "--json"]);
-    assert_eq!((output.status, &*output.stderr), (Some(0), ""));
-    serde_json::from_str(&output.stdout).expect("it is JSON")
 }
 
 /// All that `catchup=all` makes up for has run, and no two at once.

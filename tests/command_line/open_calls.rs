@@ -47,10 +47,10 @@ fn shared() -> Place {
 }
 
 /// A call over HTTP under the id `id`, on its way.
-struct Call(TcpStream);
+pub(super) struct Call(TcpStream);
 
 impl Call {
-    fn start(daemon: &Daemon, func: &str, id: &str) -> Self {
+    pub(super) fn start(daemon: &Daemon, func: &str, id: &str) -> Self {
         daemon.wait_for("listens at http://");
         let log = daemon.log();
         let address = log.split("listens at http://").nth(1).and_then(|rest| rest.split_whitespace().next());
@@ -62,7 +62,7 @@ impl Call {
         Call(stream)
     }
 
-    fn answer(mut self) -> String {
+    pub(super) fn answer(mut self) -> String {
         let mut answer = String::new();
         self.0.read_to_string(&mut answer).expect("an answer comes");
         answer

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use super::program::{Daemon, PATIENCE, Place, eventually};
+use super::program::{Daemon, PATIENCE, Place, eventually, is_root};
 
 /// A user who is nobody.
 const NOBODY: u32 = 65534;
@@ -79,7 +79,7 @@ fn the_command_line_of_its_user_finds_its_way_into_a_closed_redis() {
 
 #[test]
 fn another_user_does_not_get_into_a_closed_redis() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let (place, url) = place("");
@@ -93,7 +93,7 @@ fn another_user_does_not_get_into_a_closed_redis() {
 
 #[test]
 fn a_server_that_somebody_else_has_put_in_the_place_of_a_closed_redis_is_not_used() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let (place, url) = place("");
@@ -134,7 +134,7 @@ fn an_open_redis_lets_everybody_in_and_says_so() {
 
 #[test]
 fn root_is_told_what_to_do_instead_of_an_open_redis() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let (place, _) = place("open = true");

@@ -308,3 +308,12 @@ impl Drop for Daemon {
         }
     }
 }
+
+/// Whether the test runs as root; it says that it is skipped where not. Only root can be somebody else, and give files to others.
+pub(super) fn is_root() -> bool {
+    let is_root = rustix::process::geteuid().is_root();
+    if !is_root {
+        std::io::stderr().write_all(b"skipped: only root can try this\n").expect("it can be written");
+    }
+    is_root
+}

@@ -1,21 +1,11 @@
 //! What the daemon of root believes: nothing that somebody else could have written.
 
 use std::fs;
-use std::io::Write;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 
-use super::program::{Place, eventually};
+use super::program::{Place, eventually, is_root};
 
 const NOBODY: u32 = 65534;
-
-/// Only root can give files to others, and only for root there is a rule.
-fn is_root() -> bool {
-    let is_root = rustix::process::geteuid().is_root();
-    if !is_root {
-        std::io::stderr().write_all(b"skipped: only root can try this\n").expect("it can be written");
-    }
-    is_root
-}
 
 /// A place whose daemon runs what is in the folder `jobs`, and nothing yet.
 fn place(key: &str) -> Place {

@@ -6,11 +6,11 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use serde_json::Value;
 
 use super::crontab::{alone, eventually_count, history, lines};
-use super::program::{Daemon, Place, eventually};
+use super::program::{Daemon, Place, eventually, is_root};
 
 #[test]
 fn each_line_of_a_system_crontab_runs_as_its_user() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let place = Place::empty();
@@ -42,7 +42,7 @@ fn each_line_of_a_system_crontab_runs_as_its_user() {
 /// As in a container that is given any number.
 #[test]
 fn a_user_that_nobody_knows_has_jobs() {
-    if !rustix::process::geteuid().is_root() {
+    if !is_root() {
         return;
     }
     let place = alone("#: name=who\n@every 1s id -u; echo $LOGNAME $HOME $SHELL; pwd\n", "");

@@ -7,14 +7,14 @@ use std::time::Duration;
 
 use cerbas::Config;
 use cerbas::broker::{
-    Broker, Claim, Claimed, Effects, End, Memory, NewRun, QueueTerms, RedisBroker, RedisOptions, ScratchRedis, Sending,
-    Settlement, Source, Target, To, Vouched,
+    Broker, Claim, Claimed, End, Memory, NewRun, RedisBroker, ScratchRedis, Settlement, Source, Vouched,
 };
 use cerbas::config::QueueConfig;
-use cerbas::protocol::keys::Keys;
+use cerbas::effects::{Effects, Sending, To};
 use cerbas::protocol::{RequestId, Verdict};
 use serde_json::{Value, json};
 
+use super::options::options;
 use super::world::{Foreign, World, eventually, new_id, scratch};
 
 const REFUSAL: &str = "cerbas authorization - only cron may send this";
@@ -322,16 +322,6 @@ fn of_two_copies_of_what_cron_has_sent_both_brokers_take_one() {
     let memory = Memory::new(Duration::from_secs(60));
     check_copies(&memory, |element| memory.push(0, element));
     let redis = scratch();
-    let broker = RedisBroker::new(RedisOptions {
-        target: Target::new(&redis.url(), None, None).expect("a URL"),
-        keys: Keys::new("CERBAS", 1),
-        node: "n.1".to_owned(),
-        result_ttl: Duration::from_secs(60),
-        lease: Duration::from_secs(60),
-        max_deliveries: 3,
-        queues: vec![QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    });
+    let broker = RedisBroker::new(options(&redis.url(), "n.1", Duration::from_secs(60)));
     check_copies(&broker, |element| Foreign::connect(&redis.url()).push(element));
 }

@@ -4,28 +4,18 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, Claimed, End, QueueTerms, RedisBroker, RedisOptions, Settlement, Source, Target};
+use cerbas::broker::{Broker, Claimed, End, RedisBroker, Settlement, Source};
 use cerbas::config::Config;
 use cerbas::protocol::codec::decode_request;
-use cerbas::protocol::keys::Keys;
 use cerbas::protocol::{RequestId, Verdict};
 use serde_json::{Value, json};
 
+use super::options::options;
 use super::world::{Foreign, Gate, PATIENCE, Subscription, World, eventually, scratch};
 
 /// A daemon that is no more than its broker, and dies when its lease runs out.
 fn broker(url: &str, node: &str, lease: Duration) -> RedisBroker {
-    RedisBroker::new(RedisOptions {
-        target: Target::new(url, None, None).expect("a URL"),
-        keys: Keys::new("CERBAS", 1),
-        node: node.to_owned(),
-        result_ttl: Duration::from_secs(60),
-        lease,
-        max_deliveries: 3,
-        queues: vec![QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    })
+    RedisBroker::new(options(url, node, lease))
 }
 
 fn claim_all(broker: &RedisBroker) -> Vec<Claimed> {

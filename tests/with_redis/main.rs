@@ -23,6 +23,7 @@ mod lost_connections;
 mod managed;
 mod nodes;
 mod onward;
+mod options;
 mod outage;
 mod queues;
 mod refusal;

@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, Memory, RedisBroker, RedisOptions, Source, Target};
+use cerbas::broker::{Broker, Memory, RedisBroker, Source};
 use cerbas::config::Config;
-use cerbas::protocol::keys::Keys;
 use serde_json::{Value, json};
 
+use super::options::options;
 use super::world::{PATIENCE, World, eventually, scratch};
 
 /// Functions for which something is arranged with other daemons, each for another reason.
@@ -108,17 +108,7 @@ fn a_lock_of_another_type_costs_who_asks_for_it() {
 #[test]
 fn a_batch_of_nothing_is_done_at_once_by_every_verb_of_both_brokers() {
     let redis = scratch();
-    let options = RedisOptions {
-        target: Target::new(&redis.url(), None, None).expect("a URL"),
-        keys: Keys::new("CERBAS", 1),
-        node: "n.1".to_owned(),
-        result_ttl: Duration::from_secs(60),
-        lease: Duration::from_secs(10),
-        max_deliveries: 3,
-        queues: vec![cerbas::broker::QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    };
+    let options = options(&redis.url(), "n.1", Duration::from_secs(10));
     let brokers: [Box<dyn Broker>; 2] =
         [Box::new(RedisBroker::new(options)), Box::new(Memory::new(Duration::from_secs(60)))];
     for broker in brokers {

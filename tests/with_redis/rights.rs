@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use cerbas::broker::{Broker, QueueTerms, RedisBroker, RedisOptions, Target};
+use cerbas::broker::{Broker, RedisBroker, RedisOptions, Target};
 use cerbas::config::Config;
-use cerbas::protocol::keys::Keys;
 use cerbas::{Client, Server};
 use serde_json::json;
 
+use super::options::options;
 use super::world::{Foreign, PATIENCE, World, config, eventually, scratch};
 
 /// What a daemon is let do besides what is taken away.
@@ -16,17 +16,8 @@ fn allow(admin: &mut Foreign, rules: &[&str]) {
 }
 
 fn broker(url: &str) -> RedisBroker {
-    RedisBroker::new(RedisOptions {
-        target: Target::new(url, Some("cerbas"), Some("secret")).expect("it is a URL"),
-        keys: Keys::new("CERBAS", 1),
-        node: "node.1".to_owned(),
-        result_ttl: PATIENCE,
-        lease: PATIENCE,
-        max_deliveries: 3,
-        queues: vec![QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    })
+    let target = Target::new(url, Some("cerbas"), Some("secret")).expect("it is a URL");
+    RedisBroker::new(RedisOptions { target, ..options(url, "node.1", PATIENCE) })
 }
 
 /// What is said to be missing when `rules` hold.

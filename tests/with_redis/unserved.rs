@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, RedisBroker, RedisOptions, Source, Target};
+use cerbas::broker::{Broker, RedisBroker, Source};
 use cerbas::protocol::CallError;
-use cerbas::protocol::keys::Keys;
 use cerbas::{Client, ClientError};
 use serde_json::{Value, json};
 
+use super::options::options;
 use super::world::{Foreign, PATIENCE, Subscription, World, eventually, scratch};
 
 /// A daemon that beats often, and knows no further queue.
@@ -77,17 +77,7 @@ fn a_queue_that_was_served_in_the_last_week_keeps_what_it_has() {
 }
 
 fn broker(url: &str, node: &str, lease: Duration) -> RedisBroker {
-    RedisBroker::new(RedisOptions {
-        target: Target::new(url, None, None).expect("it is a URL"),
-        keys: Keys::new("CERBAS", 1),
-        node: node.to_owned(),
-        result_ttl: PATIENCE,
-        lease,
-        max_deliveries: 3,
-        queues: vec![cerbas::broker::QueueTerms::usual()],
-        is_strict: false,
-        longest: 1 << 20,
-    })
+    RedisBroker::new(options(url, node, lease))
 }
 
 #[test]
