@@ -10,8 +10,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{Found, NewRun, Result};
+use crate::protocol::age::sent_at;
 use crate::protocol::{
-    Answer, CallState, DeadLetter, Node, OpenCall, ROOMS, RequestId, Run, Verdict, room_of_function,
+    Answer, CallState, DeadLetter, Node, Object, OpenCall, ROOMS, RequestId, Run, Verdict, room_of_function,
 };
 
 /// An operator's side of a broker: one question at a time.
@@ -139,6 +140,28 @@ pub struct Job {
 }
 
 impl Job {
+    /// The request that stands in an element as `json`, or as this `number` with `json` as its body. `running` are the calls that the daemon which
+    /// has it runs.
+    pub(super) fn read(number: Option<u64>, json: &[u8], stand: Stand, running: &[OpenCall], now: u64) -> Self {
+        let request: Object = serde_json::from_slice(json).unwrap_or_default();
+        let id = number.map(|number| RequestId::Number(number).to_string()).or_else(|| request.text("id"));
+        let stand = match stand {
+            Stand::Taken { node, is_alive, .. } => {
+                let call = running.iter().find(|call| Some(call.id.as_str()) == id.as_deref());
+                Stand::Taken { node, is_alive, since: call.map(|call| call.since) }
+            }
+            other => other,
+        };
+        Job {
+            func: request.text("func"),
+            stand,
+            sent_at: sent_at(json, now),
+            attempt: request.get("attempt").and_then(|attempt| attempt.to().ok()).unwrap_or(0),
+            last_error: request.text("last_error"),
+            id,
+        }
+    }
+
     /// The open call of a daemon: no list of a broker has it.
     pub(crate) fn at(node: &str, call: OpenCall) -> Self {
         let OpenCall { id, func, since, state, door, attempt, due } = call;
@@ -220,6 +243,13 @@ pub enum Fate {
     Unsent,
     /// Nothing is known of it: it was never sent, or it has ended and its answer was kept no longer.
     Unknown,
+}
+
+/// Records as runs, in their order. What cannot be read is left out.
+pub(super) fn read_records<T: AsRef<str>>(records: &[T]) -> Vec<Run> {
+    let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record.as_ref()).ok()).collect();
+    runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
+    runs
 }
 
 /// What a request loses that is sent anew: what it has been through, and times that are over.

@@ -27,7 +27,6 @@ pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, w
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
 pub use settlement::{End, Notice, Outgoing, Settlement};
 
-pub use crate::effects::{Effects, Field, OnlyIf, Put, Sending, StoreKey, To};
 use crate::protocol::{CallError, Node, NodeStatus, Occurrence, OpenCall, RequestId};
 
 /// What brokers give back.
@@ -182,6 +181,12 @@ pub enum Whereabouts {
     There(String),
     /// None that lives is called so.
     Nowhere,
+}
+
+/// The number that `element` is, if it is one.
+fn parse_number(element: &[u8]) -> Option<u64> {
+    let is_number = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
+    is_number.then(|| std::str::from_utf8(element).ok()?.parse().ok()).flatten()
 }
 
 /// A claimed element with what is needed to read it.
@@ -351,7 +356,7 @@ pub trait Broker: Send + Sync {
     fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
 
     /// Whether each of `elements`, which this daemon has in flight, is what `room` has sent under its id, and has not ended: begun
-    /// with [`Broker::begin`], following on another ([`Sending::room`]), or waiting to run again. Clients can copy all texts that they see, but
+    /// with [`Broker::begin`], following on another ([`Sending::room`](crate::effects::Sending::room)), or waiting to run again. Clients can copy all texts that they see, but
     /// none can make this true of another, and of two copies it is true of one only. After an error the same can be asked again.
     fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
 

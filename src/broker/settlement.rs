@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::{Claim, Effects};
+use super::Claim;
+use crate::effects::Effects;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{RequestId, Verdict};
 

@@ -12,6 +12,7 @@ use super::deadlines::{Deadlines, Key as DueKey, after};
 use super::open::Number;
 use super::reply::{Reply, Settled};
 use super::watchdog::Watch;
+use crate::effects::Effects;
 use crate::functions::Function;
 use crate::lock::Unpoisoned;
 use crate::protocol::codec::Encoded;
@@ -131,7 +132,7 @@ impl Cache {
                 let answer = Arc::clone(answer);
                 store.hits += 1;
                 drop(store);
-                waiter.reply.settle(Settled::Answered(answer));
+                waiter.reply.settle(Settled::Answered(answer, Effects::default()));
                 Joined::Answered
             }
             Some(Entry::Running { run, waiters }) => {
@@ -190,7 +191,7 @@ impl Cache {
             Some(Entry::Running { waiters, .. }) => waiters,
             _ => Vec::new(),
         };
-        if let Settled::Answered(answer) = &settled
+        if let Settled::Answered(answer, _) = &settled
             && answer.verdict == Verdict::Ok
         {
             store.keep(key, Arc::clone(answer), after(now, ttl));
@@ -270,7 +271,7 @@ mod tests {
     fn waiter() -> (Waiter, crossbeam_channel::Receiver<Verdict>) {
         let (told, answers) = crossbeam_channel::unbounded();
         let reply = Reply::inside(move |settled| {
-            if let Settled::Answered(answer) = settled {
+            if let Settled::Answered(answer, _) = settled {
                 // A waiter that the test does not look at has nobody who listens.
                 let _unheard = told.send(answer.verdict);
             }
@@ -279,7 +280,7 @@ mod tests {
     }
 
     fn settled(outcome: Outcome) -> Settled {
-        Settled::Answered(encode_outcome(outcome))
+        Settled::Answered(encode_outcome(outcome), Effects::default())
     }
 
     /// Numbers that nobody else has.

@@ -37,6 +37,7 @@ use self::pool::{Job, Pool};
 use self::reply::{Reply, Rerun, Settled, Waiting};
 use self::watchdog::Why;
 use crate::clock;
+use crate::effects::Effects;
 use crate::functions::{Bucket, Caller, Everywhere, Function, Functions, Terms};
 use crate::ledger::{Balance, Ledger};
 use crate::lock::Unpoisoned;
@@ -92,20 +93,21 @@ impl Dispatcher {
 
     /// Sends `request` down the road; `door` gets the one answer.
     pub fn dispatch(&self, request: Request, door: Box<dyn Door>) {
-        let entry = self.register.accept(request.id.clone(), door.name());
+        let now = Instant::now();
+        let entry = self.register.accept(request.id.clone(), door.name(), now);
         let number = entry.number();
-        self.send(request, number, Reply::to(entry, door));
+        self.send(request, number, Reply::to(entry, door), now);
     }
 
     /// Sends on `request`, which is accepted as `call`, for a run of it.
-    fn send(&self, request: Request, call: Number, reply: Reply) {
+    fn send(&self, request: Request, call: Number, reply: Reply, now: Instant) {
         let function = match self.admit(&request) {
             Ok(function) => function,
             Err(refusal) => return reply.answer(Err(refusal)),
         };
         let meter = self.ledger.meter(request.account.as_deref().unwrap_or(&request.func));
         let attempt = request.attempt.saturating_add(1);
-        reply.measure(meter, &function, attempt, Instant::now());
+        reply.measure(meter, &function, attempt, now);
         self.register.name(call, &function, attempt);
         // Again before it starts; but a shared run is everybody's, and does not expire with the one who came first.
         if request.is_expired(clock::now) {
@@ -140,11 +142,13 @@ impl Dispatcher {
         let (due, reply, road) = (again.due, Reply::to(entry, door), Weak::clone(&self.me));
         let alarm = move |why| match (why, road.upgrade()) {
             (Why::Deadline, Some(road)) => match road.register.advance(call, Stage::Moving) {
-                Ok(()) => road.send(request, call, reply),
+                Ok(()) => road.send(request, call, reply, Instant::now()),
                 Err(Cancelled) => reply.answer(Err(CallError::Cancelled)),
             },
             (Why::Cancelled, _) => reply.answer(Err(CallError::Cancelled)),
-            (Why::GivenUp | Why::Deadline, _) => reply.settle(Settled::Answered(failure)),
+            (Why::GivenUp | Why::Deadline, _) => {
+                reply.settle(Settled::Answered(failure, Effects::default()));
+            }
         };
         let watchdog = self.pool.watchdog();
         let starts = after(Instant::now(), Duration::from_millis(due.saturating_sub(clock::now())));
@@ -206,7 +210,7 @@ impl Dispatcher {
 
     /// Answers what cannot be dispatched with `refusal`.
     pub fn refuse(&self, id: RequestId, refusal: CallError, door: Box<dyn Door>) {
-        Reply::to(self.register.accept(id, door.name()), door).answer(Err(refusal));
+        Reply::to(self.register.accept(id, door.name(), Instant::now()), door).answer(Err(refusal));
     }
 
     /// The function that `request` asks for, if it may be called so.

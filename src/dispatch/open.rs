@@ -95,10 +95,10 @@ struct Call {
 
 impl Register {
     /// Accepts a call that came in by `door`.
-    pub(super) fn accept(self: &Arc<Self>, id: RequestId, door: &'static str) -> Entry {
+    pub(super) fn accept(self: &Arc<Self>, id: RequestId, door: &'static str, now: Instant) -> Entry {
         let mut book = self.book();
         book.counts.accepted += 1;
-        let number = book.insert(id, Some(door));
+        let number = book.insert(id, Some(door), now);
         drop(book);
         Entry { register: Arc::clone(self), number, is_open: true, meter: None }
     }
@@ -107,7 +107,7 @@ impl Register {
     pub(super) fn share(&self, id: RequestId, function: &Arc<Function>) -> Number {
         let mut book = self.book();
         book.shared += 1;
-        let number = book.insert(id, None);
+        let number = book.insert(id, None, Instant::now());
         book.calls[number.place].function = Some(Arc::clone(function));
         number
     }
@@ -259,13 +259,13 @@ impl Register {
 }
 
 impl Book {
-    fn insert(&mut self, id: RequestId, door: Option<&'static str>) -> Number {
+    fn insert(&mut self, id: RequestId, door: Option<&'static str>, since: Instant) -> Number {
         let serial = self.next;
         self.next += 1;
         let entry = self.calls.vacant_entry();
         let place = entry.key();
         let older = self.by_id.insert(&id, place);
-        let (since, stage) = (Instant::now(), Stage::Moving);
+        let stage = Stage::Moving;
         entry.insert(Call { serial, id, door, function: None, attempt: 1, since, stage, is_cancelled: false, older });
         Number { serial, place }
     }

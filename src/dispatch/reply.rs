@@ -103,10 +103,8 @@ struct Called {
 /// How a reply was settled.
 #[derive(Clone)]
 pub(super) enum Settled {
-    /// With an answer.
-    Answered(Arc<Encoded>),
     /// With an answer, and what is done besides.
-    Gave(Arc<Encoded>, Effects),
+    Answered(Arc<Encoded>, Effects),
     /// Not at all: the request goes back to where it came from.
     HandedBack,
 }
@@ -149,19 +147,17 @@ impl Reply {
 
     /// Answers with `outcome`, unless somebody came first.
     pub(super) fn answer(&self, outcome: Outcome) {
-        self.0.answer(outcome);
+        self.0.answer(outcome, Effects::default());
     }
 
     /// Answers with what a function gave, unless somebody came first.
     pub(super) fn give(&self, outcome: Result<Output, CallError>) {
         match outcome {
-            Ok(Output { value, effects }) if !effects.is_empty() => {
-                if let Some(excess) = effects.excess() {
-                    return self.0.answer(Err(CallError::FailedForGood(excess)));
-                }
-                self.0.settle(Settled::Gave(encode_outcome(Ok(value)), effects));
-            }
-            outcome => self.0.answer(outcome.map(|output| output.value)),
+            Ok(Output { value, effects }) => match effects.excess() {
+                Some(excess) => self.answer(Err(CallError::FailedForGood(excess))),
+                None => self.0.answer(Ok(value), effects),
+            },
+            Err(error) => self.answer(Err(error)),
         }
     }
 
@@ -200,7 +196,7 @@ impl Rival {
     /// Answers with `outcome`, unless somebody came first.
     pub(super) fn answer(&self, outcome: Outcome) {
         if let Some(slot) = self.0.upgrade() {
-            slot.answer(outcome);
+            slot.answer(outcome, Effects::default());
         }
     }
 
@@ -213,10 +209,10 @@ impl Rival {
 }
 
 impl Slot {
-    fn answer(&self, outcome: Outcome) {
+    fn answer(&self, outcome: Outcome, effects: Effects) {
         // Take it out first: encoding and telling must not be waited for by a rival.
         if let Some(open) = self.take() {
-            open.settle(Settled::Answered(encode_outcome(outcome)));
+            open.settle(Settled::Answered(encode_outcome(outcome), effects));
         }
     }
 
@@ -240,7 +236,7 @@ impl Drop for Slot {
         // A thread of ours that panics ends the daemon, and nobody knows how far it had come. So the request stays in flight, and the
         // daemon that takes it over decides.
         if !thread::panicking() {
-            self.answer(Err(CallError::Lost));
+            self.answer(Err(CallError::Lost), Effects::default());
         }
     }
 }
@@ -248,12 +244,13 @@ impl Drop for Slot {
 impl Open {
     fn settle(self, settled: Settled) {
         match (self, settled) {
-            (Open::Caller(caller), Settled::Answered(answer)) => caller.answer(answer, Effects::default()),
-            (Open::Caller(caller), Settled::Gave(_, _)) if !caller.door.takes_effects() => {
+            (Open::Caller(caller), Settled::Answered(_, effects))
+                if !effects.is_empty() && !caller.door.takes_effects() =>
+            {
                 let reason = "what it does besides its answer can be done by the queue only".to_owned();
                 caller.answer(encode_outcome(Err(CallError::FailedForGood(reason))), Effects::default());
             }
-            (Open::Caller(caller), Settled::Gave(answer, effects)) => caller.answer(answer, effects),
+            (Open::Caller(caller), Settled::Answered(answer, effects)) => caller.answer(answer, effects),
             (Open::Caller(Caller { entry, door, .. }), Settled::HandedBack) => {
                 door.hand_back();
                 let _goes_on_elsewhere = entry.give_back();

@@ -2,16 +2,14 @@
 
 use std::sync::Arc;
 
-use crate::broker::{Claim, Effects, End, Notice, Settlement};
+use crate::broker::{Claim, End, Notice, QUEUE_DOOR, Settlement};
 use crate::clock;
 use crate::dispatch::{Again, Door};
+use crate::effects::Effects;
 use crate::errand::{Ending, Errand};
 use crate::outbox::Mailing;
 use crate::protocol::codec::{Encoded, Rerun, encode_rerun, func_of, with_id};
 use crate::protocol::{DeadLetter, RequestId, Verdict};
-
-/// What both are called.
-const NAME: &str = "queue";
 
 /// How much of an error waits with a request that is tried again, in characters.
 const ERROR_LENGTH: usize = 1024;
@@ -114,7 +112,7 @@ impl BrokerDoor {
 
 impl Door for BrokerDoor {
     fn name(&self) -> &'static str {
-        NAME
+        QUEUE_DOOR
     }
 
     fn starts(&mut self) -> bool {
@@ -189,7 +187,7 @@ pub(super) struct Refused {
 
 impl Door for Refused {
     fn name(&self) -> &'static str {
-        NAME
+        QUEUE_DOOR
     }
 
     fn answer(self: Box<Self>, answer: Arc<Encoded>, _: Effects) {

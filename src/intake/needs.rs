@@ -78,7 +78,7 @@ fn if_held(on_duplicate: OnDuplicate) -> IfHeld {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Effects;
+    use crate::effects::Effects;
     use crate::errand::{Ending, Exclusion};
     use crate::protocol::{Arguments, ROOMS, RequestId, Verdict};
 

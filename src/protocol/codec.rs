@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::glimpse::{glimpse, glimpse_of_large};
 use super::json::{Given, Json, Object, deserialize_given, to_msgpack};
-use super::{Answer, Arguments, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Ticket, Verdict};
+use super::{Answer, Arguments, CRON, CallError, MAX_DELAY, OnDuplicate, Outcome, Request, RequestId, Ticket, Verdict};
 
 /// The longest `unique` key and name of a node, in bytes.
 const MAX_NAME: usize = 256;
@@ -155,7 +155,7 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
         node,
         deadline: wire.deadline,
         chain,
-        ticket: wire.cron.map(|value| Box::new(Ticket { room: "cron", value })),
+        ticket: wire.cron.map(|value| Box::new(Ticket { room: CRON, value })),
         vouched_by: None,
         account: None,
         is_named,

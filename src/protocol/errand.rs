@@ -5,8 +5,11 @@
 
 use super::{Json, Request, RequestId};
 
+/// What cron is called among the rooms.
+pub const CRON: &str = "cron";
+
 /// The rooms that send requests of their own.
-pub const ROOMS: [&str; 1] = ["cron"];
+pub const ROOMS: [&str; 1] = [CRON];
 
 /// The ticket of a room: what it wants to know again when its request ends.
 #[derive(Debug, Clone, PartialEq)]

@@ -21,7 +21,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use dead::DeadLetter;
-pub use errand::{ROOMS, Ticket, room_of_function};
+pub use errand::{CRON, ROOMS, Ticket, room_of_function};
 pub use error::CallError;
 pub use json::{Json, Object};
 pub use node::{CallState, CronStatus, MOST_OPEN, Node, NodeStatus, OpenCall, StalledLoop};

@@ -6,10 +6,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::requests::runs_key;
-use crate::broker::{Effects, Field, IfHeld, OnlyIf, Put, Sending, To};
+use crate::broker::IfHeld;
+use crate::effects::{Effects, Field, OnlyIf, Put, Sending, To};
 use crate::errand::{Ending, Errand, Exclusion, Room};
 use crate::protocol::{
-    CRON_FUNCTION, CallError, MAIL_FUNCTION, Mail, Object, Occurrence, OnDuplicate, Request, RequestId, Run,
+    CRON, CRON_FUNCTION, CallError, MAIL_FUNCTION, Mail, Object, Occurrence, OnDuplicate, Request, RequestId, Run,
     RunOutcome, Scheduled, Verdict, tail,
 };
 use crate::said::tidy;
@@ -20,12 +21,9 @@ const LONGEST_REASON: usize = 300;
 /// The room of cron: what its requests are for.
 pub struct CronRoom;
 
-/// What cron is called among the rooms.
-const NAME: &str = "cron";
-
 impl Room for CronRoom {
     fn name(&self) -> &'static str {
-        NAME
+        CRON
     }
 
     fn errand(&self, request: &Request) -> Option<Box<dyn Errand>> {
@@ -36,7 +34,7 @@ impl Room for CronRoom {
         match ticket.value.to::<Scheduled>() {
             Ok(scheduled) => Some(Box::new(scheduled)),
             Err(error) => {
-                log::error!("cron: {}: what stands in its request of its entry cannot be read: {error}", request.id);
+                log::error!("cron: {}: its ticket cannot be read: {error}", request.id);
                 None
             }
         }
@@ -126,7 +124,7 @@ fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> Effects {
         request.insert("id", &*id);
         request.insert("reply", false);
         let element = request.to_json().into_bytes().into();
-        follow.push(Sending { id: RequestId::Text(id.into()), element, to: To::Here, room: Some(NAME) });
+        follow.push(Sending { id: RequestId::Text(id.into()), element, to: To::Here, room: Some(CRON) });
     };
     // That a run was skipped is what the operator has asked for.
     if outcome != RunOutcome::SkippedOverlap {

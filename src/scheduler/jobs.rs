@@ -6,10 +6,7 @@ use std::time::Duration;
 use super::FAILURE;
 use crate::cron::{Action, Command as CronCommand, Entry, OnFailure};
 use crate::functions::{Command, CommandOptions, CommandStyle, Function, ProcessOptions, Retries, SendMail, Terms};
-use crate::protocol::{CRON_FUNCTION, MAIL_FUNCTION};
-
-/// Whose functions they are.
-const ROOM: &str = "cron";
+use crate::protocol::{CRON, CRON_FUNCTION, MAIL_FUNCTION};
 
 /// How long a command may run where nothing is said: cron knows no limit, but what hangs must not hang for ever.
 const TIMEOUT: Duration = Duration::from_hours(24);
@@ -38,12 +35,12 @@ pub fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
         let timeout = entry.policies.timeout.unwrap_or(usual);
         let retries = Retries { count: entry.policies.retries.unwrap_or(0), ..Retries::default() };
         let style = CommandStyle::Job(command.stdin.clone());
-        let terms = Terms { timeout, retries, ends_with_daemon: !has_queue, room: Some(ROOM), ..Terms::default() };
+        let terms = Terms { timeout, retries, ends_with_daemon: !has_queue, room: Some(CRON), ..Terms::default() };
         function(format!("{CRON_FUNCTION}{}", entry.name), terms, shell(&command.line, Some(command), style))
     });
     let on_failure = match &entry.policies.on_failure {
         Some(OnFailure::Command(line)) => {
-            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(ROOM), ..Terms::default() };
+            let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(CRON), ..Terms::default() };
             let options = shell(line, command, CommandStyle::Call);
             Some(function(format!("{CRON_FUNCTION}{}{FAILURE}", entry.name), terms, options))
         }
@@ -54,7 +51,7 @@ pub fn functions_of(entry: &Entry, has_queue: bool) -> Vec<Function> {
 
 /// The function that sends mail.
 pub fn mail(sendmail: &Path) -> Function {
-    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(ROOM), ..Terms::default() };
+    let terms = Terms { timeout: ON_FAILURE_TIMEOUT, room: Some(CRON), ..Terms::default() };
     Function { name: MAIL_FUNCTION.to_owned(), terms, body: Box::new(SendMail { program: sendmail.to_owned() }) }
 }
 

@@ -5,9 +5,10 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use crate::broker::{NewRun, StoreKey};
+use crate::broker::NewRun;
 use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
-use crate::protocol::{CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
+use crate::effects::StoreKey;
+use crate::protocol::{CRON, CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
 
 /// What becomes of `due` on the daemon with the id `node`, on this host.
 pub(super) fn new_run(due: &Due, node: &str, host: &str) -> NewRun {
@@ -133,7 +134,7 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, in_turn
     let scheduled = Scheduled { occurrence: occurrence.clone(), alone, waits, in_turn, on_failure, mail };
     request.insert("id", occurrence.id().to_string());
     request.insert("reply", false);
-    request.insert("cron", Json::of(&scheduled).expect("it is JSON"));
+    request.insert(CRON, Json::of(&scheduled).expect("it is JSON"));
     request
 }
 

@@ -1,6 +1,7 @@
 //! What the end of a request does besides its answer.
 
-use cerbas::broker::{Effects, Sending, Settlement, Source, To};
+use cerbas::broker::{Settlement, Source};
+use cerbas::effects::{Effects, Sending, To};
 
 use super::{Both, each, element, ended, id, id_of};
 

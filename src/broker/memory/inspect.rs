@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::runs::{read_paused, write_paused};
 use super::state::State;
 use super::{Memory, id_of};
+use crate::broker::inspect::read_records;
 use crate::broker::{
     Broker, BrokerError, Cause, Content, DeadEntry, Facts, Fate, Found, Inspect, Job, Member, NewRun, Overview, Post,
-    QueueLook, QueueTerms, Result, Stand,
+    QueueLook, QueueTerms, Result, Stand, parse_number,
 };
 use crate::clock;
-use crate::protocol::age::sent_at;
-use crate::protocol::{Answer, Node, Object, OpenCall, RequestId, Run};
+use crate::protocol::{Answer, Node, OpenCall, RequestId, Run};
 
 impl Memory {
     /// A look at what waits and runs.
@@ -103,36 +103,13 @@ impl Look {
 
 impl Seen {
     fn read(self, running: &[OpenCall], now: u64) -> Job {
-        let number = std::str::from_utf8(&self.element).ok().and_then(|text| text.parse().ok()).map(RequestId::Number);
+        let number = parse_number(&self.element);
         let json = match number {
             Some(_) => self.body.as_deref().unwrap_or_default(),
             None => &self.element,
         };
-        let request: Object = serde_json::from_slice(json).unwrap_or_default();
-        let id = number.map(|number| number.to_string()).or_else(|| request.text("id"));
-        let stand = match self.stand {
-            Stand::Taken { node, is_alive, .. } => {
-                let call = running.iter().find(|call| Some(&call.id) == id.as_ref());
-                Stand::Taken { node, is_alive, since: call.map(|call| call.since) }
-            }
-            other => other,
-        };
-        Job {
-            func: request.text("func"),
-            stand,
-            sent_at: sent_at(json, now),
-            attempt: request.get("attempt").and_then(|attempt| attempt.to().ok()).unwrap_or(0),
-            last_error: request.text("last_error"),
-            id,
-        }
+        Job::read(number, json, self.stand, running, now)
     }
-}
-
-/// Records as runs, in their order. What cannot be read is left out.
-fn read_runs(records: &[Box<str>]) -> Vec<Run> {
-    let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
-    runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
-    runs
 }
 
 impl Inspect for Memory {
@@ -235,13 +212,13 @@ impl Inspect for Memory {
     }
 
     fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
-        Ok(read_runs(&self.present()?.runs.of(name)))
+        Ok(read_records(&self.present()?.runs.of(name)))
     }
 
     fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
         let state = self.present()?;
         let names = state.runs.names();
-        Ok(names.into_iter().map(|name| (name.to_string(), read_runs(&state.runs.of(&name)))).collect())
+        Ok(names.into_iter().map(|name| (name.to_string(), read_records(&state.runs.of(&name)))).collect())
     }
 
     fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::state::State;
-use crate::broker::{Content, Effects, End, OnlyIf, Put, Sending, Settlement, Source, To};
+use crate::broker::{Content, End, Settlement, Source};
+use crate::effects::{Effects, OnlyIf, Put, Sending, To};
 use crate::protocol::Verdict;
 
 impl State {
@@ -95,17 +96,8 @@ impl State {
                 let number = self.number(name.as_deref()).unwrap_or(0);
                 self.queues[number].push_back(element);
             }
-            To::Due { at, name } => {
-                if let Some(before) =
-                    name.as_ref().and_then(|name| self.timers.insert(name.clone(), Arc::clone(&element)))
-                {
-                    self.delayed.remove(|waiting| *waiting == before);
-                }
-                self.delayed.push(*at, element);
-                // What has been taken needs no name any more.
-                let Self { timers, delayed, .. } = self;
-                timers.retain(|_, waiting| delayed.iter().any(|(_, element)| element == waiting));
-            }
+            To::Due { at, name: None } => self.delayed.push(*at, element),
+            To::Due { at, name: Some(name) } => self.delayed.replace(name, *at, element),
         }
     }
 }

@@ -8,8 +8,9 @@ use super::delayed::Delayed;
 use super::runs::Runs;
 use crate::broker::{
     Arranged, Arrangement, Claim, Claimed, Content, End, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
-    StoreKey,
+    parse_number,
 };
+use crate::effects::StoreKey;
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
 
@@ -46,8 +47,6 @@ pub(super) struct State {
     pub(super) vouched: HashMap<RequestId, Arc<[u8]>>,
     /// Which of it has been taken.
     pub(super) taken: HashSet<RequestId>,
-    /// What waits until it is due under a name.
-    pub(super) timers: HashMap<Box<str>, Arc<[u8]>>,
     /// What rooms keep.
     pub(super) kept: HashMap<StoreKey, BTreeMap<Box<str>, Box<[u8]>>>,
     /// What is known of cron.
@@ -254,8 +253,7 @@ impl State {
     }
 
     pub(super) fn content(&self, element: &[u8]) -> Content {
-        let number = std::str::from_utf8(element).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_digit()));
-        match number.and_then(|text| text.parse().ok()) {
+        match parse_number(element) {
             None => Content::Inline,
             Some(number) => match self.bodies.get(&number) {
                 Some(body) => Content::Body(number, body.clone()),
@@ -277,9 +275,6 @@ impl State {
 
 /// The id that an element goes by.
 pub(super) fn id_of(element: &[u8]) -> Option<RequestId> {
-    let text = std::str::from_utf8(element).ok()?;
-    match text.parse() {
-        Ok(number) => Some(RequestId::Number(number)),
-        Err(_) => decode_request(element, None, 0).ok().map(|request| request.id),
-    }
+    let of_text = || decode_request(element, None, 0).ok().map(|request| request.id);
+    parse_number(element).map(RequestId::Number).or_else(of_text)
 }

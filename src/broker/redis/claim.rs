@@ -8,7 +8,7 @@ use redis::{Connection, RedisResult, Script, cmd};
 use super::lease::Identity;
 use super::link::Link;
 use super::{ClaimLink, RedisBroker, held, lock};
-use crate::broker::{Claim, Claimed, Content, Result, Source};
+use crate::broker::{Claim, Claimed, Content, Result, Source, parse_number};
 use crate::clock;
 use crate::protocol::glimpse::CUT_ENDS;
 
@@ -207,10 +207,4 @@ impl RedisBroker {
             let _: RedisResult<i64> = cmd("CLIENT").arg("UNBLOCK").arg(id).query(&mut connection);
         }
     }
-}
-
-/// The number that `element` is, if it is one.
-pub(super) fn parse_number(element: &[u8]) -> Option<u64> {
-    let is_number = !element.is_empty() && element.iter().all(u8::is_ascii_digit);
-    is_number.then(|| std::str::from_utf8(element).ok()?.parse().ok()).flatten()
 }

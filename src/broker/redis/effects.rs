@@ -3,8 +3,8 @@
 use super::RedisBroker;
 use super::lease::Identity;
 use super::settle::Transaction;
-use crate::broker::{Effects, OnlyIf, Put, Sending, To};
 use crate::clock;
+use crate::effects::{Effects, OnlyIf, Put, Sending, To};
 use crate::protocol::Verdict;
 
 const PUT: &str = include_str!("scripts/put.lua");

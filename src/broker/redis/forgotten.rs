@@ -7,10 +7,10 @@
 
 use redis::{Connection, RedisResult, pipe};
 
-use super::claim::parse_number;
 use super::lease::Identity;
 use super::link::exchange;
 use super::{RedisBroker, held};
+use crate::broker::parse_number;
 
 /// What is in flight, as Redis has it.
 pub(super) struct InFlight {

@@ -10,7 +10,7 @@ use super::link::{exchange, exchange_each};
 use super::{RedisBroker, lock};
 use crate::broker::{Begun, EntryMark, NewRun, Result};
 use crate::clock;
-use crate::protocol::Occurrence;
+use crate::protocol::{CRON, Occurrence};
 
 static BEGIN_RUN: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/begin_run.lua")));
 
@@ -32,7 +32,7 @@ impl RedisBroker {
 
     fn try_beginning(&self, connection: &mut Connection, runs: &[NewRun], keep: usize) -> RedisResult<Vec<Begun>> {
         let (keys, identity) = (&self.options.keys, self.identity());
-        let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by("cron"));
+        let (last, paused, sent) = (keys.last_runs(), keys.paused(), keys.sent_by(CRON));
         let tomorrow = Occurrence::instant_of(clock::now() + TOMORROW.as_millis() as u64);
         let mut pipeline = pipe();
         for run in runs {

@@ -11,7 +11,7 @@ fn id(text: &str) -> RequestId {
 #[test]
 fn an_entry_that_is_dropped_open_is_recorded_as_lost() {
     let register = register();
-    drop(register.accept(id("a"), "queue"));
+    drop(register.accept(id("a"), "queue", Instant::now()));
     let balance = register.balance();
     assert_eq!((balance.count(Verdict::Lost), balance.in_flight), (1, 0));
     assert!(balance.holds());
@@ -20,7 +20,7 @@ fn an_entry_that_is_dropped_open_is_recorded_as_lost() {
 #[test]
 fn a_request_that_goes_back_is_counted_as_accepted_and_as_returned() {
     let register = register();
-    register.accept(id("a"), "queue").give_back();
+    register.accept(id("a"), "queue", Instant::now()).give_back();
     let balance = register.balance();
     assert_eq!((balance.accepted, balance.returned, balance.in_flight), (1, 1, 0));
     assert!(balance.holds());
@@ -29,7 +29,7 @@ fn a_request_that_goes_back_is_counted_as_accepted_and_as_returned() {
 #[test]
 fn what_is_open_is_counted_until_its_verdict_and_a_run_that_is_shared_is_nobodys() {
     let register = register();
-    let entry = register.accept(id("a"), "queue");
+    let entry = register.accept(id("a"), "queue", Instant::now());
     assert_eq!(register.balance().in_flight, 1);
     entry.close(Verdict::Timeout);
     assert_eq!((register.balance().in_flight, register.balance().count(Verdict::Timeout)), (0, 1));
@@ -38,10 +38,10 @@ fn what_is_open_is_counted_until_its_verdict_and_a_run_that_is_shared_is_nobodys
 #[test]
 fn a_number_that_stands_for_another_call_finds_nothing() {
     let register = register();
-    let first = register.accept(id("a"), "queue");
+    let first = register.accept(id("a"), "queue", Instant::now());
     let number = first.number();
     first.close(Verdict::Ok);
-    let second = register.accept(id("b"), "queue");
+    let second = register.accept(id("b"), "queue", Instant::now());
     assert_eq!(number.place, second.number().place, "its place is used again");
     assert_eq!(register.stage(number), None);
     assert_eq!(register.advance(number, Stage::Waiting(7)), Ok(()));
@@ -52,8 +52,9 @@ fn a_number_that_stands_for_another_call_finds_nothing() {
 fn all_calls_of_one_id_are_found_in_whatever_order_they_end() {
     for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
         let register = register();
-        let other = register.accept(id("b"), "queue");
-        let mut calls: Vec<Option<Entry>> = (0..3).map(|_| Some(register.accept(id("a"), "http"))).collect();
+        let other = register.accept(id("b"), "queue", Instant::now());
+        let mut calls: Vec<Option<Entry>> =
+            (0..3).map(|_| Some(register.accept(id("a"), "http", Instant::now()))).collect();
         for (left, at) in (0..3).rev().zip(order) {
             calls[at].take().expect("it is open").close(Verdict::Ok);
             assert_eq!(register.find(&id("a")).len(), left, "{order:?}");
@@ -67,7 +68,7 @@ fn all_calls_of_one_id_are_found_in_whatever_order_they_end() {
 #[test]
 fn whoever_moves_a_cancelled_call_on_hears_of_it() {
     let register = register();
-    let entry = register.accept(id("a"), "queue");
+    let entry = register.accept(id("a"), "queue", Instant::now());
     assert_eq!(register.advance(entry.number(), Stage::Waiting(1)), Ok(()));
     assert_eq!(register.cancel(&id("a")), [(entry.number(), Stage::Waiting(1))]);
     assert_eq!(register.advance(entry.number(), Stage::Moving), Err(Cancelled));
@@ -78,7 +79,8 @@ fn whoever_moves_a_cancelled_call_on_hears_of_it() {
 #[test]
 fn what_has_been_so_for_the_longest_time_is_shown_where_not_all_can_be() {
     let register = register();
-    let entries: Vec<Entry> = (0..100).map(|number| register.accept(RequestId::Number(number), "queue")).collect();
+    let entries: Vec<Entry> =
+        (0..100).map(|number| register.accept(RequestId::Number(number), "queue", Instant::now())).collect();
     let start = Instant::now();
     let mut deadlines = crate::dispatch::deadlines::Deadlines::default();
     for (back, entry) in entries.iter().enumerate() {

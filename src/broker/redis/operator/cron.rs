@@ -5,24 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use redis::{cmd, pipe};
 
 use super::Operator;
+use crate::broker::inspect::read_records;
 use crate::broker::{EntryMark, NewRun, Result};
-use crate::protocol::Run;
+use crate::protocol::{CRON, Run};
 
 /// The runs of so many entries are read in one round trip.
 const AT_ONCE: usize = 64;
-
-/// Records as runs, in their order. What cannot be read is left out.
-fn read(records: &[String]) -> Vec<Run> {
-    let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record).ok()).collect();
-    runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
-    runs
-}
 
 impl Operator {
     /// What is kept of the runs of the entry `name`, the oldest first. What cannot be read is left out.
     pub(super) fn runs_of(&mut self, name: &str) -> Result<Vec<Run>> {
         let records: Vec<String> = self.ask(|connection, keys| cmd("HVALS").arg(keys.runs(name)).query(connection))?;
-        Ok(read(&records))
+        Ok(read_records(&records))
     }
 
     /// The same of all entries, by their names.
@@ -37,7 +31,7 @@ impl Operator {
                 }
                 pipeline.query(connection)
             })?;
-            all.extend(some.iter().cloned().zip(records.iter().map(|records| read(records))));
+            all.extend(some.iter().cloned().zip(records.iter().map(|records| read_records(records))));
         }
         Ok(all)
     }
@@ -73,7 +67,7 @@ impl Operator {
         self.ask(|connection, keys| {
             let mut both = pipe();
             both.atomic().cmd("HSET").arg(keys.runs(&run.name)).arg(&*run.instant).arg(&*run.record);
-            both.cmd("HSET").arg(keys.sent_by("cron")).arg(run.id().to_string()).arg(request);
+            both.cmd("HSET").arg(keys.sent_by(CRON)).arg(run.id().to_string()).arg(request);
             both.cmd("RPUSH").arg(keys.inbox(node)).arg(request).query(connection)
         })
     }

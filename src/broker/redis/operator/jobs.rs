@@ -9,13 +9,11 @@ use uuid::Uuid;
 use super::Operator;
 use super::nodes::{Known, members};
 use super::queues::{SUSPECTS, is_served};
-use crate::broker::redis::claim::parse_number;
 use crate::broker::redis::link::exchange;
 use crate::broker::redis::{cancel, unserved};
-use crate::broker::{Fate, Found, Job, Member, QUEUE_DOOR, QueueTerms, Result, Stand, Told};
-use crate::protocol::age::sent_at;
+use crate::broker::{Fate, Found, Job, Member, QUEUE_DOOR, QueueTerms, Result, Stand, Told, parse_number};
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, Object, OpenCall, RequestId};
+use crate::protocol::{Answer, OpenCall, RequestId};
 
 /// So long daemons have to tell of a request that no list has.
 const DAEMONS_PATIENCE: Duration = Duration::from_secs(2);
@@ -300,26 +298,8 @@ fn read(
         None => None,
     };
     let json = if number.is_some() { body.as_deref().unwrap_or_default() } else { element };
-    let request: Object = serde_json::from_slice(json).unwrap_or_default();
-    let text = |name: &str| request.text(name);
-    let id = number.map(|number| RequestId::Number(number).to_string()).or_else(|| text("id"));
-    let stand = match stand {
-        Stand::Taken { node, is_alive, .. } => {
-            let record = members.iter().find(|member| member.node == node).and_then(|member| member.record.as_ref());
-            let running = record.and_then(|record| {
-                record.status.running.iter().find(|running| Some(running.id.as_str()) == id.as_deref())
-            });
-            let since = running.map(|running| running.since);
-            Stand::Taken { node, is_alive, since }
-        }
-        other => other,
-    };
-    Ok(Job {
-        func: text("func"),
-        stand,
-        sent_at: sent_at(json, now),
-        attempt: request.get("attempt").and_then(|attempt| attempt.to().ok()).unwrap_or(0),
-        last_error: text("last_error"),
-        id,
-    })
+    let has_it = |member: &&Member| matches!(&stand, Stand::Taken { node, .. } if *node == member.node);
+    let record = members.iter().find(has_it).and_then(|member| member.record.as_ref());
+    let running = record.map_or(&[][..], |record| &record.status.running);
+    Ok(Job::read(number, json, stand, running, now))
 }

@@ -6,9 +6,8 @@ use redis::{Connection, RedisResult, Value, cmd};
 
 use super::Operator;
 use super::nodes::{Known, members, read};
-use crate::broker::redis::claim::parse_number;
 use crate::broker::redis::link::exchange;
-use crate::broker::{Member, Overview, QueueLook, QueueTerms, Result};
+use crate::broker::{Member, Overview, QueueLook, QueueTerms, Result, parse_number};
 use crate::protocol::Verdict;
 use crate::protocol::age::sent_at;
 use crate::protocol::keys::Keys;
