@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::broker::{Broker, Message, Told};
+use crate::broker::{Message, Presence, Told};
 use crate::dispatch::Dispatcher;
 use crate::outage::Retry;
 use crate::thread::{Pulse, Stop};
@@ -11,7 +11,7 @@ use crate::thread::{Pulse, Stop};
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The loop; it ends when `stop` is asked for.
-pub(crate) fn run(broker: &dyn Broker, dispatcher: &Dispatcher, pulse: &Pulse, stop: &Stop) {
+pub(crate) fn run(broker: &dyn Presence, dispatcher: &Dispatcher, pulse: &Pulse, stop: &Stop) {
     let mut retry = Retry::default();
     while !stop.is_asked() {
         pulse.beat();
@@ -26,7 +26,7 @@ pub(crate) fn run(broker: &dyn Broker, dispatcher: &Dispatcher, pulse: &Pulse, s
     }
 }
 
-fn obey(broker: &dyn Broker, dispatcher: &Dispatcher, message: Message) {
+fn obey(broker: &dyn Presence, dispatcher: &Dispatcher, message: Message) {
     match message {
         Message::Cancel(id) => {
             // One that has ended meanwhile needs nothing: it has its verdict.

@@ -1,6 +1,10 @@
 //! What the end of a request does besides its answer: what rooms put, requests that follow. All of it is done in the step that settles the
 //! request, or nothing is.
 
+use std::ops::Deref;
+
+use serde::{Deserialize, Serialize};
+
 use crate::protocol::{Json, RequestId};
 
 /// What one settlement does besides. Of several puts and sends, each is done after the one before it.
@@ -80,7 +84,8 @@ pub enum To {
 }
 
 /// A key of a room, as it stands behind the prefix of all keys: `CRON-RUNS-backup`. Its name is the room's business.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct StoreKey(Box<str>);
 
 impl StoreKey {
@@ -95,8 +100,81 @@ impl StoreKey {
     }
 }
 
+/// What stands in a field: any bytes. As JSON it is the text that they are, or `{"hex": "..."}`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Written", try_from = "Written")]
+pub struct FieldValue(Box<[u8]>);
+
+impl FieldValue {
+    /// The text that it is; `None` if it is none.
+    pub fn as_text(&self) -> Option<&str> {
+        std::str::from_utf8(&self.0).ok()
+    }
+}
+
+impl Deref for FieldValue {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl From<Vec<u8>> for FieldValue {
+    fn from(bytes: Vec<u8>) -> Self {
+        FieldValue(bytes.into())
+    }
+}
+
+impl From<String> for FieldValue {
+    fn from(text: String) -> Self {
+        FieldValue(text.into_bytes().into())
+    }
+}
+
+impl From<&str> for FieldValue {
+    fn from(text: &str) -> Self {
+        FieldValue(text.as_bytes().into())
+    }
+}
+
+/// How a value is written as JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum Written {
+    Text(String),
+    Bytes { hex: String },
+}
+
+impl From<FieldValue> for Written {
+    fn from(FieldValue(bytes): FieldValue) -> Self {
+        String::from_utf8(bytes.into()).map_or_else(
+            |error| Written::Bytes { hex: error.as_bytes().iter().map(|byte| format!("{byte:02x}")).collect() },
+            Written::Text,
+        )
+    }
+}
+
+impl TryFrom<Written> for FieldValue {
+    type Error = &'static str;
+
+    fn try_from(written: Written) -> Result<Self, Self::Error> {
+        let hex = match written {
+            Written::Text(text) => return Ok(text.into()),
+            Written::Bytes { hex } => hex,
+        };
+        let byte = |pair: &[u8]| {
+            let digits =
+                std::str::from_utf8(pair).ok().filter(|pair| pair.bytes().all(|digit| digit.is_ascii_hexdigit()))?;
+            u8::from_str_radix(digits, 16).ok()
+        };
+        let bytes = hex.as_bytes().chunks(2).map(|pair| byte(pair).filter(|_| pair.len() == 2));
+        bytes.collect::<Option<Vec<u8>>>().map(FieldValue::from).ok_or("hex is two digits for each byte")
+    }
+}
+
 /// Fields that are set or taken away under one key, all or none of them.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Put {
     /// Under which key.
     pub key: StoreKey,
@@ -106,24 +184,42 @@ pub struct Put {
     pub only_if: OnlyIf,
 }
 
+impl Put {
+    /// Sets one field, whatever is there.
+    pub fn one(key: StoreKey, field: impl Into<Box<str>>, value: impl Into<FieldValue>) -> Self {
+        let field = Field { name: field.into(), value: Some(value.into()) };
+        Put { key, fields: vec![field], only_if: OnlyIf::Always }
+    }
+
+    /// Takes one field away.
+    pub fn none(key: StoreKey, field: impl Into<Box<str>>) -> Self {
+        Put { key, fields: vec![Field { name: field.into(), value: None }], only_if: OnlyIf::Always }
+    }
+
+    /// The same, where `only_if` holds.
+    pub fn only_if(self, only_if: OnlyIf) -> Self {
+        Put { only_if, ..self }
+    }
+}
+
 /// What a field becomes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Field {
     /// The field.
     pub name: Box<str>,
     /// Its value; `None`: it is taken away.
-    pub value: Option<Box<[u8]>>,
+    pub value: Option<FieldValue>,
 }
 
 /// When a [`Put`] is done.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum OnlyIf {
     /// Always.
     Always,
     /// This field is there.
     Exists(Box<str>),
     /// This field has this value; `None`: it is not there.
-    Is(Box<str>, Option<Box<[u8]>>),
+    Is(Box<str>, Option<FieldValue>),
 }
 
 /// What a function gives that has not failed.
@@ -138,5 +234,24 @@ pub struct Output {
 impl From<Json> for Output {
     fn from(value: Json) -> Self {
         Output { value, effects: Effects::default() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_is_written_as_the_text_that_it_is_or_byte_by_byte_and_read_as_it_was() {
+        let written = [(&b"a \"b\""[..], r#""a \"b\"""#), (&[0xff, 0x00, 0x1e], r#"{"hex":"ff001e"}"#), (b"", r#""""#)];
+        for (bytes, json) in written {
+            let value = FieldValue::from(bytes.to_vec());
+            assert_eq!(serde_json::to_string(&value).expect("it is JSON"), json);
+            assert_eq!(serde_json::from_str::<FieldValue>(json).expect("it is a value"), value);
+        }
+        for wrong in ["f", "+1", "0g", "é"] {
+            let json = format!(r#"{{"hex":"{wrong}"}}"#);
+            assert!(serde_json::from_str::<FieldValue>(&json).is_err(), "{json}");
+        }
     }
 }

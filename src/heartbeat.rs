@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::broker::Broker;
+use crate::broker::Presence;
 use crate::outage::Retry;
 use crate::protocol::NodeStatus;
 use crate::thread::{Pulse, Stop};
@@ -13,7 +13,7 @@ use crate::thread::{Pulse, Stop};
 const BEATS: u32 = 3;
 
 /// The loop; it ends when `stop` is asked for. `about` tells what the daemon does, for its record.
-pub(crate) fn run(broker: &dyn Broker, lease: Duration, about: impl Fn() -> NodeStatus, pulse: &Pulse, stop: &Stop) {
+pub(crate) fn run(broker: &dyn Presence, lease: Duration, about: impl Fn() -> NodeStatus, pulse: &Pulse, stop: &Stop) {
     let mut retry = Retry::default();
     loop {
         pulse.beat();

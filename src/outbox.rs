@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, at, bounded, never, select, unbounded};
 
-use crate::broker::{Broker, Outgoing};
+use crate::broker::{Outgoing, Work};
 use crate::outage::Retry;
 use crate::protocol::RequestId;
 use crate::refusals::Refusals;
@@ -111,12 +111,12 @@ impl Mailing {
 
 impl Outbox {
     /// Starts the threads that settle and publish again.
-    pub fn start(broker: Arc<dyn Broker>, threads: &Threads) -> io::Result<Self> {
+    pub fn start(broker: Arc<dyn Work>, threads: &Threads) -> io::Result<Self> {
         Self::start_as(["settler", "publisher"], broker, threads)
     }
 
     /// Starts them under other names, where there is another outbox.
-    pub fn start_as([settles, publishes]: [&str; 2], broker: Arc<dyn Broker>, threads: &Threads) -> io::Result<Self> {
+    pub fn start_as([settles, publishes]: [&str; 2], broker: Arc<dyn Work>, threads: &Threads) -> io::Result<Self> {
         let (sender, letters) = unbounded();
         // Small, so that a settler that is faster than the publisher waits for it.
         let (unheard, unheard_ids) = bounded(64);
@@ -176,7 +176,7 @@ fn size(outgoing: &Outgoing) -> usize {
 
 /// What the thread has that settles.
 struct Settler {
-    broker: Arc<dyn Broker>,
+    broker: Arc<dyn Work>,
     letters: Receiver<Letter>,
     unheard: Sender<Vec<RequestId>>,
     load: Arc<Load>,
@@ -259,7 +259,7 @@ impl Again {
 }
 
 /// The publisher's loop.
-fn publish_again(broker: &dyn Broker, unheard: &Receiver<Vec<RequestId>>, pulse: &Pulse, give_up: &Stop) {
+fn publish_again(broker: &dyn Work, unheard: &Receiver<Vec<RequestId>>, pulse: &Pulse, give_up: &Stop) {
     let mut again = Again { rounds: Default::default(), len: 0 };
     let mut is_open = true;
     while is_open || again.next().is_some() {

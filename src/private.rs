@@ -5,7 +5,7 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, fchown};
 use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, fchmod};
@@ -29,6 +29,19 @@ pub(crate) fn append(path: &Path) -> io::Result<File> {
 /// Opens a file to write it anew; it is made if it is missing.
 pub(crate) fn create(path: &Path) -> io::Result<File> {
     open(OpenOptions::new().create(true).write(true).truncate(true), path)
+}
+
+/// Lets `file` belong to whom the file or folder at `path` belongs to, where we may say so: what root makes in the folder of a daemon is the daemon's.
+/// One that has another name as well stays as it is: whoever owns the folder could have given it that of a file which is not theirs.
+pub(crate) fn give_to_owner_of(path: &Path, file: &File) {
+    let is_known_by_one_name = file.metadata().is_ok_and(|facts| facts.is_file() && facts.nlink() == 1);
+    if is_known_by_one_name
+        && rustix::process::geteuid().is_root()
+        && let Ok(owner) = fs::metadata(path)
+    {
+        // One that stays root's is noticed by whoever cannot open it.
+        let _is_given = fchown(file, Some(owner.uid()), Some(owner.gid()));
+    }
 }
 
 fn open(options: &mut OpenOptions, path: &Path) -> io::Result<File> {

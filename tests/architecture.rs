@@ -58,6 +58,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
         "scheduler",
         &[
             "broker",
+            "clock",
             "cron",
             "effects",
             "errand",
@@ -70,7 +71,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "thread",
         ],
     ),
-    ("inspect", &["broker", "private", "protocol", "thread"]),
+    ("inspect", &["broker", "effects", "private", "protocol", "thread"]),
     // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
     ("net", &["lock"]),
     ("proxy", &["lock", "net", "thread"]),
@@ -144,7 +145,7 @@ const CRATES: &[(&str, &[&str])] = &[
 ];
 
 /// The road: it serves rooms, and knows none.
-const ROAD: [&str; 5] = ["intake", "dispatch", "outbox", "ledger", "control"];
+const ROAD: [&str; 6] = ["broker", "intake", "dispatch", "outbox", "ledger", "control"];
 
 /// What would tell that it knows one.
 const ROOMS: [&str; 4] = ["cron", "workflow", "actor", "mail"];

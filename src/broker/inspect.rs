@@ -3,20 +3,20 @@
 //!
 //! What it gives back can be written as JSON, so that a daemon can be asked the same over its socket.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Found, NewRun, Result};
+use super::{Beginning, Found, Result, Store};
 use crate::protocol::age::sent_at;
 use crate::protocol::{
-    Answer, CallState, DeadLetter, Node, Object, OpenCall, ROOMS, RequestId, Run, Verdict, room_of_function,
+    Answer, CallState, DeadLetter, Node, Object, OpenCall, ROOMS, RequestId, Verdict, room_of_function,
 };
 
-/// An operator's side of a broker: one question at a time.
-pub trait Inspect: Send {
+/// An operator's side of a broker: one question at a time. What rooms keep is in its [`Store`].
+pub trait Inspect: Store + Send {
     /// Where it is, for people; without secrets.
     fn address(&self) -> String;
 
@@ -48,26 +48,8 @@ pub trait Inspect: Send {
     /// Takes `entry` out of the list; false if it was not there any more.
     fn delete_dead(&mut self, entry: &DeadEntry) -> Result<bool>;
 
-    /// What is kept of the runs of the entry `name` of a crontab, the oldest first. What cannot be read is left out.
-    fn runs(&mut self, name: &str) -> Result<Vec<Run>>;
-
-    /// The same of all entries, by their names.
-    fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>>;
-
-    /// What is kept of one run.
-    fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>>;
-
-    /// Since when the entry `name` is known, in milliseconds since 1970.
-    fn known_since(&mut self, name: &str) -> Result<Option<u64>>;
-
-    /// The entries that are paused.
-    fn paused(&mut self) -> Result<BTreeSet<String>>;
-
-    /// Pauses the entry `name`, or lets it go on; tells whether that changed anything.
-    fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool>;
-
-    /// Starts `run`, which nobody else can have begun, on the daemon with the id `node`.
-    fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()>;
+    /// Begins what nobody else can have begun, with its request for the daemon with the id `node`.
+    fn begin_at(&mut self, node: &str, beginning: &Beginning) -> Result<()>;
 
     /// What can be known of the Redis that requests are entrusted to; `None` where there is none.
     fn facts(&mut self) -> Result<Option<Facts>>;
@@ -243,13 +225,6 @@ pub enum Fate {
     Unsent,
     /// Nothing is known of it: it was never sent, or it has ended and its answer was kept no longer.
     Unknown,
-}
-
-/// Records as runs, in their order. What cannot be read is left out.
-pub(super) fn read_records<T: AsRef<str>>(records: &[T]) -> Vec<Run> {
-    let mut runs: Vec<Run> = records.iter().filter_map(|record| serde_json::from_str(record.as_ref()).ok()).collect();
-    runs.sort_by(|a, b| (a.occurrence.at, &a.occurrence.instant).cmp(&(b.occurrence.at, &b.occurrence.instant)));
-    runs
 }
 
 /// What a request loses that is sent anew: what it has been through, and times that are over.

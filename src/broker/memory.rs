@@ -4,26 +4,29 @@
 
 mod delayed;
 mod inspect;
-mod runs;
+mod journal;
+mod kept;
 mod settle;
 mod state;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::path::Path;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-pub use self::runs::{BY_HAND, JOURNAL, append_run, read_paused, read_runs, write_paused};
+pub use self::journal::JOURNAL;
+use self::kept::Kept;
 use self::state::{State, Stored, id_of};
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Found, Message, NewRun,
-    Notice, Outgoing, Post, Result, Source, Stage, Whereabouts,
+    Arranged, Arrangement, Beginning, Begun, BrokerError, Cause, Claim, Claimed, Fields, Found, Message, Notice,
+    Outgoing, Post, Presence, Result, Source, Stage, Store, Whereabouts, Work,
 };
 use crate::clock;
+use crate::effects::{FieldValue, Put, StoreKey};
 use crate::lock::Unpoisoned;
 use crate::protocol::codec::{Encoded, encode_outcome};
-use crate::protocol::{CallError, Node, NodeStatus, RequestId, Run, Verdict};
+use crate::protocol::{CallError, Node, NodeStatus, RequestId, Verdict};
 
 /// Requests and answers in this process. Clones share them.
 #[derive(Clone)]
@@ -50,40 +53,32 @@ impl Memory {
         Memory(Arc::new(Shared { result_ttl, started, state, changed: Condvar::new() }))
     }
 
-    /// From now on runs of cron entries are also on record in `folder`, which may have those of an earlier process.
-    pub fn keep_runs_in(&self, folder: &Path) -> io::Result<()> {
-        self.state().runs.open(folder)
+    /// From now on what rooms keep is also written to a file in `folder`, which may have that of an earlier process.
+    pub fn keep_in(&self, folder: &Path) -> io::Result<()> {
+        self.state().kept.open(folder)
     }
 
-    /// Takes out of the record all runs that have their verdict.
-    pub fn take_ended_runs(&self) -> Vec<Run> {
-        self.state().runs.take_ended()
+    /// The same, but nothing is made in `folder` before there is something to keep.
+    pub fn keep_later_in(&self, folder: &Path) -> io::Result<()> {
+        self.state().kept.open_later(folder)
     }
 
-    /// Puts them back.
-    pub fn put_back_runs(&self, runs: Vec<Run>) {
-        self.state().runs.put_back(runs);
+    /// One that has what rooms have kept in `folder`, to be looked at: nothing is written there.
+    pub fn read_from(folder: &Path) -> io::Result<Self> {
+        let memory = Self::new(Duration::ZERO);
+        memory.state().kept = Kept::read(folder)?;
+        Ok(memory)
     }
 
-    /// What was taken out by [`Memory::take_ended_runs`] is safe elsewhere.
-    pub fn forget_taken_runs(&self) {
-        self.state().runs.forget_taken();
-    }
-
-    /// Whether a run is on record.
-    pub fn has_runs(&self) -> bool {
-        self.state().runs.are_some()
+    /// The keys of rooms that begin with `beginning`.
+    pub fn keys(&self, beginning: &str) -> Vec<StoreKey> {
+        self.state().kept.keys(beginning)
     }
 
     /// Whether nothing is claimed, and nothing waits to be.
     pub fn is_idle(&self) -> bool {
         let state = self.state();
         state.in_flight.is_empty() && state.inbox.is_empty() && state.queues.iter().all(VecDeque::is_empty)
-    }
-
-    /// What is kept of the runs of the entry `name`, as JSON, the oldest first.
-    pub fn runs(&self, name: &str) -> Vec<Box<str>> {
-        self.state().runs.of(name)
     }
 
     /// From now on every verb fails, until it is told otherwise.
@@ -186,19 +181,10 @@ impl Memory {
     }
 }
 
-impl Broker for Memory {
+impl Work for Memory {
     fn sources(&self) -> Vec<Source> {
         let queues = self.state().queues.len();
         (0..queues).map(Source::Queue).chain([Source::Delayed, Source::Inbox]).collect()
-    }
-
-    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
-        let mut state = self.present()?;
-        let Source::Queue(number) = source else { return Ok(Vec::new()) };
-        let queue = &mut state.queues[number];
-        let excess = queue.len().saturating_sub(longest).min(limit);
-        let elements = queue.split_off(queue.len() - excess);
-        Ok(state.take(source, elements.into()))
     }
 
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
@@ -222,6 +208,30 @@ impl Broker for Memory {
             };
             state = self.0.changed.wait_timeout(state, pause).unpoisoned().0;
         }
+    }
+
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        let mut state = self.present()?;
+        let Source::Queue(number) = source else { return Ok(Vec::new()) };
+        let queue = &mut state.queues[number];
+        let excess = queue.len().saturating_sub(longest).min(limit);
+        let elements = queue.split_off(queue.len() - excess);
+        Ok(state.take(source, elements.into()))
+    }
+
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
+        let mut state = self.present()?;
+        Ok(named.iter().map(|(claim, element)| state.name(claim, element)).collect())
+    }
+
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
+        let mut state = self.present()?;
+        let now = Instant::now();
+        Ok(arrangements.iter().map(|one| state.arrange(one, now)).collect())
+    }
+
+    fn cancel(&self, id: &RequestId) -> Result<()> {
+        self.find_and_cancel(id).map(drop)
     }
 
     fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
@@ -258,6 +268,34 @@ impl Broker for Memory {
         self.present().map(|_| Vec::new())
     }
 
+    fn begin(&self, beginnings: &[Beginning]) -> Result<Vec<Begun>> {
+        let mut state = self.present()?;
+        let begun = beginnings.iter().map(|beginning| state.begin(beginning)).collect();
+        drop(state);
+        self.0.changed.notify_all();
+        Ok(begun)
+    }
+
+    fn take_vouched(&self, _: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        let mut state = self.present()?;
+        Ok(elements.iter().map(|(id, element)| state.take_vouched(id, element)).collect())
+    }
+
+    fn interrupt(&self) {
+        self.state().interruptions += 1;
+        self.0.changed.notify_all();
+    }
+}
+
+impl Presence for Memory {
+    fn node(&self) -> &str {
+        "memory"
+    }
+
+    fn address(&self) -> String {
+        "memory".to_owned()
+    }
+
     fn tell(&self, about: NodeStatus) {
         self.state().told = Some((clock::now(), about));
     }
@@ -279,49 +317,10 @@ impl Broker for Memory {
         Ok(state.messages.drain(..).collect())
     }
 
-    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
-        let mut state = self.present()?;
-        Ok(named.iter().map(|(claim, element)| state.name(claim, element)).collect())
-    }
-
-    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
-        let mut state = self.present()?;
-        let now = Instant::now();
-        Ok(arrangements.iter().map(|one| state.arrange(one, now)).collect())
-    }
-
-    fn cancel(&self, id: &RequestId) -> Result<()> {
-        self.find_and_cancel(id).map(drop)
-    }
-
-    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
-        let mut state = self.present()?;
-        let begun = runs.iter().map(|run| {
-            let begun = state.runs.begin(run, keep);
-            if let (Begun::Sent, Some(request)) = (begun, &run.request) {
-                state.vouch(run.id(), request);
-                state.inbox.push_back(Arc::from(&**request));
-            }
-            begun
-        });
-        let begun = begun.collect();
-        drop(state);
-        self.0.changed.notify_all();
-        Ok(begun)
-    }
-
-    fn take_vouched(&self, _: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        let mut state = self.present()?;
-        Ok(elements.iter().map(|(id, element)| state.take_vouched(id, element)).collect())
-    }
-
-    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
-        Ok(self.present()?.runs.marks())
-    }
-
-    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
-        self.present()?.runs.mark(marks, gone);
-        Ok(())
+    fn find_node(&self, name: &str) -> Result<Whereabouts> {
+        let state = self.present()?;
+        let is_ours = name == self.node() || state.told.as_ref().is_some_and(|(_, status)| status.name == name);
+        Ok(if is_ours { Whereabouts::Here } else { Whereabouts::Nowhere })
     }
 
     fn is_away(&self) -> bool {
@@ -331,24 +330,25 @@ impl Broker for Memory {
     fn trouble(&self) -> Option<String> {
         self.present().err().map(|error| error.to_string())
     }
+}
 
-    fn interrupt(&self) {
-        self.state().interruptions += 1;
-        self.0.changed.notify_all();
-    }
-
-    fn find_node(&self, name: &str) -> Result<Whereabouts> {
+impl Store for Memory {
+    fn read(&self, keys: &[StoreKey]) -> Result<Vec<Fields>> {
         let state = self.present()?;
-        let is_ours = name == self.node() || state.told.as_ref().is_some_and(|(_, status)| status.name == name);
-        Ok(if is_ours { Whereabouts::Here } else { Whereabouts::Nowhere })
+        Ok(keys.iter().map(|key| state.kept.of(key)).collect())
     }
 
-    fn node(&self) -> &str {
-        "memory"
+    fn get(&self, key: &StoreKey, field: &str) -> Result<Option<FieldValue>> {
+        Ok(self.present()?.kept.get(key, field).cloned())
     }
 
-    fn address(&self) -> String {
-        "memory".to_owned()
+    fn put(&self, puts: &[Put]) -> Result<Vec<bool>> {
+        Ok(self.present()?.kept.put(puts))
+    }
+
+    fn forget(&self, keys: &[StoreKey]) -> Result<()> {
+        self.present()?.kept.forget(keys);
+        Ok(())
     }
 }
 

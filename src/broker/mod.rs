@@ -1,5 +1,5 @@
-//! Where requests wait and answers go, in our own verbs: [`Broker`] for the daemon's side, [`Post`] for a client's, [`Inspect`] for an
-//! operator's.
+//! Where requests wait and answers go, in our own verbs. A daemon has a [`Broker`]: [`Work`] is what it claims and settles, [`Presence`] that it
+//! is there, [`Store`] what its rooms keep. A client has [`Post`], an operator [`Inspect`].
 //!
 //! All verbs work on batches: one round trip claims many requests, one settles many. This folder is the only one that
 //! names Redis; [`Memory`] is its twin for tests, embedding and `server = "none"`.
@@ -10,10 +10,12 @@ mod error;
 mod inspect;
 mod managed;
 mod memory;
+mod presence;
 mod redis;
 mod settlement;
+mod store;
+mod work;
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,11 +25,14 @@ pub use error::{BrokerError, Cause};
 pub(crate) use inspect::QUEUE_DOOR;
 pub use inspect::{DeadEntry, Facts, Fate, Inspect, Job, Member, Overview, QueueLook, Stand};
 pub use managed::{Entrance, ManagedOptions, ManagedRedis, ScratchRedis};
-pub use memory::{BY_HAND, JOURNAL, Memory, append_run, read_paused, read_runs, write_paused};
+pub use memory::{JOURNAL, Memory};
+pub use presence::Presence;
 pub use redis::{Operator, RedisBroker, RedisOptions, RedisPost, RoughClient, Target, TargetOptions};
 pub use settlement::{End, Notice, Outgoing, Settlement};
+pub use store::{Beginning, Begun, Bound, Fields, Following, Store, Unless};
+pub use work::Work;
 
-use crate::protocol::{CallError, Node, NodeStatus, Occurrence, OpenCall, RequestId};
+use crate::protocol::{CallError, Node, OpenCall, RequestId};
 
 /// What brokers give back.
 pub type Result<T> = std::result::Result<T, BrokerError>;
@@ -223,7 +228,7 @@ pub enum Message {
         id: RequestId,
         /// Whether they are to be cancelled, too.
         is_to_cancel: bool,
-        /// Whom to tell, with [`Broker::reply`].
+        /// Whom to tell, with [`Presence::reply`].
         asker: Box<str>,
     },
 }
@@ -235,58 +240,6 @@ pub(crate) struct Told {
     pub(crate) node: String,
     /// Its open calls of that name.
     pub(crate) calls: Vec<OpenCall>,
-}
-
-/// One instant of a cron entry that is to be begun, once over all daemons.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NewRun {
-    /// The entry.
-    pub name: Box<str>,
-    /// The instant, which no other of the entry is called.
-    pub instant: Box<str>,
-    /// Its moment, in milliseconds since 1970; 0 where the entry has none, or it was started by hand.
-    pub at: u64,
-    /// What is kept of it, as JSON.
-    pub record: Box<str>,
-    /// What is kept instead if the entry is paused.
-    pub if_paused: Box<str>,
-    /// Its request, for this daemon; `None`: it only has to be on record.
-    pub request: Option<Box<[u8]>>,
-}
-
-impl NewRun {
-    /// The id of its request.
-    pub fn id(&self) -> RequestId {
-        Occurrence::id_of(&self.name, &self.instant)
-    }
-}
-
-/// What became of a [`NewRun`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Begun {
-    /// It is on record, and its request was sent.
-    Sent,
-    /// It was on record before: another daemon has it, or had it.
-    Taken,
-    /// It is on record, and its request was not sent, as the entry is paused.
-    Paused,
-    /// The broker refuses to put it on record, and has said why; so it does not run. The others are not concerned.
-    Refused,
-}
-
-/// What is known of a cron entry besides its runs.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct EntryMark {
-    /// When it fires, and in which zone; with another, it counts as new.
-    pub schedule: String,
-    /// Since when, in milliseconds since 1970.
-    pub since: u64,
-    /// When a daemon last read it in a file, in milliseconds since 1970.
-    pub seen: u64,
-    /// The last moment of it that is on record, in milliseconds since 1970; 0: none.
-    #[serde(skip)]
-    pub last: u64,
 }
 
 /// How far a request has come that was sent with [`Post::submit`].
@@ -302,88 +255,11 @@ pub enum Stage {
     Done(Vec<u8>),
 }
 
-/// The daemon's side of a broker. Every verb may be called from any thread; each reconnects by itself, so that an error whose cause
+/// The daemon's side of a broker, all of it. Every verb may be called from any thread; each reconnects by itself, so that an error whose cause
 /// is [`Cause::Away`] means: not now, try again. An empty batch is done at once.
-pub trait Broker: Send + Sync {
-    /// All that can be claimed from; each has its own intake.
-    fn sources(&self) -> Vec<Source>;
+pub trait Broker: Work + Presence + Store {}
 
-    /// Claims up to `limit` requests from `source`, at least one of them within `patience` if any come. Where queues are
-    /// served in strict order, it claims nothing while one that goes first has requests.
-    fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>>;
-
-    /// Claims up to `limit` of the newest requests of `source`, which stand behind `longest` others.
-    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>>;
-
-    /// Puts each element, which is claimed, in the place of the claim before it: the same request with an id, as it had none and two that
-    /// are equal are not to be taken for one. Gives back what names each from now on, in their order; `None` where others have
-    /// taken it over. After an error the same can be asked again.
-    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>>;
-
-    /// Arranges each of `arrangements` in one step, and gives back what became of it, in their order. After an error the
-    /// same can be asked again: what had been arranged already is found so.
-    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>>;
-
-    /// Cancels the request `id`, wherever it waits or runs.
-    fn cancel(&self, id: &RequestId) -> Result<()>;
-
-    /// Settles all, in order, each in one step. Gives back the ids of the answers that nobody received. After an error
-    /// the same batch must be offered again, unchanged: what had been settled already is not settled twice.
-    fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>>;
-
-    /// Publishes stored answers again to those who have subscribed since. Gives back the ids that still nobody received.
-    fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>>;
-
-    /// What this daemon says of itself from now on, whenever its lease is renewed.
-    fn tell(&self, about: NodeStatus);
-
-    /// Renews this daemon's lease, and takes back what dead daemons have left in flight.
-    fn heartbeat(&self) -> Result<()>;
-
-    /// This daemon ends: gives its lease up.
-    fn leave(&self) -> Result<()>;
-
-    /// The next messages to this daemon, waiting at most `patience` for them.
-    fn listen(&self, patience: Duration) -> Result<Vec<Message>>;
-
-    /// Tells whoever has sent [`Message::Ask`] what there is, as JSON. One that is within a single process has no such messages.
-    fn reply(&self, _asker: &str, _answer: &[u8]) -> Result<()> {
-        Ok(())
-    }
-
-    /// Begins `runs`, each in one step, and gives back what became of them, in their order. Of each entry `keep` are kept. After an
-    /// error the same can be begun again: what had been begun by it is found so.
-    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>>;
-
-    /// Whether each of `elements`, which this daemon has in flight, is what `room` has sent under its id, and has not ended: begun
-    /// with [`Broker::begin`], following on another ([`Sending::room`](crate::effects::Sending::room)), or waiting to run again. Clients can copy all texts that they see, but
-    /// none can make this true of another, and of two copies it is true of one only. After an error the same can be asked again.
-    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>>;
-
-    /// What is known of cron entries, by their names.
-    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>>;
-
-    /// Notes `marks`, by their names, and forgets those in `gone`.
-    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()>;
-
-    /// Whether it is known that it cannot be reached at this moment, by other verbs than [`Broker::begin`].
-    fn is_away(&self) -> bool;
-
-    /// Why it does not do all that it is asked at this moment, for people; `None`: it does.
-    fn trouble(&self) -> Option<String>;
-
-    /// Wakes all claims that wait. Claims that start later wait as usual.
-    fn interrupt(&self);
-
-    /// Where the daemon is that has `name` as its id or is called so.
-    fn find_node(&self, name: &str) -> Result<Whereabouts>;
-
-    /// The name of this daemon, which no other has or has had.
-    fn node(&self) -> &str;
-
-    /// Where it is, for people; without secrets.
-    fn address(&self) -> String;
-}
+impl<T: Work + Presence + Store> Broker for T {}
 
 /// A client's side of a broker: one call at a time.
 pub trait Post: Send {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::calls::{self, Calls};
-use crate::broker::{BrokerError, DeadEntry, Inspect, NewRun};
+use crate::broker::{Beginning, BrokerError, DeadEntry, Inspect};
+use crate::effects::{Put, StoreKey};
 use crate::protocol::RequestId;
 
-/// One question: a verb of [`Inspect`] with its arguments.
+/// One question: a verb of [`Inspect`] or of its [`Store`](crate::broker::Store) with its arguments.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Question {
@@ -21,13 +22,11 @@ pub(crate) enum Question {
     Dead,
     RetryDead { entry: Box<DeadEntry> },
     DeleteDead { entry: Box<DeadEntry> },
-    Runs { name: String },
-    AllRuns,
-    Run { name: String, instant: String },
-    KnownSince { name: String },
-    Paused,
-    Pause { name: String, is_paused: bool },
-    StartRun { run: Box<NewRun>, node: String },
+    Read { keys: Vec<StoreKey> },
+    Get { key: StoreKey, field: String },
+    Put { puts: Vec<Put> },
+    Forget { keys: Vec<StoreKey> },
+    BeginAt { node: String, beginning: Box<Beginning> },
     Facts,
 }
 
@@ -64,13 +63,11 @@ fn answer_to(question: Question, inspect: &mut dyn Inspect, calls: &dyn Calls) -
         Question::Dead => told(inspect.dead()),
         Question::RetryDead { entry } => told(inspect.retry_dead(&entry)),
         Question::DeleteDead { entry } => told(inspect.delete_dead(&entry)),
-        Question::Runs { name } => told(inspect.runs(&name)),
-        Question::AllRuns => told(inspect.all_runs()),
-        Question::Run { name, instant } => told(inspect.run(&name, &instant)),
-        Question::KnownSince { name } => told(inspect.known_since(&name)),
-        Question::Paused => told(inspect.paused()),
-        Question::Pause { name, is_paused } => told(inspect.pause(&name, is_paused)),
-        Question::StartRun { run, node } => told(inspect.start_run(&run, &node)),
+        Question::Read { keys } => told(inspect.read(&keys)),
+        Question::Get { key, field } => told(inspect.get(&key, &field)),
+        Question::Put { puts } => told(inspect.put(&puts)),
+        Question::Forget { keys } => told(inspect.forget(&keys)),
+        Question::BeginAt { node, beginning } => told(inspect.begin_at(&node, &beginning)),
         Question::Facts => told(inspect.facts()),
     }
 }

@@ -1,6 +1,5 @@
 //! The other end of the socket: a running daemon as something that can be inspected.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -11,9 +10,10 @@ use serde::de::DeserializeOwned;
 use super::question::{Answered, Question};
 use super::socket;
 use crate::broker::{
-    BrokerError, Cause, DeadEntry, Facts, Fate, Found, Inspect, Job, Member, NewRun, Overview, Result,
+    Beginning, BrokerError, Cause, DeadEntry, Facts, Fate, Fields, Found, Inspect, Job, Member, Overview, Result, Store,
 };
-use crate::protocol::{Answer, RequestId, Run};
+use crate::effects::{FieldValue, Put, StoreKey};
+use crate::protocol::{Answer, RequestId};
 
 /// How long a daemon may take for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -112,35 +112,29 @@ impl Inspect for Remote {
         self.ask(&Question::DeleteDead { entry: Box::new(entry.clone()) })
     }
 
-    fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
-        self.ask(&Question::Runs { name: name.to_owned() })
-    }
-
-    fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
-        self.ask(&Question::AllRuns)
-    }
-
-    fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
-        self.ask(&Question::Run { name: name.to_owned(), instant: instant.to_owned() })
-    }
-
-    fn known_since(&mut self, name: &str) -> Result<Option<u64>> {
-        self.ask(&Question::KnownSince { name: name.to_owned() })
-    }
-
-    fn paused(&mut self) -> Result<BTreeSet<String>> {
-        self.ask(&Question::Paused)
-    }
-
-    fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool> {
-        self.ask(&Question::Pause { name: name.to_owned(), is_paused })
-    }
-
-    fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()> {
-        self.ask(&Question::StartRun { run: Box::new(run.clone()), node: node.to_owned() })
+    fn begin_at(&mut self, node: &str, beginning: &Beginning) -> Result<()> {
+        self.ask(&Question::BeginAt { node: node.to_owned(), beginning: Box::new(beginning.clone()) })
     }
 
     fn facts(&mut self) -> Result<Option<Facts>> {
         self.ask(&Question::Facts)
+    }
+}
+
+impl Store for Remote {
+    fn read(&self, keys: &[StoreKey]) -> Result<Vec<Fields>> {
+        self.ask(&Question::Read { keys: keys.to_vec() })
+    }
+
+    fn get(&self, key: &StoreKey, field: &str) -> Result<Option<FieldValue>> {
+        self.ask(&Question::Get { key: key.clone(), field: field.to_owned() })
+    }
+
+    fn put(&self, puts: &[Put]) -> Result<Vec<bool>> {
+        self.ask(&Question::Put { puts: puts.to_vec() })
+    }
+
+    fn forget(&self, keys: &[StoreKey]) -> Result<()> {
+        self.ask(&Question::Forget { keys: keys.to_vec() })
     }
 }

@@ -204,26 +204,6 @@ impl Keys {
         format!("{}-WAITING-{key}", self.prefix)
     }
 
-    /// What is kept of the runs of a cron entry, by their instants.
-    pub fn runs(&self, name: &str) -> String {
-        format!("{}-CRON-RUNS-{name}", self.prefix)
-    }
-
-    /// What is known of cron entries, by their names.
-    pub fn entries(&self) -> String {
-        format!("{}-CRON-ENTRIES", self.prefix)
-    }
-
-    /// The last moment of each cron entry that is on record.
-    pub fn last_runs(&self) -> String {
-        format!("{}-CRON-LAST", self.prefix)
-    }
-
-    /// The cron entries that are paused.
-    pub fn paused(&self) -> String {
-        format!("{}-CRON-PAUSED", self.prefix)
-    }
-
     /// What `room` has sent and has not ended, by the ids of the requests.
     pub fn sent_by(&self, room: &str) -> String {
         format!("{}-{}-SENT", self.prefix, room.to_ascii_uppercase())

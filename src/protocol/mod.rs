@@ -18,7 +18,7 @@ mod unique;
 use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 pub use dead::DeadLetter;
 pub use errand::{CRON, ROOMS, Ticket, room_of_function};
@@ -175,6 +175,20 @@ impl fmt::Display for RequestId {
             RequestId::Number(number) => write!(f, "{number:010}"),
             RequestId::Text(text) => f.write_str(text),
         }
+    }
+}
+
+/// As JSON it is the same text.
+impl Serialize for RequestId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for RequestId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        RequestId::parse(&text).ok_or_else(|| de::Error::custom(format!("{text:?} is no id")))
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::requests::runs_key;
+use super::records::update;
 use crate::broker::IfHeld;
-use crate::effects::{Effects, Field, OnlyIf, Put, Sending, To};
+use crate::effects::{Effects, Sending, To};
 use crate::errand::{Ending, Errand, Exclusion, Room};
 use crate::protocol::{
     CRON, CRON_FUNCTION, CallError, MAIL_FUNCTION, Mail, Object, Occurrence, OnDuplicate, Request, RequestId, Run,
@@ -83,20 +83,10 @@ impl Errand for MailOfRun {
         let failed = (ending.verdict != Verdict::Ok)
             .then(|| not_mailed(ending.request, ending.verdict, ending.message))
             .flatten();
-        failed.map(|run| Effects { put: vec![on_record(&run)], ..Effects::default() }).unwrap_or_default()
+        failed.map(|run| Effects { put: vec![update(&run)], ..Effects::default() }).unwrap_or_default()
     }
 }
 
-/// `run` as it is kept, if it still is.
-fn on_record(run: &Run) -> Put {
-    let Occurrence { name, instant, .. } = &run.occurrence;
-    let instant: Box<str> = instant.as_str().into();
-    let record = String::from(run.to_json()).into_bytes().into();
-    let only_if = OnlyIf::Exists(instant.clone());
-    Put { key: runs_key(name), fields: vec![Field { name: instant, value: Some(record) }], only_if }
-}
-
-/// The record of the run that was `scheduled`, and the requests that follow.
 fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> Effects {
     let occurrence = &scheduled.occurrence;
     let outcome = match ending.verdict {
@@ -136,7 +126,7 @@ fn ended(scheduled: &Scheduled, ending: &Ending<'_>) -> Effects {
             send("mail", mail(to, &record, ending.message));
         }
     }
-    Effects { put: vec![on_record(&record)], send: follow, dead: None }
+    Effects { put: vec![update(&record)], send: follow, dead: None }
 }
 
 /// One line for each run, as cron has it.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use jiff::{SignedDuration, Timestamp};
 
 use super::clocks::{Clocks, Step};
-use crate::broker::EntryMark;
+use super::records::EntryMark;
 use crate::cron::{Absence, Due, Entry, Plan, missed};
 
 /// So long a mark is kept of an entry that no daemon has read any more, in milliseconds.

@@ -14,6 +14,7 @@ mod clocks;
 mod ending;
 mod engine;
 mod jobs;
+pub mod records;
 mod requests;
 mod timekeeper;
 

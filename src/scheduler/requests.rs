@@ -5,9 +5,8 @@ use std::time::Duration;
 use jiff::Timestamp;
 use jiff::civil::DateTime;
 
-use crate::broker::NewRun;
+use super::records::NewRun;
 use crate::cron::{Action, Command, Decision, Due, Entry, OnFailure, Overlap};
-use crate::effects::StoreKey;
 use crate::protocol::{CRON, CRON_FUNCTION, Json, Mail, Object, Occurrence, OnDuplicate, Run, RunOutcome, Scheduled};
 
 /// What becomes of `due` on the daemon with the id `node`, on this host.
@@ -83,7 +82,7 @@ pub(super) fn on_record(run: &Run) -> NewRun {
 fn begin(entry: &Entry, occurrence: Occurrence, sent_at: Option<u64>, in_turn: bool, node: &str, host: &str) -> NewRun {
     let if_paused = Run::without(occurrence.clone(), node, RunOutcome::Disabled).to_json();
     let request = request(entry, &occurrence, sent_at, in_turn, host);
-    let request = request.to_json().into_bytes().into();
+    let request = request.to_json().into();
     NewRun { request: Some(request), if_paused, ..only_kept(occurrence, RunOutcome::Waiting, node) }
 }
 
@@ -138,11 +137,6 @@ fn request(entry: &Entry, occurrence: &Occurrence, sent_at: Option<u64>, in_turn
     request
 }
 
-/// Where the runs of the entry `name` are kept, by their instants.
-pub(super) fn runs_key(name: &str) -> StoreKey {
-    StoreKey::new(format!("CRON-RUNS-{name}"))
-}
-
 /// What stands behind the name of an entry in that of the function that is called when it fails.
 pub const FAILURE: &str = "/failure";
 
@@ -191,7 +185,8 @@ mod tests {
     }
 
     fn sent(run: &NewRun) -> crate::protocol::Request {
-        decode_request(run.request.as_deref().expect("it has one"), None, u64::MAX / 4).expect("it is a request")
+        decode_request(run.request.as_deref().expect("it has one").as_bytes(), None, u64::MAX / 4)
+            .expect("it is a request")
     }
 
     /// What its ticket says.

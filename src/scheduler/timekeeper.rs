@@ -10,8 +10,9 @@ use super::boot::{AfterBoot, Boot, Boots};
 use super::changes::{changes, same_order};
 use super::clocks::{Clocks, Step};
 use super::engine::Engine;
+use super::records::{self, NewRun};
 use super::{SchedulerOptions, Shared, requests};
-use crate::broker::{Begun, Broker, BrokerError, Memory, NewRun};
+use crate::broker::{Beginning, Begun, BrokerError, Memory, Work};
 use crate::cron::{Decision, FileFault, Loaded};
 use crate::outage::Retry;
 use crate::protocol::CronStatus;
@@ -114,7 +115,7 @@ impl Timekeeper {
     }
 
     fn is_waiting_for_broker(&self) -> bool {
-        self.is_to_catch_up || !self.pending.is_empty() || self.standby.as_ref().is_some_and(Memory::has_runs)
+        self.is_to_catch_up || !self.pending.is_empty() || self.standby.as_ref().is_some_and(records::are_some)
     }
 
     /// Collects what is due.
@@ -140,12 +141,10 @@ impl Timekeeper {
             return;
         }
         // The broker says why it cannot, once.
-        let Ok(marks) = self.options.broker.entry_marks() else { return };
+        let Ok(marks) = records::marks(&*self.options.broker) else { return };
         let now = Clocks::now().wall;
         let caught = self.engine.catch_up(&marks, now);
-        let noted: Vec<_> = caught.marks.iter().map(|(name, mark)| (name.as_str(), mark.clone())).collect();
-        let gone: Vec<&str> = caught.gone.iter().map(String::as_str).collect();
-        if self.options.broker.mark_entries(&noted, &gone).is_err() {
+        if records::mark(&*self.options.broker, &caught.marks, &caught.gone).is_err() {
             return;
         }
         self.is_to_catch_up = false;
@@ -193,7 +192,7 @@ impl Timekeeper {
                             Begun::Sent if run.request.is_some() => "starts",
                             Begun::Sent => "does not run",
                             Begun::Taken => "is on record already",
-                            Begun::Paused => "is paused",
+                            Begun::Withheld => "is paused",
                             Begun::Refused => "was refused",
                         };
                         log::debug!("cron: {}@{} {what}", run.name, run.instant);
@@ -217,10 +216,11 @@ impl Timekeeper {
     /// Begins `runs` with the broker, or while that is away with the one that stands by.
     fn begin(&self, runs: &[NewRun]) -> Result<Vec<Begun>, BrokerError> {
         let (broker, history) = (&self.options.broker, self.options.history);
+        let beginnings: Vec<Beginning> = runs.iter().map(|run| run.beginning(history)).collect();
         match &self.standby {
-            Some(standby) if broker.is_away() => standby.begin(runs, history),
-            Some(standby) => broker.begin(runs, history).or_else(|_| standby.begin(runs, history)),
-            None => broker.begin(runs, history),
+            Some(standby) if broker.is_away() => standby.begin(&beginnings),
+            Some(standby) => broker.begin(&beginnings).or_else(|_| standby.begin(&beginnings)),
+            None => broker.begin(&beginnings),
         }
     }
 
@@ -248,16 +248,16 @@ impl Timekeeper {
         let Some(standby) = self.standby.as_ref().filter(|_| !broker.is_away() && self.pending.is_empty()) else {
             return;
         };
-        let ended = standby.take_ended_runs();
-        let runs: Vec<NewRun> = ended.iter().map(requests::on_record).collect();
-        for batch in runs.chunks(BATCH) {
-            if broker.begin(batch, self.options.history).is_err() {
-                // All of them again: what is on record already is found so.
-                return standby.put_back_runs(ended);
+        let ended = records::ended(standby);
+        for batch in ended.chunks(BATCH) {
+            let runs: Vec<Beginning> =
+                batch.iter().map(|run| requests::on_record(run).beginning(self.options.history)).collect();
+            // Those that are on record already are found so when all that is left is brought in again.
+            if broker.begin(&runs).and_then(|_| records::forget(standby, batch)).is_err() {
+                return;
             }
         }
         if !ended.is_empty() {
-            standby.forget_taken_runs();
             log::info!("cron: {} instants from the time without redis are on record", ended.len());
         }
     }

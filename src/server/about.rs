@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::Arc;
 
 use super::loops::Loops;
-use crate::broker::Broker;
+use crate::broker::Presence;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::protocol::{CRON_FUNCTION, NodeStatus, StalledLoop, Verdict};
@@ -68,7 +68,7 @@ impl About {
     }
 
     /// Why this daemon cannot do its work at this moment.
-    pub(super) fn all_faults(&self, broker: &dyn Broker) -> Vec<String> {
+    pub(super) fn all_faults(&self, broker: &dyn Presence) -> Vec<String> {
         let trouble = broker.trouble().map(|error| format!("redis is away or refuses: {error}"));
         trouble.into_iter().chain(self.faults()).collect()
     }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::about::About;
 use super::connection::{Connection, Kind};
-use crate::broker::Broker;
+use crate::broker::Presence;
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::inspect::{self, Calls, Listener};

@@ -31,7 +31,7 @@ pub use self::running::{Ended, Handle, ReloadError, Reloaded, Running};
 use self::running::{Halted, Outside};
 use self::shelf::FunctionShelf;
 use self::standby::Standby;
-use crate::broker::{Broker, Memory, NewRun};
+use crate::broker::Memory;
 use crate::config::{Config, RedisServer};
 use crate::control;
 use crate::cron::{Entry, Loaded};
@@ -42,6 +42,7 @@ use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Ter
 use crate::heartbeat;
 use crate::outbox::Outbox;
 use crate::protocol::{Run, RunOutcome};
+use crate::scheduler::records::{self, NewRun};
 use crate::scheduler::{Alarm, CronRoom, OpenStandby, Scheduler, SchedulerOptions};
 use crate::signals;
 use crate::thread::{Stop, Threads};
@@ -136,11 +137,12 @@ impl Server {
     pub(crate) fn run_once(mut self, entry: &Arc<Entry>, new: &NewRun) -> Result<Run, StartError> {
         self.config.redis.server = RedisServer::None;
         self.config.server.workers = 2;
-        let running = self.start_with(Loaded { entries: vec![Arc::clone(entry)], ..Loaded::default() }, None)?;
-        let memory = running.memory().expect("it was told to have no other").clone();
-        memory.begin(std::slice::from_ref(new), 1)?;
+        let loaded = Loaded { entries: vec![Arc::clone(entry)], ..Loaded::default() };
+        let running = self.start_with(loaded, None, None)?;
+        let mut memory = running.memory().expect("it was told to have no other").clone();
+        new.begin_at(&mut memory, "")?;
         loop {
-            let record = memory.runs(&new.name).pop().and_then(|record| serde_json::from_str::<Run>(&record).ok());
+            let record = records::run(&memory, &new.name, &new.instant)?;
             if let Some(run) = record.filter(|run| run.outcome != RunOutcome::Waiting && memory.is_idle()) {
                 running.stop();
                 return Ok(run);
@@ -155,14 +157,14 @@ impl Server {
             Some(cron) => {
                 let alarm = Alarm::watching(&cron.crontabs)?;
                 let loaded = cron.crontabs.read();
-                self.start_with(loaded, Some(alarm))
+                self.start_with(loaded, Some(alarm), Some(Records::Now))
             }
-            None => self.start_with(Loaded::default(), None),
+            None => self.start_with(Loaded::default(), None, Some(Records::Later)),
         }
     }
 
-    /// Starts all threads; that of cron only with an alarm.
-    fn start_with(self, loaded: Loaded, alarm: Option<Alarm>) -> Result<Running, StartError> {
+    /// Starts all threads; that of cron only with an alarm. Where there are no `records`, what rooms keep ends with the daemon.
+    fn start_with(self, loaded: Loaded, alarm: Option<Alarm>, records: Option<Records>) -> Result<Running, StartError> {
         let (halted, threads) = (Arc::new(Halted::default()), Threads::default());
         let halt = Arc::clone(&halted);
         let functions =
@@ -171,8 +173,10 @@ impl Server {
         state::close(&self.config.server.state_dir);
         let link = Connection::open(&self.config, &threads)?;
         let cron = self.config.cron.as_ref().zip(alarm);
-        if let (Some(_), Kind::Memory(memory)) = (&cron, &link.kind) {
-            keep_runs(memory, &self.config.server.state_dir)?;
+        if let (Some(records), Kind::Memory(memory)) = (records, &link.kind) {
+            let folder = &self.config.server.state_dir;
+            keep(memory, records, folder)
+                .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", folder.display())))?;
         }
         let address = link.broker.address();
 
@@ -180,7 +184,7 @@ impl Server {
         let size = PoolSize { workers: server.workers, max_stuck: server.max_stuck };
         let dispatcher = Dispatcher::start(rules, size, &threads)?;
         dispatcher.connect(Arc::new(Exchange::new(link.opener(&self.config))));
-        let outbox = Outbox::start(Arc::clone(&link.broker), &threads)?;
+        let outbox = Outbox::start(link.broker.clone(), &threads)?;
         let stop = Stop::new();
         let control = Loop::start("control", &threads, {
             let (broker, dispatcher) = (Arc::clone(&link.broker), Arc::clone(&dispatcher));
@@ -265,9 +269,18 @@ fn rooms() -> Rooms {
     Rooms::new([Arc::new(CronRoom) as Arc<dyn Room>])
 }
 
+/// When a broker in memory opens the file of what rooms keep.
+enum Records {
+    /// At once: it is written there for sure.
+    Now,
+    /// When there is something to keep.
+    Later,
+}
+
 /// Lets `memory` have what earlier daemons have put on record in `folder`.
-fn keep_runs(memory: &Memory, folder: &Path) -> Result<(), StartError> {
-    memory
-        .keep_runs_in(folder)
-        .map_err(|error| StartError::System(io::Error::new(error.kind(), format!("{}: {error}", folder.display()))))
+fn keep(memory: &Memory, records: Records, folder: &Path) -> io::Result<()> {
+    match records {
+        Records::Now => records::keep_in(memory, folder),
+        Records::Later => memory.keep_later_in(folder),
+    }
 }

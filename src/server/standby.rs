@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
-use crate::broker::{Broker, JOURNAL, Memory, Source};
+use crate::broker::{Broker, JOURNAL, Memory, Source, Work};
 use crate::config::ServerConfig;
 use crate::dispatch::Dispatcher;
 use crate::intake::{Intake, Shares};
 use crate::lock::Unpoisoned;
 use crate::outbox::Outbox;
+use crate::scheduler::records;
 use crate::thread::{Joined, Stop, Threads};
 
 /// It is opened when it is first needed: most daemons never do.
@@ -35,11 +36,11 @@ impl Standby {
         threads: &Threads,
     ) -> io::Result<Memory> {
         let memory = Memory::new(Duration::from_secs(1));
-        if let Err(error) = memory.keep_runs_in(&config.state_dir) {
+        if let Err(error) = records::keep_in(&memory, &config.state_dir) {
             log::warn!("cron: what runs without redis is kept in memory only: {}: {error}", config.state_dir.display());
         }
         let broker: Arc<dyn Broker> = Arc::new(memory.clone());
-        let outbox = Outbox::start_as(["settler-standby", "publisher-standby"], Arc::clone(&broker), threads)?;
+        let outbox = Outbox::start_as(["settler-standby", "publisher-standby"], broker.clone(), threads)?;
         let (stop, shares) = (Stop::new(), Arc::new(Shares::new([1, 1])));
         let mut intakes = Vec::new();
         for (name, source) in [("intake-standby", Source::Inbox), ("intake-again", Source::Delayed)] {

@@ -7,7 +7,7 @@ use crate::private;
 
 /// What a daemon keeps there: a folder `redis`, and files that begin with the name of the part that writes them.
 fn is_ours(name: &str) -> bool {
-    name == "redis" || ["redis.", "cron.", "inspect."].iter().any(|part| name.starts_with(part))
+    name == "redis" || ["redis.", "store.", "cron.", "inspect."].iter().any(|part| name.starts_with(part))
 }
 
 /// Closes what an earlier version has left open to others.

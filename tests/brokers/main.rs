@@ -5,12 +5,13 @@ mod locks;
 #[path = "../with_redis/options.rs"]
 mod options;
 mod settling;
+mod store;
 
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Broker, Claim, End, IfHeld, Locks, Memory, Outgoing, Post, RedisBroker, RedisOptions,
-    RedisPost, ScratchRedis, Settlement, Source,
+    Arranged, Arrangement, Broker, Claim, End, IfHeld, Locks, Memory, Outgoing, Post, Presence, RedisBroker,
+    RedisOptions, RedisPost, ScratchRedis, Settlement, Source,
 };
 use cerbas::protocol::{RequestId, Verdict};
 

@@ -56,7 +56,7 @@ fn what_an_earlier_daemon_left_open_is_closed_at_the_start() {
         fs::create_dir(place.path(folder)).expect("a folder can be made");
         fs::set_permissions(place.path(folder), fs::Permissions::from_mode(0o755)).expect("it is ours");
     }
-    for file in ["state/cron.jsonl", "state/redis/redis.log", "state/redis/appendonlydir/appendonly.aof"] {
+    for file in ["state/store.jsonl", "state/redis/redis.log", "state/redis/appendonlydir/appendonly.aof"] {
         place.write(file, "");
         fs::set_permissions(place.path(file), fs::Permissions::from_mode(0o644)).expect("it is ours");
     }
@@ -73,5 +73,5 @@ fn a_state_folder_that_is_used_for_other_things_is_left_as_it_is_with_a_warning(
     let daemon = place.daemon();
     daemon.wait_for("others can look into it");
     let mode = |name: &str| fs::metadata(place.path(name)).expect("it is there").permissions().mode() & 0o777;
-    assert_eq!((mode(""), mode("cron.jsonl")), (0o755, 0o600));
+    assert_eq!((mode(""), mode("store.jsonl")), (0o755, 0o600));
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 
 use redis::Commands;
 use rustix::process::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::program::{Daemon, Output, Place, eventually, is_root};
 
@@ -269,10 +269,10 @@ fn what_was_missed_while_nobody_was_there_is_on_record_and_made_up_for_by_policy
     fs::create_dir(place.path("state")).expect("a folder can be made");
     let mark = |name: &str| {
         let mark = format!("{{\"schedule\":\"0 * * * * UTC\",\"since\":{0},\"seen\":{0}}}", hours_ago(3) + 1);
-        format!("{{\"mark\":{{\"name\":\"{name}\",\"mark\":{mark}}}}}\n")
+        format!("{}\n", json!([{"key": "CRON-ENTRIES", "set": {name: mark}}]))
     };
     // The end of a crash.
-    place.write("state/cron.jsonl", &format!("{}{}{{\"run\":{{\"na", mark("skip"), mark("once")));
+    place.write("state/store.jsonl", &format!("{}{}[{{\"key\":\"CR", mark("skip"), mark("once")));
     let mut daemon = place.daemon();
     eventually_count(&place, "once", "ran", 1);
     let skipped = history(&place, "skip");

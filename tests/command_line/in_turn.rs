@@ -23,9 +23,10 @@ fn leave(place: &Place, name: &str, schedule: &str, since: u64, has_redis: bool)
         redis.hset::<_, _, _, ()>("CERBAS-CRON-ENTRIES", name, mark.to_string()).expect("Redis is there");
     } else {
         fs::create_dir_all(place.path("state")).expect("a folder can be made");
-        let journal = place.path("state/cron.jsonl");
+        let journal = place.path("state/store.jsonl");
         let before = fs::read_to_string(&journal).unwrap_or_default();
-        fs::write(journal, format!("{before}{}\n", json!({"mark": {"name": name, "mark": mark}}))).expect("it is ours");
+        fs::write(journal, format!("{before}{}\n", json!([{"key": "CRON-ENTRIES", "set": {name: mark.to_string()}}])))
+            .expect("it is ours");
     }
 }
 

@@ -1,15 +1,16 @@
 //! A daemon put together from its parts, over a broker that writes down what it is told. For what cannot be seen from outside: how
 //! often a request was answered, and the account at the end.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use cerbas::broker::{
-    Arranged, Arrangement, Begun, Broker, Claim, Claimed, End, EntryMark, Memory, Message, NewRun, Notice, Outgoing,
-    Post, Result, Source, Whereabouts,
+    Arranged, Arrangement, Beginning, Begun, Broker, Claim, Claimed, End, Fields, Memory, Message, Notice, Outgoing,
+    Post, Presence, Result, Source, Store, Whereabouts, Work,
 };
 use cerbas::dispatch::{Dispatcher, PoolSize, Rules};
+use cerbas::effects::{FieldValue, Put, StoreKey};
 use cerbas::errand::Rooms;
 use cerbas::functions::Functions;
 use cerbas::intake::{Intake, Shares};
@@ -86,13 +87,9 @@ fn id_of(element: &[u8]) -> String {
     id.unwrap_or_else(|| panic!("the test's requests have ids: {text}")).to_owned()
 }
 
-impl Broker for Recorder {
+impl Work for Recorder {
     fn sources(&self) -> Vec<Source> {
         self.memory.sources()
-    }
-
-    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
-        self.memory.claim_excess(source, longest, limit)
     }
 
     fn claim(&self, source: Source, limit: usize, patience: Duration) -> Result<Vec<Claimed>> {
@@ -105,6 +102,22 @@ impl Broker for Recorder {
         Ok(claimed)
     }
 
+    fn claim_excess(&self, source: Source, longest: usize, limit: usize) -> Result<Vec<Claimed>> {
+        self.memory.claim_excess(source, longest, limit)
+    }
+
+    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
+        self.memory.name(named)
+    }
+
+    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
+        self.memory.arrange(arrangements)
+    }
+
+    fn cancel(&self, id: &RequestId) -> Result<()> {
+        Work::cancel(&self.memory, id)
+    }
+
     fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         let unheard = self.memory.settle(batch)?;
         batch.iter().for_each(|outgoing| self.note_outgoing(outgoing));
@@ -113,6 +126,28 @@ impl Broker for Recorder {
 
     fn publish_again(&self, ids: &[RequestId]) -> Result<Vec<RequestId>> {
         self.memory.publish_again(ids)
+    }
+
+    fn begin(&self, beginnings: &[Beginning]) -> Result<Vec<Begun>> {
+        self.memory.begin(beginnings)
+    }
+
+    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        self.memory.take_vouched(room, elements)
+    }
+
+    fn interrupt(&self) {
+        self.memory.interrupt();
+    }
+}
+
+impl Presence for Recorder {
+    fn node(&self) -> &str {
+        self.memory.node()
+    }
+
+    fn address(&self) -> String {
+        self.memory.address()
     }
 
     fn tell(&self, about: NodeStatus) {
@@ -131,16 +166,8 @@ impl Broker for Recorder {
         self.memory.listen(patience)
     }
 
-    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
-        self.memory.begin(runs, keep)
-    }
-
-    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
-        self.memory.entry_marks()
-    }
-
-    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
-        self.memory.mark_entries(marks, gone)
+    fn find_node(&self, name: &str) -> Result<Whereabouts> {
+        self.memory.find_node(name)
     }
 
     fn is_away(&self) -> bool {
@@ -150,37 +177,23 @@ impl Broker for Recorder {
     fn trouble(&self) -> Option<String> {
         self.memory.trouble()
     }
+}
 
-    fn interrupt(&self) {
-        self.memory.interrupt();
+impl Store for Recorder {
+    fn read(&self, keys: &[StoreKey]) -> Result<Vec<Fields>> {
+        self.memory.read(keys)
     }
 
-    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        self.memory.take_vouched(room, elements)
+    fn get(&self, key: &StoreKey, field: &str) -> Result<Option<FieldValue>> {
+        self.memory.get(key, field)
     }
 
-    fn name(&self, named: &[(Claim, Arc<[u8]>)]) -> Result<Vec<Option<Claim>>> {
-        self.memory.name(named)
+    fn put(&self, puts: &[Put]) -> Result<Vec<bool>> {
+        self.memory.put(puts)
     }
 
-    fn arrange(&self, arrangements: &[Arrangement]) -> Result<Vec<Arranged>> {
-        self.memory.arrange(arrangements)
-    }
-
-    fn cancel(&self, id: &RequestId) -> Result<()> {
-        Broker::cancel(&self.memory, id)
-    }
-
-    fn find_node(&self, name: &str) -> Result<Whereabouts> {
-        self.memory.find_node(name)
-    }
-
-    fn node(&self) -> &str {
-        self.memory.node()
-    }
-
-    fn address(&self) -> String {
-        self.memory.address()
+    fn forget(&self, keys: &[StoreKey]) -> Result<()> {
+        self.memory.forget(keys)
     }
 }
 
@@ -199,7 +212,7 @@ impl Parts {
         let broker: Arc<dyn Broker> = Arc::new(recorder.clone());
         let rules = Rules { functions, ..Rules::default() };
         let dispatcher = Dispatcher::start(rules, size, &Threads::default()).expect("there are threads");
-        let outbox = Outbox::start(Arc::clone(&broker), &Threads::default()).expect("there are threads");
+        let outbox = Outbox::start(broker.clone(), &Threads::default()).expect("there are threads");
         let mut parts = Parts { intakes: Vec::new(), stop: Stop::new(), dispatcher, outbox: Some(outbox), recorder };
         for source in broker.sources() {
             let intake = Intake {

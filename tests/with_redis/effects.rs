@@ -74,7 +74,7 @@ impl Body for Follows {
             to,
             room: None,
         };
-        let field = Field { name: name.as_str().into(), value: Some(b"done".as_slice().into()) };
+        let field = Field { name: name.as_str().into(), value: Some("done".into()) };
         // A second time this would not hold, and nothing would be said: that it is done once is told by what follows.
         let only_if = OnlyIf::Is(name.as_str().into(), None);
         let put = Put { key: StoreKey::new("TEST-DONE"), fields: vec![field], only_if };

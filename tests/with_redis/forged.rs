@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use cerbas::Config;
 use cerbas::broker::{
-    Broker, Claim, Claimed, End, Memory, NewRun, RedisBroker, ScratchRedis, Settlement, Source, Vouched,
+    Beginning, Bound, Broker, Claim, Claimed, End, Following, Memory, RedisBroker, ScratchRedis, Settlement, Source,
+    Vouched,
 };
 use cerbas::config::QueueConfig;
+use cerbas::effects::StoreKey;
 use cerbas::effects::{Effects, Sending, To};
 use cerbas::protocol::{RequestId, Verdict};
 use serde_json::{Value, json};
@@ -277,12 +279,19 @@ fn take(broker: &dyn Broker, id: &RequestId, claim: &Claim) -> bool {
 /// That of two copies of what cron has sent one is taken, until it ends, also for what follows on it and for its next run.
 fn check_copies(broker: &dyn Broker, copy: impl Fn(&[u8])) {
     let at = broker.address();
-    let request = br#"{"id":"cron:a:i","func":"cron/a"}"#;
-    let text = || Box::<str>::from("{}");
-    let (name, instant, request) = ("a".into(), "i".into(), Some(Box::from(&request[..])));
-    let run = NewRun { name, instant, at: 1, record: text(), if_paused: text(), request };
-    broker.begin(&[run], 10).expect("it is there");
     let id = RequestId::from_text("cron:a:i").expect("it is an id");
+    let request = Following { id: id.clone(), element: r#"{"id":"cron:a:i","func":"cron/a"}"#.into() };
+    let run = Beginning {
+        room: CRON.into(),
+        key: StoreKey::new("CRON-RUNS-a"),
+        field: "i".into(),
+        value: "{}".into(),
+        request: Some(request),
+        unless: None,
+        note: None,
+        bound: Bound { most: 10, last: "z".into(), seconds: 60 },
+    };
+    broker.begin(&[run]).expect("it is there");
     let first = claim(broker, Source::Inbox);
     assert!(take(broker, &id, &first) && take(broker, &id, &first), "{at}: it may be asked twice");
     copy(&first.element);

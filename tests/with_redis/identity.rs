@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, Claimed, End, RedisBroker, Settlement, Source};
+use cerbas::broker::{Claimed, End, Presence, RedisBroker, Settlement, Source, Work};
 use cerbas::config::Config;
 use cerbas::protocol::codec::decode_request;
 use cerbas::protocol::{RequestId, Verdict};

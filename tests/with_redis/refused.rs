@@ -1,6 +1,5 @@
 //! What Redis, or the daemon, refuses of one request costs that request, and never what stands behind it.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
 use cerbas::broker::{Broker, Memory, RedisBroker, Source};
@@ -117,10 +116,11 @@ fn a_batch_of_nothing_is_done_at_once_by_every_verb_of_both_brokers() {
             assert_eq!(broker.arrange(&[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.settle(&[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.publish_again(&[]), Ok(Vec::new()), "{at}");
-            assert_eq!(broker.begin(&[], 10), Ok(Vec::new()), "{at}");
+            assert_eq!(broker.begin(&[]), Ok(Vec::new()), "{at}");
             assert_eq!(broker.take_vouched("cron", &[]), Ok(Vec::new()), "{at}");
-            assert_eq!(broker.mark_entries(&[], &[]), Ok(()), "{at}");
-            assert_eq!(broker.entry_marks(), Ok(HashMap::new()), "{at}");
+            assert_eq!(broker.read(&[]), Ok(Vec::new()), "{at}");
+            assert_eq!(broker.put(&[]), Ok(Vec::new()), "{at}");
+            assert_eq!(broker.forget(&[]), Ok(()), "{at}");
             assert_eq!(broker.heartbeat(), Ok(()), "{at}");
             assert_eq!(broker.listen(Duration::from_millis(1)), Ok(Vec::new()), "{at}");
             for source in broker.sources() {

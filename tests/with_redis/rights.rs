@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerbas::broker::{Broker, RedisBroker, RedisOptions, Target};
+use cerbas::broker::{Presence, RedisBroker, RedisOptions, Target};
 use cerbas::config::Config;
 use cerbas::{Client, Server};
 use serde_json::json;

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use cerbas::broker::{Broker, RedisBroker, Source};
+use cerbas::broker::{Presence, RedisBroker, Source, Work};
 use cerbas::protocol::CallError;
 use cerbas::{Client, ClientError};
 use serde_json::{Value, json};

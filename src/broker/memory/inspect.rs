@@ -1,20 +1,17 @@
 //! An operator's side of the broker in memory.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::io;
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::runs::{read_paused, write_paused};
 use super::state::State;
 use super::{Memory, id_of};
-use crate::broker::inspect::read_records;
 use crate::broker::{
-    Broker, BrokerError, Cause, Content, DeadEntry, Facts, Fate, Found, Inspect, Job, Member, NewRun, Overview, Post,
-    QueueLook, QueueTerms, Result, Stand, parse_number,
+    Beginning, Content, DeadEntry, Facts, Fate, Found, Inspect, Job, Member, Overview, Post, Presence, QueueLook,
+    QueueTerms, Result, Stand, Work, parse_number,
 };
 use crate::clock;
-use crate::protocol::{Answer, Node, OpenCall, RequestId, Run};
+use crate::protocol::{Answer, Node, OpenCall, RequestId};
 
 impl Memory {
     /// A look at what waits and runs.
@@ -68,10 +65,6 @@ impl Memory {
         };
         Ok(record.map(member))
     }
-
-    fn unreadable(&self, error: &io::Error) -> BrokerError {
-        BrokerError { address: Inspect::address(self), reason: error.to_string(), cause: Cause::Refused }
-    }
 }
 
 /// What a queue is called; the second one is the usual one under its old name.
@@ -114,7 +107,7 @@ impl Seen {
 
 impl Inspect for Memory {
     fn address(&self) -> String {
-        Broker::address(self)
+        Presence::address(self)
     }
 
     fn overview(&mut self) -> Result<Overview> {
@@ -211,52 +204,8 @@ impl Inspect for Memory {
         Ok(place.and_then(|place| list.remove(place)).is_some())
     }
 
-    fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
-        Ok(read_records(&self.present()?.runs.of(name)))
-    }
-
-    fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
-        let state = self.present()?;
-        let names = state.runs.names();
-        Ok(names.into_iter().map(|name| (name.to_string(), read_records(&state.runs.of(&name)))).collect())
-    }
-
-    fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
-        Ok(Inspect::runs(self, name)?.into_iter().find(|run| run.occurrence.instant == instant))
-    }
-
-    fn known_since(&mut self, name: &str) -> Result<Option<u64>> {
-        Ok(self.present()?.runs.marks().get(name).map(|mark| mark.since))
-    }
-
-    fn paused(&mut self) -> Result<BTreeSet<String>> {
-        let Some(folder) = self.present()?.runs.folder() else { return Ok(BTreeSet::new()) };
-        read_paused(&folder).map(|names| names.into_iter().collect()).map_err(|error| self.unreadable(&error))
-    }
-
-    fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool> {
-        let Some(folder) = self.present()?.runs.folder() else {
-            let reason = "it has no crontab".to_owned();
-            return Err(BrokerError { address: Inspect::address(self), reason, cause: Cause::Refused });
-        };
-        let mut names = Inspect::paused(self)?;
-        let has_changed = if is_paused { names.insert(name.to_owned()) } else { names.remove(name) };
-        let names: Vec<String> = names.into_iter().collect();
-        write_paused(&folder, &names).map_err(|error| self.unreadable(&error))?;
-        Ok(has_changed)
-    }
-
-    fn start_run(&mut self, run: &NewRun, _: &str) -> Result<()> {
-        let mut state = self.present()?;
-        // By hand a paused entry runs, too: so the record is begun without the request, and the request follows.
-        state.runs.begin(&NewRun { request: None, ..run.clone() }, usize::MAX);
-        if let Some(request) = &run.request {
-            state.vouch(run.id(), request);
-            state.inbox.push_back(Arc::from(&**request));
-        }
-        drop(state);
-        self.0.changed.notify_all();
-        Ok(())
+    fn begin_at(&mut self, _: &str, beginning: &Beginning) -> Result<()> {
+        self.begin(std::slice::from_ref(beginning)).map(drop)
     }
 
     fn facts(&mut self) -> Result<Option<Facts>> {

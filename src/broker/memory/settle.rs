@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::state::State;
 use crate::broker::{Content, End, Settlement, Source};
-use crate::effects::{Effects, OnlyIf, Put, Sending, To};
+use crate::effects::{Effects, Sending, To};
 use crate::protocol::Verdict;
 
 impl State {
@@ -49,38 +49,12 @@ impl State {
     }
 
     fn take_effect(&mut self, verdict: Option<Verdict>, effects: &Effects) {
-        for put in &effects.put {
-            self.put(put);
-        }
+        self.kept.put(&effects.put);
         for sending in &effects.send {
             self.send(sending);
         }
         if let Some(dead) = &effects.dead {
             self.bury(verdict == Some(Verdict::Rejected), dead.clone());
-        }
-    }
-
-    /// Sets the fields of `put` if its condition holds.
-    fn put(&mut self, put: &Put) {
-        // Those are kept in the journal.
-        if let (Some(name), [field]) = (put.key.as_str().strip_prefix("CRON-RUNS-"), &*put.fields) {
-            let record = field.value.as_deref().and_then(|value| std::str::from_utf8(value).ok());
-            return self.runs.end(name, &field.name, record.unwrap_or_default());
-        }
-        let kept = self.kept.entry(put.key.clone()).or_default();
-        let holds = match &put.only_if {
-            OnlyIf::Always => true,
-            OnlyIf::Exists(field) => kept.contains_key(field),
-            OnlyIf::Is(field, value) => kept.get(field) == value.as_ref(),
-        };
-        for field in put.fields.iter().filter(|_| holds) {
-            match &field.value {
-                Some(value) => drop(kept.insert(field.name.clone(), value.clone())),
-                None => drop(kept.remove(&field.name)),
-            }
-        }
-        if kept.is_empty() {
-            self.kept.remove(&put.key);
         }
     }
 

@@ -1,16 +1,15 @@
 //! What is in memory, and what becomes of it. Pure but for the answers' ends: `now` is an argument.
 
-use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::delayed::Delayed;
-use super::runs::Runs;
+use super::kept::Kept;
 use crate::broker::{
-    Arranged, Arrangement, Claim, Claimed, Content, End, IfHeld, Message, QueueTerms, Settlement, Source, Stage,
-    parse_number,
+    Arranged, Arrangement, Beginning, Begun, Claim, Claimed, Content, End, Following, IfHeld, Message, QueueTerms,
+    Settlement, Source, Stage, parse_number,
 };
-use crate::effects::StoreKey;
 use crate::protocol::codec::{Encoded, decode_request};
 use crate::protocol::{NodeStatus, RequestId, Verdict};
 
@@ -48,9 +47,7 @@ pub(super) struct State {
     /// Which of it has been taken.
     pub(super) taken: HashSet<RequestId>,
     /// What rooms keep.
-    pub(super) kept: HashMap<StoreKey, BTreeMap<Box<str>, Box<[u8]>>>,
-    /// What is known of cron.
-    pub(super) runs: Runs,
+    pub(super) kept: Kept,
     /// What the daemon last said of itself, and when.
     pub(super) told: Option<(u64, NodeStatus)>,
 }
@@ -165,6 +162,17 @@ impl State {
         let held = self.unique.iter().filter(|(_, hold)| hold.id == *id);
         let keys: Vec<Box<str>> = held.map(|(key, _)| key.clone()).collect();
         keys.iter().for_each(|key| self.hand_over(key, now));
+    }
+
+    /// Begins what a room begins, with its request into the inbox.
+    pub(super) fn begin(&mut self, beginning: &Beginning) -> Begun {
+        let was_there = self.kept.has(beginning);
+        let begun = self.kept.begin(beginning);
+        if let (Begun::Sent, false, Some(Following { id, element })) = (begun, was_there, &beginning.request) {
+            self.vouch(id.clone(), element.as_bytes());
+            self.inbox.push_back(Arc::from(element.as_bytes()));
+        }
+        begun
     }
 
     /// Notes that a room has sent `request` under `id`.

@@ -3,11 +3,11 @@
 use super::RedisBroker;
 use super::lease::Identity;
 use super::settle::Transaction;
+use super::store::write_put;
 use crate::clock;
-use crate::effects::{Effects, OnlyIf, Put, Sending, To};
+use crate::effects::{Effects, Sending, To};
 use crate::protocol::Verdict;
 
-const PUT: &str = include_str!("scripts/put.lua");
 const SEND_DUE: &str = include_str!("scripts/send_due.lua");
 
 /// The dead list holds no more than this.
@@ -29,30 +29,13 @@ impl RedisBroker {
         effects: &Effects,
     ) {
         for put in &effects.put {
-            self.add_put(transaction, put);
+            write_put(transaction.add("EVAL"), &self.options.keys, put);
         }
         for sending in &effects.send {
             self.add_sending(transaction, identity, sending);
         }
         if let Some(dead) = &effects.dead {
             self.bury(transaction, verdict == Some(Verdict::Rejected), dead);
-        }
-    }
-
-    fn add_put(&self, transaction: &mut Transaction<'_>, put: &Put) {
-        let command = transaction.add("EVAL").arg(PUT).arg(1).arg(self.options.keys.of_room(put.key.as_str()));
-        match &put.only_if {
-            OnlyIf::Always => command.arg("always").arg("").arg(""),
-            OnlyIf::Exists(field) => command.arg("exists").arg(&**field).arg(""),
-            OnlyIf::Is(field, Some(value)) => command.arg("is").arg(&**field).arg(&**value),
-            OnlyIf::Is(field, None) => command.arg("missing").arg(&**field).arg(""),
-        };
-        for field in &put.fields {
-            command.arg(&*field.name);
-            match &field.value {
-                Some(value) => command.arg("=").arg(&**value),
-                None => command.arg("-").arg(""),
-            };
         }
     }
 

@@ -45,8 +45,8 @@ pub(super) enum Role {
     Settle,
     /// It keeps the lease.
     Beat,
-    /// It begins runs of cron entries.
-    Begin,
+    /// It has what rooms keep and begin.
+    Store,
     /// It arranges with other daemons.
     Arrange,
     /// It asks this and that.
@@ -60,7 +60,7 @@ pub(super) enum Role {
 impl Role {
     fn lasting(self) -> Lasting {
         match self {
-            Role::Claim(_) | Role::Settle | Role::Beat | Role::Begin | Role::Listen => Lasting::UntilDone,
+            Role::Claim(_) | Role::Settle | Role::Beat | Role::Store | Role::Listen => Lasting::UntilDone,
             Role::Arrange | Role::Ask => Lasting::WhileAway,
             Role::Publish => Lasting::Never,
         }
@@ -149,7 +149,7 @@ mod tests {
         assert_eq!(health.trouble(), None);
         health.failed(Role::Settle, &error(Cause::Away));
         health.failed(Role::Beat, &error(Cause::Refused));
-        assert!(health.is_away_for_others(Role::Begin) && health.trouble().is_some());
+        assert!(health.is_away_for_others(Role::Store) && health.trouble().is_some());
         health.succeeded(Role::Settle);
         assert_eq!(health.trouble().as_deref(), Some("redis://there: no"));
         health.succeeded(Role::Beat);
@@ -161,13 +161,13 @@ mod tests {
         let health = Health::default();
         // The last answer to be published again, and then none.
         health.note(Role::Publish, Some(&error(Cause::Away)));
-        assert!(!health.is_away_for_others(Role::Begin) && health.trouble().is_none());
+        assert!(!health.is_away_for_others(Role::Store) && health.trouble().is_none());
         // What was waited out ends in a refusal.
         for role in [Role::Arrange, Role::Ask] {
             health.note(role, Some(&error(Cause::Away)));
-            assert!(health.is_away_for_others(Role::Begin));
+            assert!(health.is_away_for_others(Role::Store));
             health.note(role, Some(&error(Cause::Refused)));
-            assert!(!health.is_away_for_others(Role::Begin) && health.trouble().is_none());
+            assert!(!health.is_away_for_others(Role::Store) && health.trouble().is_none());
         }
         // What is done again and again is trouble until it succeeds, whatever it fails of.
         for cause in [Cause::Away, Cause::Refused, Cause::Permanent] {

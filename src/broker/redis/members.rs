@@ -55,6 +55,6 @@ mod tests {
         assert_eq!(choose(living(), "a.1").as_deref(), Some("a.1"));
         assert_eq!(choose(living().take(2), "web").as_deref(), Some("a.2"));
         assert_eq!(choose(living(), "web").as_deref(), Some("web"));
-        assert_eq!(choose(living(), "mail"), None);
+        assert_eq!(choose(living(), "other"), None);
     }
 }

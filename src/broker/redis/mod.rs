@@ -23,16 +23,15 @@ mod post;
 mod publish;
 mod rights;
 mod rough;
-mod runs;
 mod schema;
 mod settle;
 mod sources;
+mod store;
 mod suspects;
 mod target;
 mod unserved;
 mod vouched;
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -51,10 +50,11 @@ use self::link::Link;
 use self::sources::Sources;
 use self::suspects::Suspects;
 use super::{
-    Arranged, Arrangement, Begun, Broker, BrokerError, Cause, Claim, Claimed, EntryMark, Message, NewRun, Outgoing,
-    QueueTerms, Result, Source, Whereabouts,
+    Arranged, Arrangement, Beginning, Begun, BrokerError, Cause, Claim, Claimed, Fields, Message, Outgoing, Presence,
+    QueueTerms, Result, Source, Store, Whereabouts, Work,
 };
 use crate::clock;
+use crate::effects::{FieldValue, Put, StoreKey};
 use crate::lock::Unpoisoned;
 use crate::protocol::keys::Keys;
 use crate::protocol::{NodeStatus, RequestId};
@@ -104,7 +104,7 @@ pub struct RedisBroker {
     beating: Mutex<Link>,
     arranging: Mutex<Link>,
     asking: Mutex<Link>,
-    scheduling: Mutex<Link>,
+    storing: Mutex<Link>,
     listening: Mutex<Link>,
     /// The connection that waits for messages, for [`Broker::interrupt`].
     listener: Mutex<Option<i64>>,
@@ -171,7 +171,7 @@ impl RedisBroker {
             beating: Mutex::new(link("heartbeat")),
             arranging: Mutex::new(link("arrange")),
             asking: Mutex::new(link("ask")),
-            scheduling: Mutex::new(link("cron")),
+            storing: Mutex::new(link("store")),
             listening: Mutex::new(link("control")),
             listener: Mutex::default(),
             ended: Mutex::default(),
@@ -207,7 +207,7 @@ impl RedisBroker {
     }
 }
 
-impl Broker for RedisBroker {
+impl Work for RedisBroker {
     fn sources(&self) -> Vec<Source> {
         self.sources.all()
     }
@@ -252,6 +252,36 @@ impl Broker for RedisBroker {
         self.noted(Role::Publish, self.publish_stored(ids))
     }
 
+    fn begin(&self, beginnings: &[Beginning]) -> Result<Vec<Begun>> {
+        if beginnings.is_empty() {
+            return Ok(Vec::new());
+        }
+        // A connection may have been closed while nobody used it; what was begun by it is found so.
+        self.noted(Role::Store, self.begin_all(beginnings).or_else(|_| self.begin_all(beginnings)))
+    }
+
+    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
+        if elements.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Ask, self.take_all_vouched(room, elements))
+    }
+
+    fn interrupt(&self) {
+        self.due.interrupt();
+        self.unblock_claims();
+    }
+}
+
+impl Presence for RedisBroker {
+    fn node(&self) -> &str {
+        &self.options.node
+    }
+
+    fn address(&self) -> String {
+        self.options.target.address().to_owned()
+    }
+
     fn tell(&self, about: NodeStatus) {
         *lock(&self.told) = about;
     }
@@ -281,63 +311,51 @@ impl Broker for RedisBroker {
         self.end_lease()
     }
 
-    fn reply(&self, asker: &str, answer: &[u8]) -> Result<()> {
-        self.noted(Role::Ask, self.reply_to(asker, answer))
-    }
-
     fn listen(&self, patience: Duration) -> Result<Vec<Message>> {
         self.noted(Role::Listen, self.listen_for(patience))
     }
 
-    fn begin(&self, runs: &[NewRun], keep: usize) -> Result<Vec<Begun>> {
-        if runs.is_empty() {
-            return Ok(Vec::new());
-        }
-        // A connection may have been closed while nobody used it; what was begun by it is found so.
-        self.noted(Role::Begin, self.begin_all(runs, keep).or_else(|_| self.begin_all(runs, keep)))
-    }
-
-    fn take_vouched(&self, room: &'static str, elements: &[(&RequestId, &[u8])]) -> Result<Vec<bool>> {
-        if elements.is_empty() {
-            return Ok(Vec::new());
-        }
-        self.noted(Role::Ask, self.take_all_vouched(room, elements))
-    }
-
-    fn entry_marks(&self) -> Result<HashMap<String, EntryMark>> {
-        self.noted(Role::Begin, self.read_entry_marks())
-    }
-
-    fn mark_entries(&self, marks: &[(&str, EntryMark)], gone: &[&str]) -> Result<()> {
-        if marks.is_empty() && gone.is_empty() {
-            return Ok(());
-        }
-        self.noted(Role::Begin, self.write_entry_marks(marks, gone))
-    }
-
-    fn is_away(&self) -> bool {
-        self.health.is_away_for_others(Role::Begin)
-    }
-
-    fn trouble(&self) -> Option<String> {
-        self.missing_rights().or_else(|| self.health.trouble())
-    }
-
-    fn interrupt(&self) {
-        self.due.interrupt();
-        self.unblock_claims();
+    fn reply(&self, asker: &str, answer: &[u8]) -> Result<()> {
+        self.noted(Role::Ask, self.reply_to(asker, answer))
     }
 
     fn find_node(&self, name: &str) -> Result<Whereabouts> {
         self.noted(Role::Ask, self.find(name))
     }
 
-    fn node(&self) -> &str {
-        &self.options.node
+    fn is_away(&self) -> bool {
+        self.health.is_away_for_others(Role::Store)
     }
 
-    fn address(&self) -> String {
-        self.options.target.address().to_owned()
+    fn trouble(&self) -> Option<String> {
+        self.missing_rights().or_else(|| self.health.trouble())
+    }
+}
+
+impl Store for RedisBroker {
+    fn read(&self, keys: &[StoreKey]) -> Result<Vec<Fields>> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Store, self.store(|connection, names| store::read(connection, names, keys)))
+    }
+
+    fn get(&self, key: &StoreKey, field: &str) -> Result<Option<FieldValue>> {
+        self.noted(Role::Store, self.store(|connection, names| store::get(connection, names, key, field)))
+    }
+
+    fn put(&self, puts: &[Put]) -> Result<Vec<bool>> {
+        if puts.is_empty() {
+            return Ok(Vec::new());
+        }
+        self.noted(Role::Store, self.store(|connection, names| store::put(connection, names, puts)))
+    }
+
+    fn forget(&self, keys: &[StoreKey]) -> Result<()> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        self.noted(Role::Store, self.store(|connection, names| store::forget(connection, names, keys)))
     }
 }
 

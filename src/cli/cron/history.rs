@@ -30,7 +30,7 @@ const SHOWN: usize = 60;
 
 impl History {
     pub(super) fn run(self) -> Result<Exit, Failure> {
-        let mut records = Records::open(&self.place)?;
+        let records = Records::open(&self.place)?;
         let mut runs: Vec<Run> = match &self.name {
             Some(name) => records.of(name)?,
             None => records.all()?.into_values().flatten().collect(),

@@ -163,7 +163,7 @@ impl List {
         let entries = &loaded.entries;
         // Whether one is paused is said where that can be known.
         let records = if self.file.file.is_none() { Records::open(&self.file.place()).ok() } else { None };
-        let paused = records.and_then(|mut records| records.paused().ok()).unwrap_or_default();
+        let paused = records.and_then(|records| records.paused().ok()).unwrap_or_default();
         let is_paused = |entry: &Entry| paused.contains(&entry.name);
         if self.json {
             let entries: Vec<_> = entries.iter().map(|entry| with_paused(facts(entry), is_paused(entry))).collect();

@@ -24,7 +24,7 @@ impl Pause {
         let name = &self.name;
         // A name that is mistyped would be paused for ever. Where another daemon has the crontab it is known from there.
         let is_read = File::of(&self.place).read(None).is_ok_and(|loaded| find(&loaded, name).is_ok());
-        let mut records = Records::open(&self.place)?;
+        let records = Records::open(&self.place)?;
         if is_paused && !is_read && records.known_since(name)?.is_none() && records.of(name)?.is_empty() {
             return Err(Failure::new(Exit::Failed, format!("no entry is called {name:?}; cerbas cron list shows all")));
         }

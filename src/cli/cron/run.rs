@@ -7,8 +7,9 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use super::history::say;
+use super::records::Records;
 use super::{File, find};
-use crate::broker::{BY_HAND, Inspect, NewRun, append_run};
+use crate::broker::Inspect;
 use crate::cli::exit::{Exit, Failure};
 use crate::cli::{Place, output};
 use crate::config::Config;
@@ -17,6 +18,7 @@ use crate::inspect::sentences::became;
 use crate::inspect::{Remote, shapes};
 use crate::protocol::{Node, Run as Record, RunOutcome};
 use crate::scheduler::by_hand;
+use crate::scheduler::records::{self, NewRun};
 use crate::server::Server;
 
 #[derive(clap::Args)]
@@ -35,6 +37,9 @@ pub(super) struct Run {
     #[command(flatten)]
     place: Place,
 }
+
+/// What the `node` of a run begins with that no daemon has run.
+const BY_HAND: &str = "hand.";
 
 /// How often it is looked whether it has ended.
 const LOOK: Duration = Duration::from_millis(50);
@@ -71,10 +76,10 @@ impl Run {
         let mut operator = self.place.operator()?;
         let node = self.find_node(&mut *operator)?;
         let new = new_run(entry, &node.node);
-        operator.start_run(&new, &node.node)?;
+        new.begin_at(&mut *operator, &node.node)?;
         let waiting = output::Waiting::show(format!("{} runs at {}", entry.name, node.status.name));
         loop {
-            let found = operator.run(&new.name, &new.instant)?;
+            let found = records::run(&*operator, &new.name, &new.instant)?;
             if let Some(record) = found.filter(|record| self.no_wait || record.outcome != RunOutcome::Waiting) {
                 drop(waiting);
                 return Ok(record);
@@ -108,9 +113,8 @@ fn has_crontab(folder: &Path) -> Result<bool, Failure> {
 fn run_here(entry: &Arc<Entry>, config: &Config, folder: &Path) -> Result<Record, Failure> {
     let new = new_run(entry, &format!("{BY_HAND}{}", std::process::id()));
     let record = Server::new(config.clone()).run_once(entry, &new)?;
-    append_run(folder, &record).map_err(|error| {
-        Failure::new(Exit::Failed, format!("{}: {error}; it was {}", folder.display(), became(&record)))
-    })?;
+    let kept = Records::of_folder(folder.to_owned()).and_then(|records| records.keep(&record));
+    kept.map_err(|failure| Failure { message: format!("{}; it was {}", failure.message, became(&record)), ..failure })?;
     Ok(record)
 }
 

@@ -1,48 +1,51 @@
 //! An operator's side of Redis: what the commands of an operator look at and change there.
 
-mod cron;
 mod dead;
 mod facts;
 mod jobs;
 mod nodes;
 mod queues;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::cell::RefCell;
 use std::time::Duration;
 
 use redis::{Connection, RedisResult};
 
-use super::Target;
 use super::link::Link;
-use crate::broker::{DeadEntry, Facts, Fate, Found, Inspect, Job, Member, NewRun, Overview, Result};
+use super::{Target, store};
+use crate::broker::{
+    Beginning, Begun, BrokerError, Cause, DeadEntry, Facts, Fate, Fields, Found, Inspect, Job, Member, Overview,
+    Result, Store,
+};
+use crate::effects::{FieldValue, Put, StoreKey};
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, RequestId, Run};
+use crate::protocol::{Answer, RequestId};
 
 /// Looks at what daemons and clients have in Redis, and changes it where an operator says so.
 pub struct Operator {
-    link: Link,
+    link: RefCell<Link>,
     keys: Keys,
 }
 
 impl Operator {
     /// Connects to Redis.
     pub fn connect(target: &Target, keys: Keys) -> Result<Self> {
-        let mut operator =
-            Operator { link: Link::new(target.owning(keys.schema()), "cerbas-operator".to_owned()), keys };
+        let link = Link::new(target.owning(keys.schema()), "cerbas-operator".to_owned());
+        let operator = Operator { link: RefCell::new(link), keys };
         operator.ask(|connection, _| redis::cmd("PING").query::<()>(connection))?;
         Ok(operator)
     }
 
     /// Does `work` on the connection.
-    fn ask<T>(&mut self, work: impl FnOnce(&mut Connection, &Keys) -> RedisResult<T>) -> Result<T> {
+    fn ask<T>(&self, work: impl FnOnce(&mut Connection, &Keys) -> RedisResult<T>) -> Result<T> {
         let keys = &self.keys;
-        self.link.with(|connection| work(connection, keys))
+        self.link.borrow_mut().with(|connection| work(connection, keys))
     }
 }
 
 impl Inspect for Operator {
     fn address(&self) -> String {
-        self.link.address().to_owned()
+        self.link.borrow().address().to_owned()
     }
 
     fn overview(&mut self) -> Result<Overview> {
@@ -81,35 +84,38 @@ impl Inspect for Operator {
         self.delete(entry)
     }
 
-    fn runs(&mut self, name: &str) -> Result<Vec<Run>> {
-        self.runs_of(name)
-    }
-
-    fn all_runs(&mut self) -> Result<BTreeMap<String, Vec<Run>>> {
-        self.all_runs_kept()
-    }
-
-    fn run(&mut self, name: &str, instant: &str) -> Result<Option<Run>> {
-        self.one_run(name, instant)
-    }
-
-    fn known_since(&mut self, name: &str) -> Result<Option<u64>> {
-        self.since(name)
-    }
-
-    fn paused(&mut self) -> Result<BTreeSet<String>> {
-        self.paused_entries()
-    }
-
-    fn pause(&mut self, name: &str, is_paused: bool) -> Result<bool> {
-        self.set_paused(name, is_paused)
-    }
-
-    fn start_run(&mut self, run: &NewRun, node: &str) -> Result<()> {
-        self.start(run, node)
+    fn begin_at(&mut self, node: &str, beginning: &Beginning) -> Result<()> {
+        let begun = self.ask(|connection, keys| {
+            store::begin(connection, keys, &keys.inbox(node), std::slice::from_ref(beginning))?.remove(0)
+        })?;
+        match begun {
+            Begun::Sent => Ok(()),
+            Begun::Taken | Begun::Withheld | Begun::Refused => {
+                let reason = format!("{} of {} was begun before", beginning.field, beginning.key.as_str());
+                Err(BrokerError { address: Inspect::address(self), reason, cause: Cause::Refused })
+            }
+        }
     }
 
     fn facts(&mut self) -> Result<Option<Facts>> {
         self.ask_for_facts().map(Some)
+    }
+}
+
+impl Store for Operator {
+    fn read(&self, keys: &[StoreKey]) -> Result<Vec<Fields>> {
+        self.ask(|connection, names| store::read(connection, names, keys))
+    }
+
+    fn get(&self, key: &StoreKey, field: &str) -> Result<Option<FieldValue>> {
+        self.ask(|connection, names| store::get(connection, names, key, field))
+    }
+
+    fn put(&self, puts: &[Put]) -> Result<Vec<bool>> {
+        self.ask(|connection, names| store::put(connection, names, puts))
+    }
+
+    fn forget(&self, keys: &[StoreKey]) -> Result<()> {
+        self.ask(|connection, names| store::forget(connection, names, keys))
     }
 }
