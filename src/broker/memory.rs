@@ -3,6 +3,7 @@
 //! It keeps the promises of the real one within one process, and can be told to be away.
 
 mod delayed;
+mod in_flight;
 mod inspect;
 mod journal;
 mod kept;
@@ -237,7 +238,7 @@ impl Work for Memory {
     fn settle(&self, batch: &[Outgoing]) -> Result<Vec<RequestId>> {
         let mut state = self.present()?;
         let now = Instant::now();
-        state.results.retain(|_, stored| stored.until > now);
+        state.forget_old(now);
         let mut unheard = Vec::new();
         for outgoing in batch {
             match outgoing {

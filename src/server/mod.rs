@@ -159,7 +159,11 @@ impl Server {
                 let loaded = cron.crontabs.read();
                 self.start_with(loaded, Some(alarm), Some(Records::Now))
             }
-            None => self.start_with(Loaded::default(), None, Some(Records::Later)),
+            None => {
+                // A daemon inside a program makes no files that nobody asked for.
+                let records = self.is_asked.then_some(Records::Later);
+                self.start_with(Loaded::default(), None, records)
+            }
         }
     }
 

@@ -70,3 +70,31 @@ fn a_tracked_request_that_is_cancelled_while_it_waits_has_its_answer_and_no_stag
         assert!(both.has_nothing(QUEUE));
     });
 }
+
+#[test]
+fn of_two_that_are_the_same_each_ends_by_itself() {
+    each(|both| {
+        both.send("a");
+        both.send("a");
+        let (first, second) = (both.claim(QUEUE), both.claim(QUEUE));
+        both.end(first);
+        both.settle(Settlement::plain(second, End::HandedBack));
+        assert_eq!(id_of(&both.claim(QUEUE)), "a");
+        assert!(both.has_nothing(QUEUE));
+    });
+}
+
+#[test]
+fn an_element_that_gets_a_name_is_settled_under_it() {
+    each(|both| {
+        both.post.send(None, br#"{"func":"f","reply":false}"#, None).expect("it is there");
+        let claim = both.claim(QUEUE);
+        let named = both.broker.name(&[(claim.clone(), element("a").as_bytes().into())]).expect("it is there");
+        let named = named.into_iter().next().flatten().expect("it was ours");
+        assert_eq!(id_of(&named), "a");
+        let again = both.broker.name(&[(claim, element("a").as_bytes().into())]).expect("it is there");
+        assert!(again[0].is_none() || again[0] == Some(named.clone()), "{again:?}");
+        both.settle(Settlement::plain(named, End::HandedBack));
+        assert_eq!(id_of(&both.claim(QUEUE)), "a");
+    });
+}

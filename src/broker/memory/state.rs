@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::delayed::Delayed;
+use super::in_flight::InFlight;
 use super::kept::Kept;
 use crate::broker::{
     Arranged, Arrangement, Beginning, Begun, Claim, Claimed, Content, End, Following, IfHeld, Message, QueueTerms,
@@ -22,7 +23,7 @@ pub(super) struct State {
     pub(super) names: Vec<String>,
     pub(super) bodies: HashMap<u64, Vec<u8>>,
     pub(super) delayed: Delayed,
-    pub(super) in_flight: Vec<Arc<[u8]>>,
+    pub(super) in_flight: InFlight,
     pub(super) results: HashMap<RequestId, Stored>,
     pub(super) listeners: HashSet<RequestId>,
     /// How far requests have come that were submitted and have no result yet.
@@ -102,6 +103,18 @@ impl State {
         Arranged::Ready { claim, replaced }
     }
 
+    /// Forgets answers whose time is over, and who has never asked for one.
+    pub(super) fn forget_old(&mut self, now: Instant) {
+        let listeners = &mut self.listeners;
+        self.results.retain(|id, stored| {
+            let is_kept = stored.until > now;
+            if !is_kept {
+                listeners.remove(id);
+            }
+            is_kept
+        });
+    }
+
     /// Puts an entry on the dead list, or among what was refused.
     pub(super) fn bury(&mut self, is_refused: bool, entry: Box<str>) {
         let list = if is_refused { &mut self.refused } else { &mut self.dead };
@@ -112,8 +125,10 @@ impl State {
 
     /// From now on what `claim` names is `element`.
     pub(super) fn name(&mut self, claim: &Claim, element: &Arc<[u8]>) -> Option<Claim> {
-        let place = self.in_flight.iter().position(|listed| *listed == claim.element)?;
-        self.in_flight[place] = Arc::clone(element);
+        if !self.in_flight.remove(&claim.element) {
+            return None;
+        }
+        self.in_flight.add(Arc::clone(element));
         Some(Claim { element: Arc::clone(element), ..claim.clone() })
     }
 
@@ -186,7 +201,7 @@ impl State {
             return false;
         }
         let is_taken = !self.taken.insert(id.clone());
-        !is_taken || self.in_flight.iter().filter(|other| ***other == *element).count() == 1
+        !is_taken || self.in_flight.count(element) == 1
     }
 
     /// What a room has sent under `id` has ended.
@@ -247,7 +262,7 @@ impl State {
     }
 
     pub(super) fn take(&mut self, source: Source, elements: Vec<Arc<[u8]>>) -> Vec<Claimed> {
-        self.in_flight.extend(elements.iter().cloned());
+        elements.iter().for_each(|element| self.in_flight.add(Arc::clone(element)));
         let claimed = elements.into_iter().map(|element| {
             let content = self.content(&element);
             let body_key = matches!(content, Content::Body(..)).then(|| "body".into());
@@ -271,9 +286,7 @@ impl State {
     }
 
     pub(super) fn leave(&mut self, claim: &Claim) {
-        if let Some(place) = self.in_flight.iter().position(|element| *element == claim.element) {
-            self.in_flight.swap_remove(place);
-        }
+        self.in_flight.remove(&claim.element);
     }
 
     pub(super) fn next_due(&self) -> Option<u64> {
