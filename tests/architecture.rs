@@ -75,7 +75,10 @@ const MAY_NAME: &[(&str, &[&str])] = &[
     // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
     ("net", &["lock"]),
     ("proxy", &["lock", "net", "thread"]),
-    ("gateway", &["broker", "clock", "dispatch", "effects", "ledger", "lock", "net", "protocol", "proxy", "thread"]),
+    (
+        "gateway",
+        &["broker", "clock", "dispatch", "effects", "ledger", "lock", "net", "outage", "protocol", "proxy", "thread"],
+    ),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
     ("config", &["cron", "functions", "gateway", "net", "protocol", "proxy", "trust"]),

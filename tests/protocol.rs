@@ -138,7 +138,7 @@ fn every_key_has_its_name() {
 fn numbers_longer_than_ten_digits_are_not_cut() {
     let keys = Keys::new("CERBAS", 1);
     assert_eq!(keys.bodies(u64::MAX)[0], "CERBAS-REQ-18446744073709551615");
-    assert_eq!(keys.channel(&RequestId::Number(12_345_678_901)), "CERBAS-RESPONSE-1-12345678901");
+    assert_eq!(keys.channel(RequestId::Number(12_345_678_901)), "CERBAS-RESPONSE-1-12345678901");
 }
 
 #[test]

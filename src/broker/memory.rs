@@ -9,6 +9,7 @@ mod journal;
 mod kept;
 mod settle;
 mod state;
+mod subscription;
 
 use std::collections::VecDeque;
 use std::io;
@@ -18,10 +19,11 @@ use std::time::{Duration, Instant};
 
 pub use self::journal::JOURNAL;
 use self::kept::Kept;
-use self::state::{State, Stored, id_of};
+use self::state::{State, id_of};
+use self::subscription::MemorySubscription;
 use super::{
     Arranged, Arrangement, Beginning, Begun, BrokerError, Cause, Claim, Claimed, Fields, Found, Message, Notice,
-    Outgoing, Post, Presence, Result, Source, Stage, Store, Whereabouts, Work,
+    Outgoing, Post, Presence, Result, Source, Stage, Store, Subscription, Whereabouts, Work,
 };
 use crate::clock;
 use crate::effects::{FieldValue, Put, StoreKey};
@@ -110,11 +112,9 @@ impl Memory {
             Some(_) => {
                 state.forget_vouched(id);
                 state.give_back(id, Instant::now());
-                state.stages.remove(id);
-                let answer = encode_outcome(Err(CallError::Cancelled));
-                let until = Instant::now() + self.0.result_ttl;
                 state.verdicts[Verdict::Cancelled as usize] += 1;
-                state.results.insert(id.clone(), Stored { answer, until });
+                let answer = encode_outcome(Err(CallError::Cancelled));
+                state.answer(id, &answer, Instant::now() + self.0.result_ttl);
                 Found::Waiting
             }
             None if state.in_flight.iter().any(|element| id_of(element).as_ref() == Some(id)) => {
@@ -246,14 +246,13 @@ impl Work for Memory {
                 Outgoing::Notice(Notice::Started { id }) => {
                     if let Some(stage) = state.stages.get_mut(id) {
                         *stage = Stage::Pending;
+                        state.watched.tell(id, || Stage::Pending);
                     }
                 }
                 Outgoing::Notice(Notice::AnsweredEarly { .. }) => {}
             }
             if let Some((id, answer)) = outgoing.answer() {
-                let until = now + self.0.result_ttl;
-                state.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });
-                state.stages.remove(id);
+                state.answer(id, answer, now + self.0.result_ttl);
                 if !state.listeners.contains(id) {
                     unheard.push(id.clone());
                 }
@@ -385,6 +384,16 @@ impl Post for Memory {
             None => state.stages.get(id).cloned().unwrap_or(Stage::Unknown),
         };
         Ok(ids.iter().map(stage).collect())
+    }
+
+    fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+        drop(self.present()?);
+        Ok(Box::new(MemorySubscription::open(self.clone())))
+    }
+
+    fn ring(&mut self, bell: &RequestId) -> Result<()> {
+        self.present()?.watched.tell(bell, || Stage::Unknown);
+        Ok(())
     }
 
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {

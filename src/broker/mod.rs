@@ -261,6 +261,29 @@ pub trait Broker: Work + Presence + Store {}
 
 impl<T: Work + Presence + Store> Broker for T {}
 
+impl Stage {
+    /// The stage that is noted as `text`.
+    pub(crate) fn of_text(text: &[u8]) -> Self {
+        if text == Self::PENDING { Stage::Pending } else { Stage::Accepted }
+    }
+
+    /// How it is noted that a daemon runs it.
+    pub(crate) const PENDING: &[u8] = b"pending";
+}
+
+/// What becomes of requests that somebody watches, as it is told: one subscription for many of them.
+pub trait Subscription: Send {
+    /// Watches `new` from now on, and no longer `old`. What was told before is missed: who needs it looks with [`Post::stages`] after this.
+    fn watch(&mut self, new: &[RequestId], old: &[RequestId]) -> Result<()>;
+
+    /// What has become of watched requests since, waiting at most `patience` for it, or until somebody rings the bell. After an error all are
+    /// to be watched anew, with another subscription.
+    fn next(&mut self, patience: Duration) -> Result<Vec<(RequestId, Stage)>>;
+
+    /// By what it is woken with [`Post::ring`].
+    fn bell(&self) -> &RequestId;
+}
+
 /// A client's side of a broker: one call at a time.
 pub trait Post: Send {
     /// Puts `element` into the further queue called `queue`, or into the usual one. With `id`, what is published for it can be
@@ -273,6 +296,12 @@ pub trait Post: Send {
 
     /// How far each of `ids` has come, in their order.
     fn stages(&mut self, ids: &[RequestId]) -> Result<Vec<Stage>>;
+
+    /// Hears of requests that were sent with [`Post::submit`].
+    fn subscribe(&self) -> Result<Box<dyn Subscription>>;
+
+    /// Wakes the subscription with this bell.
+    fn ring(&mut self, bell: &RequestId) -> Result<()>;
 
     /// The answer to `id` in JSON, waiting at most `patience` for it; `None` if it has not come.
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>>;

@@ -1,7 +1,7 @@
 //! The door of a call that came over HTTP.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use super::idempotency::Promise;
@@ -9,6 +9,7 @@ use super::mailbox::{Mail, Mailbox};
 use super::response::Response;
 use crate::dispatch::{Again, Door};
 use crate::effects::Effects;
+use crate::lock::Unpoisoned;
 use crate::net::Handle;
 use crate::protocol::codec::Encoded;
 
@@ -79,6 +80,8 @@ struct Taken {
     count: Arc<AtomicUsize>,
     is_free: AtomicBool,
     stage: AtomicU8,
+    /// What is done when it is given up.
+    then: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 /// The call has not started.
@@ -94,7 +97,7 @@ impl Place {
         let update = |count: usize| (count < most).then_some(count + 1);
         taken.fetch_update(Ordering::AcqRel, Ordering::Acquire, update).ok()?;
         let (is_free, stage) = (AtomicBool::new(false), AtomicU8::new(WAITS));
-        Some(Place(Arc::new(Taken { count: Arc::clone(taken), is_free, stage })))
+        Some(Place(Arc::new(Taken { count: Arc::clone(taken), is_free, stage, then: Mutex::default() })))
     }
 
     /// The call is to start; false where it was given up before.
@@ -117,17 +120,37 @@ impl Place {
         self.0.free();
     }
 
+    /// Does `then` once when the call is given up before it started; at once where it was.
+    pub(super) fn when_given_up(&self, then: impl FnOnce() + Send + 'static) {
+        *self.0.then.lock().unpoisoned() = Some(Box::new(then));
+        if self.is_given_up() {
+            self.0.run_then();
+        }
+    }
+
     /// Whether the call was given up before it started.
     pub(super) fn is_given_up(&self) -> bool {
         self.0.stage.load(Ordering::Acquire) == GIVEN_UP
     }
 
     fn turn(&self, stage: u8) -> bool {
-        self.0.stage.compare_exchange(WAITS, stage, Ordering::AcqRel, Ordering::Acquire).is_ok()
+        let has_turned = self.0.stage.compare_exchange(WAITS, stage, Ordering::AcqRel, Ordering::Acquire).is_ok();
+        if has_turned && stage == GIVEN_UP {
+            self.0.run_then();
+        }
+        has_turned
     }
 }
 
 impl Taken {
+    /// Whoever comes first does it.
+    fn run_then(&self) {
+        let then = self.then.lock().unpoisoned().take();
+        if let Some(then) = then {
+            then();
+        }
+    }
+
     fn free(&self) {
         if !self.is_free.swap(true, Ordering::AcqRel) {
             self.count.fetch_sub(1, Ordering::AcqRel);
@@ -163,5 +186,31 @@ mod tests {
         assert_eq!(taken(), 1);
         place.leave();
         assert_eq!((taken(), place.is_given_up()), (0, false));
+    }
+
+    #[test]
+    fn what_follows_on_a_call_that_is_given_up_is_done_once_and_never_on_one_that_has_started() {
+        let count = Arc::new(AtomicUsize::new(0));
+        let done = Arc::new(AtomicUsize::new(0));
+        let place = || Place::take(&count, 9).expect("there is one");
+        let follow = |place: &Place| {
+            let done = Arc::clone(&done);
+            place.when_given_up(move || {
+                done.fetch_add(1, Ordering::Relaxed);
+            });
+        };
+        let waits = place();
+        follow(&waits);
+        assert_eq!(done.load(Ordering::Relaxed), 0);
+        waits.give_up();
+        waits.leave();
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+        follow(&waits);
+        assert_eq!(done.load(Ordering::Relaxed), 2, "it was given up before");
+        let runs = place();
+        follow(&runs);
+        runs.start();
+        runs.leave();
+        assert_eq!(done.load(Ordering::Relaxed), 2);
     }
 }

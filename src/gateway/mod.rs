@@ -5,6 +5,7 @@
 //! Sockets and the reading of HTTP are those of `net`, and what goes to upstreams is done by `proxy`.
 
 mod access;
+mod answers;
 mod api;
 mod args;
 mod client;

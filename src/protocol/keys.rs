@@ -62,13 +62,19 @@ impl Keys {
         format!("{}-STAGE-{id}", self.prefix)
     }
 
+    /// The channel on which it is told that such a request has come further, but for its answer; an empty id gives what all such names
+    /// begin with.
+    pub fn stage_channel(&self, id: impl fmt::Display) -> String {
+        format!("{}-STAGE-{}-{id}", self.prefix, self.database)
+    }
+
     /// The list of what daemons tell `asker`, who has asked them.
     pub fn reply(&self, asker: &str) -> String {
         format!("{}-REPLY-{asker}", self.prefix)
     }
 
-    /// The channel of the answer in JSON.
-    pub fn channel(&self, id: &RequestId) -> String {
+    /// The channel of the answer in JSON; an empty id gives what all such names begin with.
+    pub fn channel(&self, id: impl fmt::Display) -> String {
         format!("{}-RESPONSE-{}-{id}", self.prefix, self.database)
     }
 

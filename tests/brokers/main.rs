@@ -6,6 +6,7 @@ mod locks;
 mod options;
 mod settling;
 mod store;
+mod watching;
 
 use std::time::{Duration, Instant};
 

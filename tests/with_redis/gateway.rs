@@ -15,7 +15,7 @@ use super::world::{PATIENCE, World, config, connect, eventually, scratch};
 
 /// Holds functions up until it is opened.
 #[derive(Clone, Default)]
-struct Gate(Arc<(Mutex<bool>, Condvar)>);
+pub(super) struct Gate(Arc<(Mutex<bool>, Condvar)>);
 
 impl Gate {
     fn pass(&self) {
@@ -23,14 +23,14 @@ impl Gate {
         drop(self.0.1.wait_timeout_while(is_open, PATIENCE, |is_open| !*is_open));
     }
 
-    fn open(&self) {
+    pub(super) fn open(&self) {
         *self.0.0.lock().expect("it is whole") = true;
         self.0.1.notify_all();
     }
 }
 
 /// A daemon on `redis` with a gateway, whose function `held` waits at `gate`.
-fn daemon(redis: &ScratchRedis, gate: &Gate, change: impl FnOnce(&mut Config)) -> Running {
+pub(super) fn daemon(redis: &ScratchRedis, gate: &Gate, change: impl FnOnce(&mut Config)) -> Running {
     let mut config = config(&redis.url());
     with_gateway(&mut config);
     change(&mut config);
@@ -50,15 +50,15 @@ fn with_gateway(config: &mut Config) {
 }
 
 /// Status, location and body of an answer.
-struct Answer(u16, Option<String>, String);
+pub(super) struct Answer(pub(super) u16, pub(super) Option<String>, String);
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(super) fn json(&self) -> Value {
         serde_json::from_str(&self.2).unwrap_or_else(|error| panic!("{error}: {}", self.2))
     }
 }
 
-fn ask(running: &Running, target: &str, body: Option<Value>) -> Answer {
+pub(super) fn ask(running: &Running, target: &str, body: Option<Value>) -> Answer {
     let url = format!("http://{}{target}", running.http_addresses()[0]);
     let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
     let answer = match body {

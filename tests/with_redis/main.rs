@@ -25,6 +25,7 @@ mod nodes;
 mod onward;
 mod options;
 mod outage;
+mod pushed;
 mod queues;
 mod refusal;
 mod refused;

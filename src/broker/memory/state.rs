@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use super::delayed::Delayed;
 use super::in_flight::InFlight;
 use super::kept::Kept;
+use super::subscription::Watched;
 use crate::broker::{
     Arranged, Arrangement, Beginning, Begun, Claim, Claimed, Content, End, Following, IfHeld, Message, QueueTerms,
     Settlement, Source, Stage, parse_number,
@@ -47,6 +48,10 @@ pub(super) struct State {
     pub(super) vouched: HashMap<RequestId, Arc<[u8]>>,
     /// Which of it has been taken.
     pub(super) taken: HashSet<RequestId>,
+    /// Who watches which requests.
+    pub(super) watched: Watched,
+    /// How many have begun to watch any.
+    pub(super) subscriptions: u64,
     /// What rooms keep.
     pub(super) kept: Kept,
     /// What the daemon last said of itself, and when.
@@ -101,6 +106,13 @@ impl State {
         }
         let claim = Claim { is_once: *is_once, locks: Some(Arc::new(locks.clone())), ..claim.clone() };
         Arranged::Ready { claim, replaced }
+    }
+
+    /// Stores the answer to `id` until then, which those who watch it are told.
+    pub(super) fn answer(&mut self, id: &RequestId, answer: &Arc<Encoded>, until: Instant) {
+        self.watched.tell(id, || Stage::Done(answer.json.to_vec()));
+        self.results.insert(id.clone(), Stored { answer: Arc::clone(answer), until });
+        self.stages.remove(id);
     }
 
     /// Forgets answers whose time is over, and who has never asked for one.

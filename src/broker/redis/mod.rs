@@ -27,6 +27,7 @@ mod schema;
 mod settle;
 mod sources;
 mod store;
+mod subscription;
 mod suspects;
 mod target;
 mod unserved;

@@ -11,8 +11,9 @@ use redis::{Cmd, Connection, ErrorKind, PushKind, RedisError, RedisResult, Scrip
 
 use super::lease::read_record;
 use super::link::{RESPONSE, exchange_bytes};
+use super::subscription::RedisSubscription;
 use super::{Target, cancel};
-use crate::broker::{BrokerError, Cause, Found, Post, QueueTerms, Result, Stage};
+use crate::broker::{BrokerError, Cause, Found, Post, QueueTerms, Result, Stage, Subscription};
 use crate::protocol::keys::Keys;
 use crate::protocol::{Node, RequestId};
 
@@ -181,23 +182,32 @@ impl Post for RedisPost {
         if ids.is_empty() {
             return Ok(Vec::new());
         }
-        let (mut results, mut stages) = (cmd("MGET"), cmd("MGET"));
+        let (mut stages, mut results) = (cmd("MGET"), cmd("MGET"));
         for id in ids {
-            results.arg(self.keys.result(id));
             stages.arg(self.keys.stage(id));
+            results.arg(self.keys.result(id));
         }
-        // The result comes with the step in which the stage goes, so who looks for the stage first may see neither.
-        let replies = self.ask(None, &[results, stages])?;
+        // The stage goes in the step in which the result comes, and that may be between the two looks: who looks for the result first sees
+        // neither.
+        let replies = self.ask(None, &[stages, results])?;
         let mut replies = replies.into_iter().map(|reply| into_list(reply).unwrap_or_default().into_iter());
-        let (results, stages) = (replies.next(), replies.next());
+        let (stages, results) = (replies.next(), replies.next());
         let both = results.into_iter().flatten().zip(stages.into_iter().flatten());
         let stage = |(result, stage): (Value, Value)| match (into_bytes(result), into_bytes(stage).as_deref()) {
             (Some(answer), _) => Stage::Done(answer),
-            (None, Some(b"pending")) => Stage::Pending,
-            (None, Some(_)) => Stage::Accepted,
+            (None, Some(text)) => Stage::of_text(text),
             (None, None) => Stage::Unknown,
         };
         Ok(both.map(stage).collect())
+    }
+
+    fn subscribe(&self) -> Result<Box<dyn Subscription>> {
+        Ok(Box::new(RedisSubscription::open(&self.target, self.keys.clone())?))
+    }
+
+    fn ring(&mut self, bell: &RequestId) -> Result<()> {
+        let ring = cmd("PUBLISH").arg(self.keys.stage_channel(bell)).arg("").take();
+        self.ask(None, &[ring]).map(drop)
     }
 
     fn receive(&mut self, id: &RequestId, patience: Duration) -> Result<Option<Vec<u8>>> {
@@ -262,7 +272,7 @@ fn message_on(value: Value, channel: Option<&str>) -> Option<Vec<u8>> {
     (channel.map(str::as_bytes) == Some(from.as_slice())).then_some(message)
 }
 
-fn into_bytes(value: Value) -> Option<Vec<u8>> {
+pub(super) fn into_bytes(value: Value) -> Option<Vec<u8>> {
     match value {
         Value::BulkString(bytes) => Some(bytes),
         _ => None,
@@ -276,6 +286,6 @@ fn into_list(value: Value) -> Option<Vec<Value>> {
     }
 }
 
-fn is_timeout(error: &RedisError) -> bool {
+pub(super) fn is_timeout(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Io && error.is_timeout()
 }

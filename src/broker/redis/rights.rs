@@ -66,7 +66,6 @@ const USED: &[&str] = &[
     "SADD S a",
     "EXPIRE S TTL",
     "SMEMBERS S",
-    "SISMEMBER S a",
     "SREM S b",
     "PUBLISH C probe",
     "TIME",
@@ -91,10 +90,11 @@ struct Probe {
 /// The commands of `lines` on keys for the daemon `node`.
 fn probes(lines: &[&'static str], keys: &Keys, node: &str) -> Vec<Probe> {
     let id = RequestId::Text(format!("probe.{node}").into());
-    let channels = keys.channels(&id);
+    let mut channels: Vec<String> = keys.channels(&id).into_iter().map(|(channel, _)| channel).collect();
+    channels.push(keys.stage_channel(&id));
     let mut probes = Vec::new();
     for line in lines {
-        let of_channels = channels.iter().map(|(channel, _)| Some(channel)).filter(|_| line.contains(" C "));
+        let of_channels = channels.iter().map(Some).filter(|_| line.contains(" C "));
         let of_key = (!line.contains(" C ")).then_some(None);
         for channel in of_channels.chain(of_key) {
             let mut words = line.split(' ');

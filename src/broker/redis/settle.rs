@@ -12,7 +12,7 @@ use redis::{Connection, Pipeline, RedisResult, Value, pipe};
 use super::lease::Identity;
 use super::link::exchange;
 use super::{RedisBroker, SettleLink, lock};
-use crate::broker::{Claim, End, Notice, Outgoing, Result, Settlement, Source};
+use crate::broker::{Claim, End, Notice, Outgoing, Result, Settlement, Source, Stage};
 use crate::clock;
 use crate::protocol::codec::Encoded;
 use crate::protocol::{RequestId, Verdict};
@@ -126,8 +126,9 @@ impl RedisBroker {
                 }
                 Outgoing::Notice(Notice::Started { id }) => {
                     // Only where it is still known: it may have been cancelled meanwhile.
-                    let stage = self.options.keys.stage(id);
-                    transaction.add("SET").arg(stage).arg("pending").arg("XX").arg("KEEPTTL");
+                    let keys = &self.options.keys;
+                    transaction.add("SET").arg(keys.stage(id)).arg(Stage::PENDING).arg("XX").arg("KEEPTTL");
+                    transaction.add("PUBLISH").arg(keys.stage_channel(id)).arg(Stage::PENDING);
                 }
                 Outgoing::Notice(Notice::AnsweredEarly { .. }) => {}
             }

@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use super::{Asking, Later, Served, busy};
 use crate::broker::Stage;
 use crate::clock;
+use crate::gateway::answers::{Wait, Wants};
 use crate::gateway::args;
-use crate::gateway::desk::{Asked, Wait, Wants};
+use crate::gateway::desk::Asked;
 use crate::gateway::door::HttpDoor;
 use crate::gateway::idempotency::{Found, Key, Promise};
 use crate::gateway::response::Response;
@@ -193,7 +194,6 @@ impl Asking<'_> {
         let id = RequestId::random();
         let sent = Request { id: id.clone(), is_tracked: true, reply: true, ..request.clone() };
         let element = encode_request(&sent, clock::now());
-        let promise = std::cell::RefCell::new(promise);
         self.ask_from(
             self.place()?,
             Some(start_by),
@@ -204,7 +204,7 @@ impl Asking<'_> {
                         let Some(answer) = decode_answer(json) else {
                             return Response::error(500, "the answer cannot be read");
                         };
-                        if let Some(promise) = promise.take() {
+                        if let Some(promise) = promise {
                             promise.keep(&answer, Instant::now());
                         }
                         Response::answer(answer)
