@@ -39,6 +39,7 @@ pub mod gateway;
 mod control;
 mod heartbeat;
 mod inspect;
+pub mod pages;
 // The house.
 pub mod cli;
 pub mod client;

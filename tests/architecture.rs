@@ -52,6 +52,8 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "thread",
         ],
     ),
+    // What they show over HTTP: words.
+    ("pages", &["protocol"]),
     // Rooms beside it.
     ("cron", &["lock", "protocol", "trust"]),
     (
@@ -71,17 +73,20 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "thread",
         ],
     ),
-    ("inspect", &["broker", "effects", "private", "protocol", "thread"]),
+    ("inspect", &["broker", "effects", "lock", "pages", "private", "protocol", "thread"]),
     // HTTP, one above the other: sockets, what goes to upstreams, what goes to functions.
     ("net", &["lock"]),
     ("proxy", &["lock", "net", "thread"]),
     (
         "gateway",
-        &["broker", "clock", "dispatch", "effects", "ledger", "lock", "net", "outage", "protocol", "proxy", "thread"],
+        &[
+            "broker", "clock", "dispatch", "effects", "ledger", "lock", "net", "outage", "pages", "protocol", "proxy",
+            "thread",
+        ],
     ),
     // The house.
     ("client", &["broker", "clock", "protocol"]),
-    ("config", &["cron", "functions", "gateway", "net", "protocol", "proxy", "trust"]),
+    ("config", &["cron", "functions", "gateway", "net", "pages", "protocol", "proxy", "trust"]),
     ("error", &["broker", "config"]),
     (
         "server",
@@ -103,6 +108,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "ledger",
             "lock",
             "outbox",
+            "pages",
             "private",
             "protocol",
             "scheduler",

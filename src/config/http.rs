@@ -7,6 +7,7 @@ use super::section::Section;
 use super::value::{Fit, Value};
 use crate::gateway::{AccessLog, Network, Settings, Token, TokenHash};
 use crate::net::ListenAddress;
+use crate::pages::{Right, Rights};
 use crate::proxy::Fallback;
 
 /// `[http]`: the gateway.
@@ -104,9 +105,11 @@ fn token(name: &str, section: &mut Section<'_>) -> Option<Token> {
         TokenHash::read(&text)
             .ok_or_else(|| "expected sha256: and 64 digits, as `cerbas token` prints them".to_owned().into())
     });
-    let mut token = Token { name: name.to_owned(), hash: TokenHash::of(""), user: None, source: None };
+    let mut token =
+        Token { name: name.to_owned(), hash: TokenHash::of(""), user: None, source: None, may: Rights::default() };
     section.set_some("user", &mut token.user, Value::text);
     section.set_some("source", &mut token.source, Value::text);
+    section.set("may", &mut token.may, |value| Ok(value.choices(&Right::ALL)?.into_iter().collect()));
     match hash {
         Some(hash) => token.hash = hash,
         None => {

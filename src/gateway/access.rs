@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::fmt;
 
 use crate::net::RequestHead;
+use crate::pages::Rights;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use ring::digest::{SHA256, digest};
@@ -24,15 +25,26 @@ pub struct Token {
     pub user: Option<String>,
     /// The program that its requests come from; without one they may say it themselves.
     pub source: Option<String>,
+    /// What it lets one do.
+    pub may: Rights,
 }
 
 /// Who asks, as far as that is sure.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     /// The name of the token, for the log.
     pub(super) token: Option<String>,
     pub(super) user: Option<String>,
     pub(super) source: Option<String>,
+    /// What they may do.
+    pub(super) may: Rights,
+}
+
+/// Somebody, where there are no tokens.
+impl Default for Identity {
+    fn default() -> Self {
+        Identity { token: None, user: None, source: None, may: Rights::all() }
+    }
 }
 
 impl TokenHash {
@@ -82,7 +94,8 @@ pub(super) fn identify(tokens: &[Token], authorization: Option<&str>) -> Option<
     // All of them are compared, whichever it is.
     let found =
         tokens.iter().fold(None, |found, token| if token.hash.is_same(&given) { Some(token) } else { found })?;
-    Some(Identity { token: Some(found.name.clone()), user: found.user.clone(), source: found.source.clone() })
+    let Token { name, user, source, may, hash: _ } = found.clone();
+    Some(Identity { token: Some(name), user, source, may })
 }
 
 /// The token of a header `Authorization`: `Bearer TOKEN` (RFC 6750), or for people `Basic` (RFC 7617) with any user and the token as the
@@ -188,6 +201,7 @@ mod tests {
             hash: TokenHash::of(secret),
             user: user.map(str::to_owned),
             source: None,
+            may: Rights::default(),
         };
         vec![token("web", "secret-1", Some("tom")), token("ops", "secret-2", None)]
     }

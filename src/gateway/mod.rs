@@ -29,8 +29,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 pub use self::access::{Token, TokenHash};
-use self::api::Api;
 pub use self::api::RESERVED;
+use self::api::{Api, Book};
 use self::desk::Desk;
 pub use self::desk::OpenPost;
 use self::front::Front;
@@ -44,6 +44,7 @@ pub use self::vitals::{Process, Vitals};
 use crate::dispatch::Dispatcher;
 use crate::lock::Unpoisoned;
 use crate::net::{Crowd, ListenAddress, Listener, Poller};
+use crate::pages::Pages;
 use crate::proxy::{Sites, Watch};
 use crate::thread::{Joined, Threads};
 
@@ -55,6 +56,8 @@ pub struct GatewayOptions {
     pub settings: Settings,
     /// Where calls go.
     pub dispatcher: Arc<Dispatcher>,
+    /// The pages that others have.
+    pub pages: Vec<Arc<dyn Pages>>,
     /// How the broker is reached.
     pub open: OpenPost,
     /// Why the daemon cannot do its work at this moment; nothing if it can.
@@ -83,7 +86,13 @@ pub struct Gateway {
 impl Gateway {
     /// Opens all places and starts the threads. The error names the place.
     pub fn start(options: GatewayOptions) -> io::Result<Self> {
-        let GatewayOptions { listen, settings, dispatcher, open, faults, stalled, vitals, threads, crew } = options;
+        let GatewayOptions { listen, settings, dispatcher, pages, open, faults, stalled, vitals, threads, crew } =
+            options;
+        let book = Book::new(&pages).map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+        for function in dispatcher.rules().functions.iter() {
+            book.does_not_hide(&function.name).map_err(|reason| io::Error::new(io::ErrorKind::InvalidInput, reason))?;
+        }
+        let book = Arc::new(book);
         let mut listeners = Vec::new();
         for address in &listen {
             let opened = address.open().map_err(|error| io::Error::new(error.kind(), format!("{address}: {error}")))?;
@@ -124,6 +133,7 @@ impl Gateway {
                 waiting: Arc::clone(&waiting),
                 scraping: Arc::clone(&scraping),
                 ids: Arc::clone(&ids),
+                book: Arc::clone(&book),
                 faults: Arc::clone(&faults),
                 stalled: Arc::clone(&stalled),
                 vitals: Arc::clone(&vitals),

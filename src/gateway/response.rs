@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::net::Buffer;
+use crate::pages::{Answer, Content};
 use crate::protocol::Json;
 use crate::protocol::codec::Encoded;
 use crate::protocol::json::to_msgpack;
@@ -133,6 +134,17 @@ impl Response {
         if !envelope.is_to_head {
             output.push(body);
         }
+    }
+}
+
+impl From<Answer> for Response {
+    fn from(Answer { status, content, headers }: Answer) -> Self {
+        let body = match content {
+            Content::Empty => Body::Empty,
+            Content::Value(value) => Body::Value(value),
+            Content::Bytes(kind, bytes) => Body::Bytes(kind, bytes),
+        };
+        Response { status, body, headers }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
+use super::api::Book;
 use super::desk::Desk;
 use super::idempotency::Kept;
 use super::mailbox::Mailbox;
@@ -24,6 +25,8 @@ pub(super) struct Services {
     /// How many wait for the metrics.
     pub(super) scraping: Arc<AtomicUsize>,
     pub(super) ids: Arc<Ids>,
+    /// The pages that others have.
+    pub(super) book: Arc<Book>,
     /// Why the daemon cannot do its work at this moment.
     pub(super) faults: Arc<dyn Fn() -> Vec<String> + Send + Sync>,
     /// The loops of the daemon that do not turn any more.

@@ -8,6 +8,7 @@
 
 mod calls;
 mod listener;
+mod pages;
 mod question;
 pub(crate) mod rates;
 mod remote;
@@ -17,5 +18,6 @@ mod socket;
 
 pub(crate) use calls::Calls;
 pub(crate) use listener::Listener;
+pub(crate) use pages::{InspectPages, OpenInspect};
 pub(crate) use question::answer;
 pub(crate) use remote::Remote;

@@ -12,6 +12,7 @@ use crate::broker::{
 use crate::client::ClientError;
 use crate::config::{Config, QueueConfig, QueueOrder, RedisConfig, RedisServer};
 use crate::error::StartError;
+use crate::inspect::OpenInspect;
 use crate::protocol::keys::Keys;
 use crate::thread::Threads;
 
@@ -77,13 +78,15 @@ impl Connection {
 }
 
 impl Connection {
-    /// Opens an operator's side of the broker; `None` where there is none, or it cannot be reached.
-    pub(super) fn operator(&self, config: &Config) -> impl Fn() -> Option<Operator> + Send + Sync + 'static {
+    /// Opens an operator's side of the broker.
+    pub(super) fn inspect(&self, config: &Config) -> OpenInspect {
         let (kind, prefix) = (self.kind.clone(), config.redis.prefix.clone());
-        move || match &kind {
-            Kind::Memory(_) => None,
-            Kind::Redis(target) => Operator::connect(target, Keys::new(&prefix, target.database())).ok(),
-        }
+        Arc::new(move || {
+            Ok(match &kind {
+                Kind::Memory(memory) => Box::new(memory.clone()),
+                Kind::Redis(target) => Box::new(Operator::connect(target, Keys::new(&prefix, target.database()))?),
+            })
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The gateway of a daemon, as the configuration says.
 
+use std::iter;
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -7,12 +8,14 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use super::about::About;
 use super::connection::Connection;
 use super::process;
-use crate::broker::{Inspect, Operator, QueueLook};
+use crate::broker::{Inspect, QueueLook};
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
 use crate::gateway::{Gateway, GatewayOptions, OpenPost, Vitals};
+use crate::inspect::InspectPages;
 use crate::lock::Unpoisoned;
+use crate::pages::Pages;
 use crate::thread::Threads;
 
 /// Besides those of connections, so many descriptors are needed.
@@ -36,9 +39,9 @@ fn raise_descriptor_limit(connections: usize) {
 /// What is told of the daemon with the metrics.
 fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> Vitals + Send + Sync> {
     let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-    let open = link.operator(config);
+    let open = link.inspect(config);
     // Opened when it is needed, and again after it was away.
-    let operator: Mutex<Option<Operator>> = Mutex::default();
+    let operator: Mutex<Option<Box<dyn Inspect>>> = Mutex::default();
     Arc::new(move || {
         let mut vitals = Vitals {
             status: about.look(),
@@ -48,9 +51,9 @@ fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> 
         };
         let mut operator = operator.lock().unpoisoned();
         if operator.is_none() {
-            *operator = open();
+            *operator = open().ok();
         }
-        let overview = operator.as_mut().map(Operator::overview);
+        let overview = operator.as_mut().map(|operator| operator.overview());
         match overview {
             Some(Ok(overview)) => {
                 // What clients have made up is no label.
@@ -74,16 +77,20 @@ pub(super) fn start(
     link: &Connection,
     dispatcher: &Arc<Dispatcher>,
     about: &About,
+    pages: Vec<Arc<dyn Pages>>,
     threads: &Threads,
 ) -> Result<Option<Gateway>, StartError> {
     let Some(http) = &config.http else { return Ok(None) };
     raise_descriptor_limit(http.settings.limits.max_connections);
+    let inspect: Arc<dyn Pages> = Arc::new(InspectPages::new(link.inspect(config)));
+    let pages = iter::once(inspect).chain(pages).collect();
     let opener = link.opener(config);
     let open: OpenPost = Arc::new(move || opener().map_err(|error| error.to_string()));
     let options = GatewayOptions {
         listen: http.listen.clone(),
         settings: http.settings.clone(),
         dispatcher: Arc::clone(dispatcher),
+        pages,
         open,
         faults: {
             let (about, broker) = (about.clone(), Arc::clone(&link.broker));
@@ -98,4 +105,21 @@ pub(super) fn start(
         crew: threads.clone(),
     };
     Gateway::start(options).map(Some).map_err(StartError::Gateway)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Memory;
+    use crate::gateway::RESERVED;
+
+    #[test]
+    fn no_function_of_a_configuration_can_have_the_path_of_a_page_of_ours() {
+        let pages = InspectPages::new(Arc::new(|| Ok(Box::new(Memory::new(std::time::Duration::ZERO)))));
+        for page in pages.pages() {
+            let rest = page.path.strip_prefix("/api/").expect("all are there");
+            let first = rest.split('/').next().expect("there is a first part");
+            assert!(RESERVED.contains(&first), "{}", page.path);
+        }
+    }
 }

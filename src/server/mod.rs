@@ -41,6 +41,7 @@ use crate::error::StartError;
 use crate::functions::{Body, Call, Function, Functions, Native, NativeError, Terms};
 use crate::heartbeat;
 use crate::outbox::Outbox;
+use crate::pages::Pages;
 use crate::protocol::{Run, RunOutcome};
 use crate::scheduler::records::{self, NewRun};
 use crate::scheduler::{Alarm, CronRoom, OpenStandby, Scheduler, SchedulerOptions};
@@ -64,6 +65,7 @@ use crate::thread::{Stop, Threads};
 pub struct Server {
     config: Config,
     natives: Functions,
+    pages: Vec<Arc<dyn Pages>>,
     reaps_orphans: bool,
     is_asked: bool,
 }
@@ -76,7 +78,7 @@ impl Server {
 
     /// A daemon as `config` says.
     pub fn new(config: Config) -> Self {
-        Server { config, natives: Functions::default(), reaps_orphans: false, is_asked: false }
+        Server { config, natives: Functions::default(), pages: Vec::new(), reaps_orphans: false, is_asked: false }
     }
 
     /// Registers a native function under `name`, with the usual terms. One in the configuration of the same name is replaced.
@@ -109,6 +111,12 @@ impl Server {
     /// Registers a function with a body of any kind.
     pub fn body(mut self, name: impl Into<String>, terms: Terms, body: impl Body + 'static) -> Self {
         self.natives.add(Function { name: name.into(), terms, body: Box::new(body) });
+        self
+    }
+
+    /// Shows `pages` over HTTP, beside what the gateway answers itself. Where it has no `[http]` nobody sees them.
+    pub fn pages(mut self, pages: impl Pages + 'static) -> Self {
+        self.pages.push(Arc::new(pages));
         self
     }
 
@@ -231,7 +239,7 @@ impl Server {
         let about = About::new(&self.config.server, served, &dispatcher, cron, loops.clone());
         // Before the first claim, which may come before the first heartbeat and takes a lease as well.
         link.broker.tell(about.look());
-        let gateway = gateway::start(&self.config, &link, &dispatcher, &about, &threads)?;
+        let gateway = gateway::start(&self.config, &link, &dispatcher, &about, self.pages, &threads)?;
         let reaping = if self.reaps_orphans { signals::reap_orphans()? } else { None };
         let outside = Outside { about: about.clone(), halted, address, open: Box::new(link.opener(&self.config)) };
         let mut daemon = Daemon {

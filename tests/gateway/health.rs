@@ -22,6 +22,7 @@ fn a_loop_that_does_not_turn_any_more_makes_livez_and_readyz_503_with_the_reason
         Arc::new(move || stalled.lock().expect("nothing panics under this lock").clone())
     };
     let gateway = Gateway::start(GatewayOptions {
+        pages: Vec::new(),
         listen: http.listen.clone(),
         settings: http.settings.clone(),
         dispatcher: dispatcher.expect("there are threads"),

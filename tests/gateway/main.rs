@@ -8,6 +8,7 @@ mod health;
 mod limits;
 mod pages;
 mod proxy;
+mod rooms;
 mod support;
 mod trust;
 mod work;

@@ -120,7 +120,8 @@ fn no_stage_is_left_of_work_that_was_answered_early_or_asked_for_no_answer() {
     let early = ask(&running, "/api/work", Some(json!({"func": "asyncfunc"}))).1.expect("it was accepted");
     let quiet = json!({"func": "echo", "args": {"message": 1}, "reply": false});
     let quiet = ask(&running, "/api/work", Some(quiet)).1.expect("it was accepted");
-    assert_eq!(ask(&running, &format!("{quiet}?wait=20s"), None).json()["status"], "done");
+    // Each answer is the next change.
+    eventually("it is done", || ask(&running, &format!("{quiet}?wait=20s"), None).json()["status"] == "done");
     for location in [early, quiet] {
         eventually("it is forgotten", || ask(&running, &location, None).0 == 404);
     }
@@ -271,6 +272,7 @@ fn a_reload_changes_who_is_let_in() {
         hash: cerbas::gateway::TokenHash::of("secret-token-of-the-web"),
         user: None,
         source: None,
+        may: cerbas::pages::Rights::default(),
     };
     let settings: &mut Settings = &mut changed.http.as_mut().expect("it was made").settings;
     settings.tokens.push(token);

@@ -65,19 +65,27 @@ fn a_thousand_clients_that_wait_for_a_change_cost_redis_nothing_and_each_is_told
     let locations: Vec<String> = (0..POLLS).map(|number| work(number).expect("it was accepted")).collect();
     let mut connection = connect(&redis.url()).expect("Redis is there");
     eventually("all workers are busy", || running.pool().idle == 0);
-    let polls: Vec<TcpStream> = locations.iter().map(|location| poll(&running, location)).collect();
-    // And one that the gateway is woken by.
-    eventually("all wait", || channels(&mut connection) == POLLS + 1);
+    let mut polls = Vec::new();
+    for some in locations.chunks(100) {
+        polls.extend(some.iter().map(|location| poll(&running, location)));
+        // And one that the gateway is woken by.
+        eventually("all wait", || channels(&mut connection) == polls.len() + 1);
+    }
 
-    cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("it answers");
     let beats = |commands: &[(String, u64)]| {
         let of = |name: &str| commands.iter().find(|(other, _)| other == name).map_or(0, |(_, count)| *count);
         of("zadd").max(of("set"))
     };
-    eventually("the heart has beaten a few times", || beats(&commands(&mut connection)) >= 5);
+    // The last of them is still looked for.
+    for _ in 0..2 {
+        cmd("CONFIG").arg("RESETSTAT").exec(&mut connection).expect("it answers");
+        eventually("the heart has beaten a few times", || beats(&commands(&mut connection)) >= 5);
+    }
     let ours = ["mget", "subscribe", "unsubscribe", "publish", "ping"];
-    let spent: Vec<_> = commands(&mut connection).into_iter().filter(|(name, _)| ours.contains(&&**name)).collect();
-    assert_eq!(spent, []);
+    let spent = commands(&mut connection).into_iter().filter(|(name, _)| ours.contains(&&**name));
+    // Now and then Redis has to confirm one subscription, however many there are.
+    let spent: u64 = spent.map(|(_, count)| count).sum();
+    assert!(spent <= 2, "{spent} commands");
 
     gate.open();
     for (number, stream) in polls.into_iter().enumerate() {

@@ -49,8 +49,13 @@ impl Asking<'_> {
 
     /// What the query says, and the body over it.
     pub(super) fn arguments(&self) -> Result<Arguments, Response> {
+        self.given().map_err(|(status, reason)| Response::error(status, reason))
+    }
+
+    /// The same; the error is the status and the reason of an answer.
+    pub(super) fn given(&self) -> Result<Arguments, (u16, String)> {
         let mut arguments = args::from_query(self.head.query());
-        arguments.extend(self.object()?);
+        arguments.extend(args::from_body(self.head.header("content-type"), self.body)?);
         Ok(arguments)
     }
 
@@ -108,7 +113,7 @@ impl Asking<'_> {
         }
     }
 
-    fn send(self, request: Request) -> Result<Served, Response> {
+    pub(super) fn send(self, request: Request) -> Result<Served, Response> {
         let mut request = self.signed(request)?;
         let (now, queue_timeout) = (clock::now(), self.api.settings().limits.queue_timeout);
         let delay = request.not_before.map_or(0, |not_before| not_before.saturating_sub(now));

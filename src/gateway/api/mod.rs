@@ -1,5 +1,6 @@
 //! What the gateway answers itself: calls, work, status, health.
 
+mod book;
 mod call;
 mod health;
 mod page;
@@ -8,17 +9,22 @@ mod work;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use self::route::{Method, Route};
+pub(super) use self::book::Book;
+use self::book::Found;
+use self::route::{Route, missing};
 use super::access::{self, Identity, Page};
-use super::desk::{Ask, Caller};
+use super::desk::{Ask, Asked, Caller};
 use super::door::Place;
 use super::response::Response;
 use super::services::Services;
 use super::settings::Settings;
+use crate::clock;
 use crate::net::{Handle, Length, RequestHead};
-use crate::protocol::RequestId;
+use crate::pages::{self, Asked as AskedForPage, Method, Reply, Right};
+use crate::protocol::codec::encode_request;
+use crate::protocol::{Request, RequestId};
 use crate::proxy::{Site, Sites};
 
 pub use self::route::RESERVED;
@@ -119,14 +125,14 @@ impl Api {
 
     /// Whether a request may come from somebody who has too many connections already: who looks after the machine has seats of their own.
     pub(super) fn has_own_seats(&self, head: &RequestHead<'_>) -> bool {
-        let route = Route::of(head.path());
+        let route = self.route(head);
         let is_of_watchers = matches!(route, Some(Route::Live | Route::Ready | Route::Metrics));
         is_of_watchers && self.site(head, route.as_ref()).is_none()
     }
 
     /// What is done with a request before its body is there.
     pub(super) fn plan(&self, head: &RequestHead<'_>, peer: Option<IpAddr>) -> Plan {
-        let route = Route::of(head.path());
+        let route = self.route(head);
         if let Some(site) = self.site(head, route.as_ref()) {
             return self.proxy(site, head, peer);
         }
@@ -143,16 +149,26 @@ impl Api {
         let Some(route) = route else {
             return Plan::Answer(Response::error(404, "not found: no page and no function has this path"));
         };
-        match Method::of(head.method) {
-            Some(Method::Options) => Plan::Answer(self.options(head, &route)),
-            Some(method) if route.methods().contains(&method) => match self.acts(&route, head) {
-                Some(func) if method != Method::Post => Plan::Answer(page::instead_of_run(head, func)),
-                _ => Plan::Collect(Admitted { route, identity, limit: self.settings.limits.max_request }),
-            },
-            _ => Plan::Answer(
-                Response::error(405, "method not allowed: see the Allow header").with("Allow", route.allow()),
-            ),
+        let book = &self.services.book;
+        let method = Method::of(head.method);
+        if method == Some(Method::Options) {
+            return Plan::Answer(self.options(head, &route));
         }
+        let Some((method, needed)) = method.and_then(|method| Some((method, route.takes(method, book)?))) else {
+            let response = Response::error(405, "method not allowed: see the Allow header");
+            return Plan::Answer(response.with("Allow", route.allow(book)));
+        };
+        if let Some(right) = missing(&needed, &identity.may) {
+            return Plan::Answer(not_allowed(&identity, right));
+        }
+        match self.acts(&route, head) {
+            Some(func) if method != Method::Post => Plan::Answer(page::instead_of_run(head, func)),
+            _ => Plan::Collect(Admitted { route, identity, limit: self.settings.limits.max_request }),
+        }
+    }
+
+    fn route(&self, head: &RequestHead<'_>) -> Option<Route> {
+        Route::of(head.path(), &self.services.book)
     }
 
     /// The site that a request is for. What is answered here goes before a site, unless that has a host or a path of its own under `/api`.
@@ -176,6 +192,9 @@ impl Api {
             false => access::identify(tokens, head.header("authorization")),
         };
         let Some(identity) = identity else { return Plan::Answer(unknown()) };
+        if !identity.may.has(Right::Call) {
+            return Plan::Answer(not_allowed(&identity, Right::Call));
+        }
         // A token of ours is not told to an upstream, also where it was not asked for.
         let is_token = |header| !tokens.is_empty() && access::identify(tokens, Some(header)).is_some();
         let was_for_us = !is_for_all || head.all("authorization").any(is_token);
@@ -234,7 +253,7 @@ impl Api {
             Route::General => asking.general(),
             Route::Work => asking.work(),
             Route::Status(id) => asking.status(&id),
-            Route::Nodes => asking.nodes(),
+            Route::Page(found) => asking.page(found),
             Route::Metrics => asking.metrics(),
             Route::Root => Ok(Served::Now(Response::text(200, "OK\n"))),
             Route::Live => Ok(Served::Now(self.live())),
@@ -288,13 +307,13 @@ impl Api {
     }
 
     fn options(&self, head: &RequestHead<'_>, route: &Route) -> Response {
-        let allow = route.allow();
-        let response = Response::new(204, super::response::Body::Empty).with("Allow", allow);
+        let allow = route.allow(&self.services.book);
+        let response = Response::new(204, super::response::Body::Empty).with("Allow", &*allow);
         if self.allowed_origin(head).is_none() || head.header("access-control-request-method").is_none() {
             return response;
         }
         response
-            .with("Access-Control-Allow-Methods", allow)
+            .with("Access-Control-Allow-Methods", &*allow)
             .with(
                 "Access-Control-Allow-Headers",
                 "Authorization, Content-Type, Idempotency-Key, X-Request-Id, X-Request-Timeout, X-Request-Deadline",
@@ -315,6 +334,37 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn services(&self) -> &Services {
         &self.api.services
+    }
+
+    /// A page that somebody else has.
+    fn page(self, found: Found) -> Result<Served, Response> {
+        let services = Arc::clone(&self.api.services);
+        let (pages, number) = services.book.pages(&found);
+        let asked = AskedForPage {
+            method: Method::of(self.head.method).filter(|method| *method != Method::Head).unwrap_or(Method::Get),
+            parameters: found.parameters,
+            query: self.head.query(),
+            body: self.body,
+            id: self.from.id,
+            may: &self.identity.may,
+            header: &|name| self.head.header(name),
+            arguments: &|| self.given(),
+        };
+        match pages.ask(number, &asked) {
+            Reply::Now(answer) => Ok(Served::Now(answer.into())),
+            Reply::Later(make) => self.ask(Box::new(move |_| Ok(Asked::Done(make().into())))),
+            Reply::Call(request) => self.send(*request),
+            Reply::Submit { request, keep, answer } => self.submit(*request, keep, answer),
+        }
+    }
+
+    fn submit(self, request: Request, keep: Duration, answer: pages::Answer) -> Result<Served, Response> {
+        let request = Request { is_tracked: true, ..self.signed(request)? };
+        let (id, element) = (request.id.clone(), encode_request(&request, clock::now()));
+        self.ask(Box::new(move |post| {
+            let _is_new = post?.submit(None, &element, &id, keep).map_err(|error| error.to_string())?;
+            Ok(Asked::Done(answer.into()))
+        }))
     }
 
     /// A place among those that wait for an answer.
@@ -341,6 +391,15 @@ impl Asking<'_> {
             None => Err(busy("too many requests wait for the queue")),
         }
     }
+}
+
+/// Whoever asks has a token that does not let them.
+fn not_allowed(identity: &Identity, right: Right) -> Response {
+    let name = identity.token.as_deref().unwrap_or_default();
+    Response::error(
+        403,
+        format!("the token {name} may not {right}: may = [\"{right}\"] in [http.tokens.{name}] lets it"),
+    )
 }
 
 fn unknown() -> Response {

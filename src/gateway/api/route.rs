@@ -1,6 +1,11 @@
 //! Which path is what. Pure.
 
+use std::borrow::Cow;
+
 use percent_encoding::percent_decode_str;
+
+use super::book::{Book, Found};
+use crate::pages::{Method, Right, Rights};
 
 /// What a path names.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,38 +18,24 @@ pub(super) enum Route {
     Work,
     /// The work with this id.
     Status(String),
-    Nodes,
+    /// One of the pages that others have.
+    Page(Found),
     Metrics,
     Live,
     Ready,
 }
 
-/// A method that something here answers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Method {
-    Get,
-    Head,
-    Post,
-    Options,
-}
-
 /// What stands behind `/api/` and cannot be the name of a function.
 pub const RESERVED: [&str; 7] = ["work", "status", "process", "actor", "nodes", "general", "v1"];
 
-impl Method {
-    pub(super) fn of(method: &str) -> Option<Self> {
-        match method {
-            "GET" => Some(Method::Get),
-            "HEAD" => Some(Method::Head),
-            "POST" => Some(Method::Post),
-            "OPTIONS" => Some(Method::Options),
-            _ => None,
-        }
-    }
-}
-
 impl Route {
-    pub(super) fn of(path: &str) -> Option<Self> {
+    /// What is at `path`: what the gateway answers itself goes before the pages of others, and those before functions.
+    pub(super) fn of(path: &str, book: &Book) -> Option<Self> {
+        Self::own(path).or_else(|| book.find(path).map(Route::Page)).or_else(|| Self::function(path))
+    }
+
+    /// What the gateway answers itself.
+    pub(super) fn own(path: &str) -> Option<Self> {
         match path {
             "/" | "*" => return Some(Route::Root),
             "/metrics" => return Some(Route::Metrics),
@@ -54,38 +45,59 @@ impl Route {
         }
         let rest = path.strip_prefix("/api/")?;
         match rest.strip_prefix("v1/").unwrap_or(rest) {
-            "general" => return Some(Route::General),
-            "work" => return Some(Route::Work),
-            "nodes" => return Some(Route::Nodes),
+            "general" => Some(Route::General),
+            "work" => Some(Route::Work),
             rest => {
-                if let Some(id) = rest.strip_prefix("status/") {
-                    return Some(Route::Status(id.to_owned())).filter(|_| !id.is_empty());
-                }
+                let id = rest.strip_prefix("status/").filter(|id| !id.is_empty())?;
+                Some(Route::Status(id.to_owned()))
             }
         }
+    }
+
+    fn function(path: &str) -> Option<Self> {
+        let rest = path.strip_prefix("/api/")?;
         let name = percent_decode_str(rest).decode_utf8().ok()?;
         let is_name = !name.is_empty() && !rest.contains('/') && !RESERVED.contains(&&*name);
         is_name.then(|| Route::Call(name.into_owned()))
     }
 
-    pub(super) fn methods(&self) -> &'static [Method] {
-        match self {
-            Route::Call(_) => &[Method::Get, Method::Head, Method::Post],
-            Route::General | Route::Work => &[Method::Post],
-            Route::Root | Route::Status(_) | Route::Nodes | Route::Metrics | Route::Live | Route::Ready => {
-                &[Method::Get, Method::Head]
+    /// Whether a request with this method is answered, and if so by whom: `rights` must have one of these, unless there are none.
+    pub(super) fn takes(&self, method: Method, book: &Book) -> Option<Vec<Right>> {
+        let asked = if method == Method::Head { Method::Get } else { method };
+        let rights: &[Right] = match (self, asked) {
+            (Route::Page(found), _) => {
+                let (_, right) = book.page(found).methods.iter().find(|(method, _)| *method == asked)?;
+                return Some(right.iter().copied().collect());
             }
-        }
+            (Route::Call(_), Method::Get | Method::Post) | (Route::General | Route::Work, Method::Post) => {
+                &[Right::Call]
+            }
+            (Route::Status(_), Method::Get) => &[Right::Call, Right::Look],
+            (Route::Root | Route::Metrics | Route::Live | Route::Ready, Method::Get) => &[],
+            _ => return None,
+        };
+        Some(rights.to_vec())
     }
 
     /// The value of the header `Allow`.
-    pub(super) fn allow(&self) -> &'static str {
+    pub(super) fn allow(&self, book: &Book) -> Cow<'static, str> {
         match self {
-            Route::Call(_) => "GET, HEAD, POST, OPTIONS",
-            Route::General | Route::Work => "POST, OPTIONS",
-            _ => "GET, HEAD, OPTIONS",
+            Route::Call(_) => "GET, HEAD, POST, OPTIONS".into(),
+            Route::General | Route::Work => "POST, OPTIONS".into(),
+            Route::Page(found) => {
+                let methods = book.page(found).methods.iter().map(|(method, _)| *method);
+                let all = methods.flat_map(|method| [Some(method), (method == Method::Get).then_some(Method::Head)]);
+                let names: Vec<&str> = all.flatten().chain([Method::Options]).map(Method::name).collect();
+                names.join(", ").into()
+            }
+            _ => "GET, HEAD, OPTIONS".into(),
         }
     }
+}
+
+/// The right of `needed` that `may` lacks: one of those is enough.
+pub(super) fn missing(needed: &[Right], may: &Rights) -> Option<Right> {
+    needed.first().filter(|_| !needed.iter().any(|right| may.has(*right))).copied()
 }
 
 #[cfg(test)]
@@ -104,7 +116,7 @@ mod tests {
             ("/api/v1/work", Some(Route::Work)),
             ("/api/status/7-a", Some(Route::Status("7-a".to_owned()))),
             ("/api/v1/status/7-a", Some(Route::Status("7-a".to_owned()))),
-            ("/api/nodes", Some(Route::Nodes)),
+            ("/api/nodes", None),
             ("/api/status/", None),
             ("/api/status", None),
             ("/api/process", None),
@@ -116,7 +128,7 @@ mod tests {
             ("/livez", Some(Route::Live)),
             ("/livez/", None),
         ] {
-            assert_eq!(Route::of(path), expected, "{path}");
+            assert_eq!(Route::of(path, &Book::default()), expected, "{path}");
         }
     }
 }

@@ -94,14 +94,6 @@ impl Asking<'_> {
             None => Err(Response::error(400, format!("wait: expected a time such as 20s, found {text:?}"))),
         }
     }
-
-    /// `GET /api/nodes`: all daemons that live.
-    pub(super) fn nodes(self) -> Result<Served, Response> {
-        self.ask(Box::new(|post| {
-            let nodes = post?.nodes().map_err(|error| error.to_string())?;
-            Ok(Asked::Done(Response::value(200, serde_json::to_value(nodes).unwrap_or_default())))
-        }))
-    }
 }
 
 fn work_id(text: &str) -> RequestId {
