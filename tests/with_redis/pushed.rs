@@ -10,7 +10,7 @@ use redis::{Connection, cmd};
 use serde_json::{Value, json};
 
 use super::gateway::{Gate, ask, daemon};
-use super::world::{PATIENCE, connect, eventually, scratch};
+use super::world::{PATIENCE, Wire, connect, eventually, scratch};
 
 /// So many clients wait for a change at once.
 const POLLS: usize = 1000;
@@ -121,6 +121,25 @@ fn an_answer_is_heard_also_where_the_connection_that_listens_was_lost_before_it_
         gate.open();
         assert_eq!(call.join().expect("it is answered").json()["data"], json!({"x": 1}));
         assert_eq!(polled.join().expect("it is answered"), json!({"status": "done", "value": {"x": 2}}));
+    });
+}
+
+#[test]
+fn an_answer_is_heard_also_where_the_connection_that_listens_died_without_a_word() {
+    let (redis, gate) = (scratch(), Gate::default());
+    let wire = Wire::to(&redis.url());
+    let running = daemon(&redis, &gate, |config| config.redis.url = wire.url());
+    let mut connection = connect(&redis.url()).expect("Redis is there");
+    let request = json!({"request": {"func": "held", "args": {"x": 1}, "unique": "one"}});
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| ask(&running, "/api/general", Some(request)));
+        eventually("it runs", || running.balance().in_flight == 1);
+        eventually("it waits", || channels(&mut connection) == 2);
+        // What was connected before hears nothing any more, and is told nothing of that.
+        wire.cut();
+        wire.mend();
+        gate.open();
+        assert_eq!(call.join().expect("it is answered").json()["data"], json!({"x": 1}));
     });
 }
 

@@ -15,12 +15,17 @@ use crate::broker::{Result, Stage, Subscription};
 use crate::protocol::RequestId;
 use crate::protocol::keys::Keys;
 
+/// After so long without a word Redis has to show that it is still there: a connection whose other end is gone may be silent for ever.
+const SILENCE: Duration = Duration::from_secs(5);
+
 /// The connection.
 pub(super) struct RedisSubscription {
     target: Target,
     keys: Keys,
     connection: Connection,
     bell: RequestId,
+    /// When Redis last said anything.
+    heard_at: Instant,
     /// What came while something else was waited for.
     heard: VecDeque<(RequestId, Stage)>,
 }
@@ -43,11 +48,17 @@ impl RedisSubscription {
             keys,
             connection,
             bell: RequestId::random(),
+            heard_at: Instant::now(),
             heard: VecDeque::new(),
         };
-        let bell = subscription.keys.stage_channel(&subscription.bell);
-        subscription.listen(&[bell], &[]).map_err(|error| subscription.target.describe(&error))?;
+        subscription.hang_up_bell().map_err(|error| subscription.target.describe(&error))?;
         Ok(subscription)
+    }
+
+    /// Listens to the bell. Doing it again changes nothing, but Redis has to say so.
+    fn hang_up_bell(&mut self) -> RedisResult<()> {
+        let bell = self.keys.stage_channel(&self.bell);
+        self.listen(&[bell], &[])
     }
 
     /// Listens to the channels `new` before this returns, and no longer to `old`.
@@ -74,7 +85,9 @@ impl RedisSubscription {
     fn receive(&mut self, patience: Duration) -> RedisResult<Push> {
         // None at all would be one without an end.
         self.connection.set_read_timeout(Some(patience.max(Duration::from_millis(1))))?;
-        match self.connection.recv_response()? {
+        let value = self.connection.recv_response()?;
+        self.heard_at = Instant::now();
+        match value {
             Value::Push { kind: PushKind::Subscribe, .. } => Ok(Push::Subscribed),
             Value::Push { kind: PushKind::Message, data } => Ok(self.read(data).unwrap_or(Push::Other)),
             Value::ServerError(error) => Err(RedisError::from(error)),
@@ -111,7 +124,10 @@ impl Subscription for RedisSubscription {
             match self.receive(patience) {
                 Ok(Push::News(id, stage)) if id != self.bell => self.heard.push_back((id, stage)),
                 Ok(_) => {}
-                Err(error) if is_timeout(&error) => {}
+                Err(error) if is_timeout(&error) && self.heard_at.elapsed() < SILENCE => {}
+                Err(error) if is_timeout(&error) => {
+                    self.hang_up_bell().map_err(|error| self.target.describe(&error))?;
+                }
                 Err(error) => return Err(self.target.describe(&error)),
             }
         }
