@@ -131,7 +131,12 @@ impl Client {
         let answer = self.ask(func, args)?;
         match answer.status {
             Status::Ok => Ok(answer.data),
-            Status::Error => Err(ClientError::Answered { verdict: answer.verdict(), message: answer.data.to_text() }),
+            Status::Error => Err(ClientError::Answered {
+                verdict: answer.verdict(),
+                message: answer.data.to_text(),
+                reason: answer.reason.clone(),
+                is_for_good: answer.error().is_pointless(),
+            }),
         }
     }
 
@@ -222,6 +227,7 @@ fn milliseconds(duration: Duration) -> Json {
 
 /// Why a call has no value.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ClientError {
     /// The daemon answered that there is none.
     Answered {
@@ -229,6 +235,10 @@ pub enum ClientError {
         verdict: Verdict,
         /// What it said.
         message: String,
+        /// What is wrong in particular, where the message does not say that: with the arguments.
+        reason: Option<String>,
+        /// Whether the same call would end the same way.
+        is_for_good: bool,
     },
     /// Nothing came in time.
     NoAnswer {
@@ -250,6 +260,7 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            ClientError::Answered { message, reason: Some(reason), .. } => write!(f, "{message}: {reason}"),
             ClientError::Answered { message, .. } => f.write_str(message),
             ClientError::NoAnswer { was_taken: true, waited } => {
                 write!(f, "no answer within {waited:?}: a daemon has taken the request and may still run it")
@@ -270,7 +281,14 @@ impl fmt::Display for ClientError {
     }
 }
 
-impl std::error::Error for ClientError {}
+impl std::error::Error for ClientError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            ClientError::Redis(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<BrokerError> for ClientError {
     fn from(error: BrokerError) -> Self {

@@ -7,6 +7,7 @@ use crate::config::Faults;
 
 /// Why the daemon could not start; its text is for the operator.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum StartError {
     /// The configuration has faults: a line each.
     Config(Faults),
@@ -35,7 +36,16 @@ impl fmt::Display for StartError {
     }
 }
 
-impl std::error::Error for StartError {}
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            StartError::Config(faults) => Some(faults),
+            StartError::Redis(error) => Some(error),
+            StartError::Gateway(error) | StartError::System(error) => Some(error),
+            StartError::ManagedRedis(_) => None,
+        }
+    }
+}
 
 impl From<Faults> for StartError {
     fn from(faults: Faults) -> Self {

@@ -64,7 +64,7 @@ pub mod thread;
 pub use client::{Client, ClientError};
 pub use config::Config;
 pub use error::StartError;
-pub use functions::{Call, NativeError, Terms};
+pub use functions::{Call, CallFailed, NativeError, Terms};
 pub use protocol::Json;
 pub use server::{Ended, Running, Server};
 

@@ -215,7 +215,7 @@ fn every_error_has_its_text_and_its_verdict() {
     check_error(CallError::Cancelled, "cancelled", "cancelled");
     check_error(CallError::BadCall, "bad call", "rejected");
     check_error(CallError::UndefinedFunction, "Undefined function", "rejected");
-    check_error(CallError::InvalidArguments, "invalid arguments", "rejected");
+    check_error(CallError::InvalidArguments(String::new()), "invalid arguments", "rejected");
     check_error(CallError::InvalidSource, "cerbas authorization - invalid source", "rejected");
     check_error(CallError::InvalidUser, "cerbas authorization - invalid user", "rejected");
     check_error(CallError::NotByRoom("cron"), "cerbas authorization - only cron may send this", "rejected");
@@ -270,7 +270,7 @@ fn what_is_no_answer_has_no_messagepack() {
 #[test]
 fn a_client_reads_answers_of_newer_daemons() {
     let read: Answer = serde_json::from_str(r#"{"data":1,"node":"n","status":"ok"}"#).expect("it is an answer");
-    assert_eq!(read, Answer { status: Status::Ok, data: Json::from(1), verdict: None });
+    assert_eq!(read, Answer { status: Status::Ok, data: Json::from(1), verdict: None, reason: None, retry: None });
 }
 
 // Requests.
@@ -362,7 +362,7 @@ fn a_function_must_be_named() {
 fn arguments_that_are_no_object_are_invalid_arguments() {
     for value in ["1", "\"a\"", "true", "[]", "[[\"a\", 1]]"] {
         let json = format!("{{\"func\": \"f\", \"args\": {value}}}");
-        check_refused(json, CallError::InvalidArguments, "args: must be an object");
+        check_refused(json, CallError::InvalidArguments("must be an object".to_owned()), "args: must be an object");
     }
     check(r#"{"func": "f", "args": {}}"#, request(|_| {}));
 }

@@ -120,7 +120,7 @@ impl Value<'_> {
     /// A number of calls in a time such as `"100/s"`.
     pub(super) fn rate(&self) -> Fit<Rate> {
         let text = self.written_or("a rate such as \"100/s\"")?;
-        text.parse().map_err(|()| format!("expected a rate such as \"100/s\" or \"1/10s\", found {text:?}").into())
+        text.parse().map_err(|_| format!("expected a rate such as \"100/s\" or \"1/10s\", found {text:?}").into())
     }
 
     /// A number of bytes such as `"64KiB"`, `"10MB"` or `65536`.

@@ -44,8 +44,8 @@ impl Admission {
         {
             return Err(CallError::InvalidUser);
         }
-        if terms.params.iter().any(|name| request.args.get(name).is_none_or(Json::is_null)) {
-            return Err(CallError::InvalidArguments);
+        if let Some(name) = terms.params.iter().find(|name| request.args.get(name).is_none_or(Json::is_null)) {
+            return Err(CallError::InvalidArguments(format!("{name}: is missing")));
         }
         if request.chain.contains(&request.func) {
             return Err(CallError::Cycle(format!("{} -> {}", request.chain.join(" -> "), request.func)));
@@ -169,7 +169,7 @@ mod tests {
             Admission::default().admit(&Request::new(RequestId::Number(1), "f", args), &function)
         };
         for missing in ["{}", r#"{"other":1}"#, r#"{"table":null}"#] {
-            assert_eq!(admit(missing), Err(CallError::InvalidArguments), "{missing}");
+            assert_eq!(admit(missing), Err(CallError::InvalidArguments("table: is missing".to_owned())), "{missing}");
         }
         for there in ["0", "false", r#""""#, "[]", "[null]"] {
             assert_eq!(admit(&format!("{{\"table\":{there}}}")), Ok(()), "{there}");

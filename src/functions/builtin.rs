@@ -119,7 +119,11 @@ impl Builtin {
             None => 0,
             Some(delay) if delay.is_null() => 0,
             Some(delay) => {
-                delay.to().ok().filter(|&delay| delay <= LONGEST_HALT_DELAY).ok_or(CallError::InvalidArguments)?
+                let unfit = || {
+                    let reason = format!("delay: must be milliseconds, at most {LONGEST_HALT_DELAY}");
+                    CallError::InvalidArguments(reason)
+                };
+                delay.to().ok().filter(|&delay| delay <= LONGEST_HALT_DELAY).ok_or_else(unfit)?
             }
         };
         let halt = Arc::clone(&self.house.halt);
@@ -151,7 +155,8 @@ impl Body for Builtin {
             }
             BuiltinFunction::ProxiedHostPort => {
                 let server = args.remove("server").unwrap_or_default();
-                let name = server.as_text().ok_or(CallError::InvalidArguments)?;
+                let name = server.as_text();
+                let name = name.ok_or_else(|| CallError::InvalidArguments("server: must be a text".to_owned()))?;
                 (self.house.proxied)(&name).map(|port| Json::from(u64::from(port))).map_err(CallError::Failed)
             }
             BuiltinFunction::Halt => self.halt(args.get("delay")),

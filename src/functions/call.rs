@@ -98,18 +98,20 @@ struct Shared {
 #[derive(Default)]
 struct State {
     is_cancelled: bool,
-    hook: Option<Box<dyn FnOnce() + Send>>,
+    /// By the numbers of their guards.
+    hooks: Vec<(u64, Box<dyn FnOnce() + Send>)>,
+    hooked: u64,
 }
 
 impl CancelToken {
-    /// Cancels: waiters wake up, and what [`CancelToken::on_cancel`] left is run, on this thread.
+    /// Cancels: waiters wake up, and what [`CancelToken::on_cancel`] left is run, on this thread, in the order in which it was left.
     pub fn cancel(&self) {
         let mut state = self.state();
         state.is_cancelled = true;
-        let hook = state.hook.take();
+        let hooks = std::mem::take(&mut state.hooks);
         drop(state);
         self.0.changed.notify_all();
-        if let Some(hook) = hook {
+        for (_, hook) in hooks {
             hook();
         }
     }
@@ -129,13 +131,15 @@ impl CancelToken {
     /// holds, when the returned guard is dropped.
     pub fn on_cancel(&self, hook: impl FnOnce() + Send + 'static) -> HookGuard {
         let mut state = self.state();
+        state.hooked += 1;
+        let number = state.hooked;
         if state.is_cancelled {
             drop(state);
             hook();
         } else {
-            state.hook = Some(Box::new(hook));
+            state.hooks.push((number, Box::new(hook)));
         }
-        HookGuard(self.clone())
+        HookGuard { token: self.clone(), number }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -151,11 +155,41 @@ impl fmt::Debug for CancelToken {
 
 /// Keeps a hook of [`CancelToken::on_cancel`] in place.
 #[must_use = "the hook is forgotten when this is dropped"]
-pub struct HookGuard(CancelToken);
+pub struct HookGuard {
+    token: CancelToken,
+    number: u64,
+}
 
 impl Drop for HookGuard {
     fn drop(&mut self) {
-        let hook = self.0.state().hook.take();
+        let mut state = self.token.state();
+        let place = state.hooks.iter().position(|(number, _)| *number == self.number);
+        let hook = place.map(|place| state.hooks.remove(place));
+        // What it holds may be anything, so it goes without the lock.
+        drop(state);
         drop(hook);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_hook_is_run_or_forgotten_by_itself() {
+        let (token, log) = (CancelToken::default(), Arc::new(Mutex::new(Vec::new())));
+        let hook = |name: &'static str| {
+            let log = Arc::clone(&log);
+            token.on_cancel(move || log.lock().unpoisoned().push(name))
+        };
+        let first = hook("first");
+        let second = hook("second");
+        let third = hook("third");
+        drop(second);
+        token.cancel();
+        token.cancel();
+        let late = hook("late");
+        assert_eq!(*log.lock().unpoisoned(), ["first", "third", "late"]);
+        drop((first, third, late));
     }
 }

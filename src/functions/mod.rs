@@ -30,7 +30,7 @@ pub(crate) use everywhere::Everywhere;
 pub use http::{Http, HttpOptions};
 pub use mail::SendMail;
 pub use native::{Native, NativeError};
-pub use onward::{Caller, Onward, Way};
+pub use onward::{CallFailed, Caller, Onward, Way};
 pub(crate) use output::size;
 pub use process::{ProcessOptions, ResourceLimits, check_program};
 pub(crate) use rate::Bucket;

@@ -1,13 +1,14 @@
 //! Calls that functions make: of other functions, on whichever node.
 
+use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Call, NativeError};
-use crate::protocol::{Arguments, Json, Node, Outcome};
+use super::Call;
+use crate::protocol::{Arguments, CallError, Json, Node, Outcome, Verdict};
 
 /// A call that a function makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -65,28 +66,68 @@ impl fmt::Debug for Way {
     }
 }
 
+/// A function that was called has no value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CallFailed {
+    /// The function.
+    pub func: String,
+    /// Why.
+    pub error: CallError,
+}
+
+impl CallFailed {
+    pub(crate) fn new(func: &str, error: CallError) -> Self {
+        CallFailed { func: func.to_owned(), error }
+    }
+
+    /// How the call ended.
+    pub fn verdict(&self) -> Verdict {
+        self.error.verdict()
+    }
+
+    /// Whether the same call would end the same way.
+    pub fn is_pointless(&self) -> bool {
+        self.error.is_pointless()
+    }
+}
+
+impl fmt::Display for CallFailed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.func, self.error)?;
+        self.error.reason().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+    }
+}
+
+impl Error for CallFailed {}
+
 impl Call {
     /// Calls the function `func` with `args`, which must become a JSON object, on whichever node is free, and waits for its
     /// value, at most as long as this call may still run.
     ///
     /// It is asked for by the same user and source. A function that waits for this call already is not called again: that
     /// is answered at once with the chain of calls.
-    pub fn call(&self, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
+    ///
+    /// The error says why, also to a caller who passes it on: what is pointless to try again is not tried again further up.
+    pub fn call(&self, func: &str, args: impl Serialize) -> Result<Json, CallFailed> {
         self.call_at(None, func, args)
     }
 
     /// The same on the node that has this name or id.
-    pub fn call_on(&self, node: &str, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
+    pub fn call_on(&self, node: &str, func: &str, args: impl Serialize) -> Result<Json, CallFailed> {
         self.call_at(Some(node), func, args)
     }
 
-    fn call_at(&self, node: Option<&str>, func: &str, args: impl Serialize) -> Result<Json, NativeError> {
-        let args = Json::of(&args)?;
+    fn call_at(&self, node: Option<&str>, func: &str, args: impl Serialize) -> Result<Json, CallFailed> {
+        let failed = |error| CallFailed::new(func, error);
+        let unfit = |reason: String| failed(CallError::InvalidArguments(reason));
+        let args = Json::of(&args).map_err(|error| unfit(error.to_string()))?;
         let args = match args.to::<Option<Arguments>>() {
             Ok(args) => args.unwrap_or_default(),
-            Err(_) => return Err(NativeError::from(format!("{func}: arguments must be an object, not {args}"))),
+            Err(_) => return Err(unfit(format!("must be an object, not {args}"))),
         };
-        let caller = self.way.0.as_deref().ok_or_else(|| NativeError::from("functions cannot call others here"))?;
+        let nowhere = || failed(CallError::FailedForGood("functions cannot call others here".to_owned()));
+        let caller = self.way.0.as_deref().ok_or_else(nowhere)?;
         let onward = Onward {
             func: func.to_owned(),
             args,
@@ -96,7 +137,7 @@ impl Call {
             chain: self.chain_onward(),
             patience: self.remaining(),
         };
-        caller.call(onward).map_err(|error| NativeError::from(format!("{func}: {error}")))
+        caller.call(onward).map_err(failed)
     }
 
     /// From now on this call only waits, maybe for long; meanwhile there is one more worker, if there can be.

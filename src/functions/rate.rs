@@ -18,17 +18,35 @@ impl Rate {
     }
 }
 
-impl FromStr for Rate {
-    type Err = ();
+/// A text is no [`Rate`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NoRate(String);
 
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let (calls, per) = text.split_once('/').ok_or(())?;
+impl fmt::Display for NoRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "expected a rate such as 100/s, found {:?}", self.0)
+    }
+}
+
+impl std::error::Error for NoRate {}
+
+impl FromStr for Rate {
+    type Err = NoRate;
+
+    fn from_str(text: &str) -> Result<Self, NoRate> {
+        Rate::read(text).ok_or_else(|| NoRate(text.to_owned()))
+    }
+}
+
+impl Rate {
+    fn read(text: &str) -> Option<Self> {
+        let (calls, per) = text.split_once('/')?;
         let per = per.trim();
         // "s" is one second.
         let per =
             if per.starts_with(|first: char| first.is_ascii_digit()) { per.to_owned() } else { format!("1{per}") };
-        let per = humantime::parse_duration(&per).map_err(drop)?;
-        Rate::new(calls.trim().parse().map_err(drop)?, per).ok_or(())
+        let per = humantime::parse_duration(&per).ok()?;
+        Rate::new(calls.trim().parse().ok()?, per)
     }
 }
 

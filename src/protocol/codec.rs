@@ -104,7 +104,10 @@ pub fn decode_request(json: &[u8], number: Option<u64>, now: u64) -> Result<Requ
     let args = match wire.args {
         None | Some(Given::Nothing) => Arguments::new(),
         Some(Given::Object(args)) => args,
-        Some(Given::Other) => return Err(refuse(CallError::InvalidArguments, "args: must be an object".to_owned())),
+        Some(Given::Other) => {
+            let error = CallError::InvalidArguments("must be an object".to_owned());
+            return Err(refuse(error, "args: must be an object".to_owned()));
+        }
     };
     let at_least_one = |name: &str, milliseconds: Option<u64>| match milliseconds {
         Some(0) => Err(bad_call(format!("{name}: must be at least 1 millisecond"))),
@@ -318,31 +321,32 @@ pub fn encode_outcome(outcome: Outcome) -> Arc<Encoded> {
 /// An answer that was kept as JSON; `None` if `json` is no answer.
 pub fn decode_answer(json: &[u8]) -> Option<Arc<Encoded>> {
     let answer: Answer = serde_json::from_slice(json).ok()?;
-    let status = match (answer.verdict(), answer.data.as_text()) {
-        (Verdict::Ok, _) => 200,
-        (Verdict::Rejected, text) => CallError::refusal_status(&text.unwrap_or_default()),
-        (Verdict::Error | Verdict::Lost, _) => 500,
-        (Verdict::Timeout | Verdict::Expired, _) => 504,
-        (Verdict::Cancelled, _) => 503,
-    };
-    let (verdict, msgpack) = (answer.verdict(), answer_to_msgpack(&answer));
-    Some(Arc::new(Encoded { verdict, json: json.into(), msgpack, is_final: false, status }))
+    let status = if answer.verdict() == Verdict::Ok { 200 } else { answer.error().status() };
+    let (verdict, is_final, msgpack) = (answer.verdict(), answer.retry == Some(false), answer_to_msgpack(&answer));
+    Some(Arc::new(Encoded { verdict, json: json.into(), msgpack, is_final, status }))
 }
 
 /// `answer` in MessagePack, as a map with text keys.
 pub fn answer_to_msgpack(answer: &Answer) -> Box<[u8]> {
     const EXPECTED: &str = "a vector takes all that is written";
     let mut out = Vec::with_capacity(answer.data.as_json().len() + 32);
-    let verdict = answer.verdict.map(Verdict::as_str);
-    encode::write_map_len(&mut out, if verdict.is_some() { 3 } else { 2 }).expect(EXPECTED);
+    let texts = [("verdict", answer.verdict.map(Verdict::as_str)), ("reason", answer.reason.as_deref())];
+    let fields = 2 + texts.iter().filter(|(_, text)| text.is_some()).count() + usize::from(answer.retry.is_some());
+    encode::write_map_len(&mut out, fields as u32).expect(EXPECTED);
     let mut write = |text: &str| encode::write_str(&mut out, text).expect(EXPECTED);
     write("status");
     write(answer.status.as_str());
     write("data");
     to_msgpack(&answer.data, &mut out);
-    if let Some(verdict) = verdict {
-        encode::write_str(&mut out, "verdict").expect(EXPECTED);
-        encode::write_str(&mut out, verdict).expect(EXPECTED);
+    for (name, text) in texts {
+        if let Some(text) = text {
+            encode::write_str(&mut out, name).expect(EXPECTED);
+            encode::write_str(&mut out, text).expect(EXPECTED);
+        }
+    }
+    if let Some(retry) = answer.retry {
+        encode::write_str(&mut out, "retry").expect(EXPECTED);
+        encode::write_bool(&mut out, retry).expect(EXPECTED);
     }
     out.into()
 }

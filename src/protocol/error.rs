@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::Verdict;
+use super::{ROOMS, Verdict};
 
 /// Every way in which a call can end without a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,8 +21,8 @@ pub enum CallError {
     BadCall,
     /// No function has that name.
     UndefinedFunction,
-    /// `args` is no object, lacks a required argument, or holds one of the wrong type.
-    InvalidArguments,
+    /// `args` is no object, lacks a required argument, or holds one of the wrong type; the text says what is wrong, where that is known.
+    InvalidArguments(String),
     /// The source may not call.
     InvalidSource,
     /// The user may not call.
@@ -55,7 +55,7 @@ impl CallError {
             CallError::Cancelled => Verdict::Cancelled,
             CallError::BadCall
             | CallError::UndefinedFunction
-            | CallError::InvalidArguments
+            | CallError::InvalidArguments(_)
             | CallError::InvalidSource
             | CallError::InvalidUser
             | CallError::NotByRoom(_)
@@ -69,28 +69,60 @@ impl CallError {
         }
     }
 
-    /// The status of the refusal whose text is `text`.
-    pub fn refusal_status(text: &str) -> u16 {
+    /// The refusal whose text is `text`; what has no other text is a circle of calls.
+    pub(crate) fn of_refusal(text: &str) -> Self {
         let refusals = [
             CallError::BadCall,
             CallError::UndefinedFunction,
-            CallError::InvalidArguments,
+            CallError::InvalidArguments(String::new()),
             CallError::InvalidSource,
             CallError::InvalidUser,
-            CallError::NotByRoom("cron"),
             CallError::Overload,
             CallError::Duplicate,
             CallError::NoSuchNode,
             CallError::NoSuchQueue,
         ];
-        let found = refusals.iter().find(|refusal| refusal.to_string() == text);
-        found.map_or(508, CallError::status)
+        let of_rooms = ROOMS.into_iter().map(CallError::NotByRoom);
+        let found = refusals.into_iter().chain(of_rooms).find(|refusal| refusal.to_string() == text);
+        found.unwrap_or_else(|| CallError::Cycle(text.strip_prefix("cycle: ").unwrap_or(text).to_owned()))
+    }
+
+    /// Whether the same call would end the same way, whenever it is tried.
+    pub fn is_pointless(&self) -> bool {
+        match self {
+            CallError::FailedForGood(_)
+            | CallError::BadCall
+            | CallError::UndefinedFunction
+            | CallError::InvalidArguments(_)
+            | CallError::InvalidSource
+            | CallError::InvalidUser
+            | CallError::NotByRoom(_)
+            | CallError::Cycle(_) => true,
+            CallError::Failed(_)
+            | CallError::TimedOut
+            | CallError::Expired
+            | CallError::Cancelled
+            | CallError::Overload
+            | CallError::Duplicate
+            | CallError::NoSuchNode
+            | CallError::NoSuchQueue
+            | CallError::Lost
+            | CallError::CutOff(..) => false,
+        }
+    }
+
+    /// What is wrong in particular, where its text does not say that.
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            CallError::InvalidArguments(reason) => Some(reason).filter(|reason| !reason.is_empty()).map(String::as_str),
+            _ => None,
+        }
     }
 
     /// The status of HTTP that means the same (RFC 9110, 15; 508 is from RFC 5842).
     pub fn status(&self) -> u16 {
         match self {
-            CallError::BadCall | CallError::InvalidArguments => 400,
+            CallError::BadCall | CallError::InvalidArguments(_) => 400,
             CallError::InvalidSource | CallError::InvalidUser | CallError::NotByRoom(_) => 403,
             CallError::UndefinedFunction | CallError::NoSuchQueue => 404,
             CallError::Duplicate => 409,
@@ -113,7 +145,7 @@ impl fmt::Display for CallError {
             CallError::Cancelled => "cancelled",
             CallError::BadCall => "bad call",
             CallError::UndefinedFunction => "Undefined function",
-            CallError::InvalidArguments => "invalid arguments",
+            CallError::InvalidArguments(_) => "invalid arguments",
             CallError::InvalidSource => "cerbas authorization - invalid source",
             CallError::InvalidUser => "cerbas authorization - invalid user",
             CallError::NotByRoom(room) => return write!(f, "cerbas authorization - only {room} may send this"),

@@ -265,6 +265,12 @@ pub struct Answer {
     /// The verdict, where `status` does not say all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub verdict: Option<Verdict>,
+    /// Why, where the text says the same of all such errors: what is wrong with the arguments.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Whether to try again may help, where the function says that it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retry: Option<bool>,
 }
 
 /// Whether an [`Answer`] holds a value or an error.
@@ -295,16 +301,35 @@ impl Answer {
             Status::Error => Verdict::Error,
         })
     }
+
+    /// Why there is no value.
+    pub fn error(&self) -> CallError {
+        let text = self.data.to_text();
+        match self.verdict() {
+            Verdict::Timeout => CallError::TimedOut,
+            Verdict::Expired => CallError::Expired,
+            Verdict::Cancelled => CallError::Cancelled,
+            Verdict::Lost => CallError::Lost,
+            Verdict::Rejected => match CallError::of_refusal(&text) {
+                CallError::InvalidArguments(_) => CallError::InvalidArguments(self.reason.clone().unwrap_or_default()),
+                refusal => refusal,
+            },
+            Verdict::Ok | Verdict::Error if self.retry == Some(false) => CallError::FailedForGood(text),
+            Verdict::Ok | Verdict::Error => CallError::Failed(text),
+        }
+    }
 }
 
 impl From<Outcome> for Answer {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Ok(data) => Answer { status: Status::Ok, data, verdict: None },
+            Ok(data) => Answer { status: Status::Ok, data, verdict: None, reason: None, retry: None },
             Err(error) => Answer {
                 status: Status::Error,
                 verdict: Some(error.verdict()).filter(|verdict| *verdict != Verdict::Error),
                 data: Json::from(error.to_string()),
+                reason: error.reason().map(str::to_owned),
+                retry: matches!(error, CallError::FailedForGood(_)).then_some(false),
             },
         }
     }

@@ -6,7 +6,7 @@ use crate::broker::Post;
 use crate::client::{Client, ClientError};
 use crate::functions::{Caller, Onward};
 use crate::lock::Unpoisoned;
-use crate::protocol::{Answer, CallError, Node, Outcome, Status, Verdict};
+use crate::protocol::{Answer, CallError, Node, Outcome, Status};
 
 /// Opens a connection to send over.
 type Open = Box<dyn Fn() -> Result<Box<dyn Post>, ClientError> + Send + Sync>;
@@ -74,12 +74,5 @@ fn outcome_of(answer: Answer) -> Outcome {
     if answer.status == Status::Ok {
         return Ok(answer.data);
     }
-    let text = answer.data.to_text();
-    Err(match answer.verdict() {
-        Verdict::Timeout => CallError::TimedOut,
-        Verdict::Expired => CallError::Expired,
-        Verdict::Cancelled => CallError::Cancelled,
-        Verdict::Lost => CallError::Lost,
-        Verdict::Ok | Verdict::Error | Verdict::Rejected => CallError::Failed(text),
-    })
+    Err(answer.error())
 }

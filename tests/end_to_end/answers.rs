@@ -156,9 +156,12 @@ fn the_client_gets_values_and_errors() {
     let daemon = daemon();
     let mut client = daemon.client().source("web").user("tom");
     assert_eq!(client.call("sum", json!({"a": 40, "b": 2})), Ok(json!(42).into()));
-    let error = |verdict, message: &str| Err(ClientError::Answered { verdict, message: message.to_owned() });
-    assert_eq!(client.call("witherror", json!({})), error(Verdict::Error, "unexpected error"));
-    assert_eq!(client.call("nothing", json!({})), error(Verdict::Rejected, "Undefined function"));
+    let mut error = |func: &str| match client.call(func, json!({})) {
+        Err(ClientError::Answered { verdict, message, is_for_good, .. }) => (verdict, message, is_for_good),
+        other => panic!("{func}: {other:?}"),
+    };
+    assert_eq!(error("witherror"), (Verdict::Error, "unexpected error".to_owned(), false));
+    assert_eq!(error("nothing"), (Verdict::Rejected, "Undefined function".to_owned(), true));
     assert_eq!(
         client.call("sum", json!([1])),
         Err(ClientError::Arguments("must be a JSON object, by name".to_owned()))

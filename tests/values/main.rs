@@ -68,7 +68,7 @@ impl House {
         let (came, leave) = (Mutex::new(came), Mutex::new(leave));
         let served = Server::new(config)
             .function("native", |_, args: Object| Ok(args))
-            .function("onward", |call, args: Object| call.call("native", args))
+            .function("onward", |call, args: Object| Ok(call.call("native", args)?))
             .function_with("second", second, {
                 let seen = Mutex::new(HashSet::new());
                 move |call, args: Object| {

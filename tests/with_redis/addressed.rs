@@ -17,7 +17,7 @@ fn daemon(redis: &ScratchRedis, name: &'static str) -> Running {
     let server = Server::new(config).function("whoami", move |_: &Call, _: Value| Ok(name)).function_with(
         "ask",
         terms,
-        |call: &Call, args: Value| call.call_on(args["node"].as_str().unwrap_or_default(), "whoami", json!({})),
+        |call: &Call, args: Value| Ok(call.call_on(args["node"].as_str().unwrap_or_default(), "whoami", json!({}))?),
     );
     server.start().expect("the daemon starts")
 }

@@ -43,13 +43,15 @@ fn a_call_gives_the_value_of_the_function() {
 fn an_error_of_the_function_is_an_error_with_its_verdict() {
     let world = World::open();
     let mut client = client(&world);
-    let mut check = |func: &str, args: Value, verdict: Verdict, message: &str| {
-        let expected = ClientError::Answered { verdict, message: message.to_owned() };
-        assert_eq!(client.call(func, args), Err(expected));
+    let mut check = |func: &str, args: Value, verdict: Verdict, message: &str| match client.call(func, args) {
+        Err(error @ ClientError::Answered { verdict: found, .. }) => {
+            assert_eq!((found, error.to_string().as_str()), (verdict, message), "{func}");
+        }
+        other => panic!("{func}: {other:?}"),
     };
     check("witherror", json!({}), Verdict::Error, "unexpected error");
     check("sum", json!({"a": "x", "b": 1}), Verdict::Error, "bad arguments");
-    check("sum", json!({"a": 1}), Verdict::Rejected, "invalid arguments");
+    check("sum", json!({"a": 1}), Verdict::Rejected, "invalid arguments: b: is missing");
     check("nothing", json!({}), Verdict::Rejected, "Undefined function");
     assert!(matches!(client.call("sum", json!([1, 2])), Err(ClientError::Arguments(_))));
 }
@@ -58,8 +60,8 @@ fn an_error_of_the_function_is_an_error_with_its_verdict() {
 fn a_time_limit_is_the_functions() {
     let (world, gate) = gated(scratch());
     let mut client = client(&world).time_limit(Duration::from_millis(100));
-    let expected = ClientError::Answered { verdict: Verdict::Timeout, message: "timeout".to_owned() };
-    assert_eq!(client.call("held", ()), Err(expected));
+    let is_late = |error: ClientError| matches!(error, ClientError::Answered { verdict: Verdict::Timeout, .. });
+    assert!(client.call("held", ()).is_err_and(is_late));
     drop(gate);
 }
 

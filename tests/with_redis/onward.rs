@@ -1,8 +1,11 @@
 //! Functions that call other functions.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use cerbas::{Call, Server, Terms};
+use cerbas::functions::Retries;
+use cerbas::{Call, NativeError, Server, Terms};
 use serde_json::{Value, json};
 
 use super::world::{PATIENCE, World, scratch};
@@ -14,7 +17,7 @@ fn patient() -> Terms {
 /// Adds `outer`, which calls the function that it is told to and gives back its value.
 fn outer(server: Server) -> Server {
     server.function_with("outer", patient(), |call: &Call, args: Value| {
-        call.call(args["func"].as_str().unwrap_or_default(), args["args"].clone())
+        Ok(call.call(args["func"].as_str().unwrap_or_default(), args["args"].clone())?)
     })
 }
 
@@ -27,33 +30,75 @@ fn a_function_calls_another_and_gets_its_value_or_its_error() {
     foreign.send("error", json!({"func": "outer", "args": {"func": "witherror", "args": {}}}));
     assert_eq!(foreign.answer("error"), json!({"status": "error", "data": "witherror: unexpected error"}));
     foreign.send("none", json!({"func": "outer", "args": {"func": "none", "args": {}}}));
-    assert_eq!(foreign.answer("none"), json!({"status": "error", "data": "none: Undefined function"}));
+    let none = json!({"status": "error", "data": "none: Undefined function", "retry": false});
+    assert_eq!(foreign.answer("none"), none);
     foreign.send("list", json!({"func": "outer", "args": {"func": "sum", "args": [1]}}));
-    assert_eq!(foreign.answer("list"), json!({"status": "error", "data": "sum: arguments must be an object, not [1]"}));
+    let list = "sum: invalid arguments: must be an object, not [1]";
+    assert_eq!(foreign.answer("list"), json!({"status": "error", "data": list, "retry": false}));
     world.check_all_settled();
 }
 
 #[test]
 fn a_circle_of_calls_is_answered_at_once_with_the_chain() {
-    let world =
-        World::serving(
-            scratch(),
-            |_| {},
-            |server| {
-                server
-                    .function_with("ping", patient(), |call: &Call, _: Value| call.call("pong", json!({})))
-                    .function_with("pong", patient(), |call: &Call, _: Value| call.call("ping", json!({})))
-            },
-        );
+    let world = World::serving(
+        scratch(),
+        |_| {},
+        |server| {
+            server
+                .function_with("ping", patient(), |call: &Call, _: Value| Ok(call.call("pong", json!({}))?))
+                .function_with("pong", patient(), |call: &Call, _: Value| Ok(call.call("ping", json!({}))?))
+        },
+    );
     let mut foreign = world.foreign();
     let start = Instant::now();
     foreign.send("circle", json!({"func": "ping"}));
     let answer = foreign.answer("circle");
-    assert_eq!(answer, json!({"status": "error", "data": "pong: ping: cycle: ping -> pong -> ping"}));
+    assert_eq!(answer, json!({"status": "error", "data": "pong: ping: cycle: ping -> pong -> ping", "retry": false}));
     assert!(start.elapsed() < PATIENCE / 2, "it was not a timeout");
     foreign.send("foreign", json!({"func": "echo", "args": {"message": 1}, "chain": ["echo"]}));
     let rejected = json!({"status": "error", "data": "cycle: echo -> echo", "verdict": "rejected"});
     assert_eq!(foreign.answer("foreign"), rejected);
+}
+
+#[test]
+fn what_is_pointless_to_try_again_is_pointless_for_whoever_passes_it_on() {
+    let runs = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&runs);
+    let again = Retries { count: 2, backoff: Duration::from_millis(1), ..Retries::default() };
+    let world = World::serving(
+        scratch(),
+        |_| {},
+        |server| {
+            let terms = Terms { retries: again, ..patient() };
+            server
+                .function("pay", |_: &Call, args: Value| match args["amount"].as_u64() {
+                    Some(amount) => Err(NativeError::for_good(format!("{amount} is too much"))),
+                    None => Ok(()),
+                })
+                .function_with("order", terms, move |call: &Call, args: Value| {
+                    counted.fetch_add(1, Ordering::AcqRel);
+                    Ok(call.call(args["func"].as_str().unwrap_or_default(), args["args"].clone())?)
+                })
+        },
+    );
+    let mut foreign = world.foreign();
+    for (number, (func, args, data)) in [
+        ("pay", json!({"amount": 3}), "pay: 3 is too much"),
+        ("sum", json!({"a": 1}), "sum: invalid arguments: b: is missing"),
+        ("order", json!({}), "order: cycle: order -> order"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let id = format!("order-{number}");
+        foreign.send(&id, json!({"func": "order", "args": {"func": func, "args": args}}));
+        assert_eq!(foreign.answer(&id), json!({"status": "error", "data": data, "retry": false}));
+        assert_eq!(runs.swap(0, Ordering::AcqRel), 1, "{func}");
+    }
+    // What may end otherwise is tried again.
+    foreign.send("again", json!({"func": "order", "args": {"func": "witherror", "args": {}}}));
+    assert_eq!(foreign.answer("again"), json!({"status": "error", "data": "witherror: unexpected error"}));
+    assert_eq!(runs.load(Ordering::Acquire), 3);
 }
 
 #[test]
@@ -63,7 +108,7 @@ fn the_time_that_is_left_and_who_asks_are_handed_on() {
         |_| {},
         |server| {
             server
-                .function_with("first", patient(), |call: &Call, _: Value| call.call("second", json!({})))
+                .function_with("first", patient(), |call: &Call, _: Value| Ok(call.call("second", json!({}))?))
                 .function_with("second", patient(), |call: &Call, _: Value| {
                     Ok(json!({
                         "remaining": call.remaining().as_millis() as u64,

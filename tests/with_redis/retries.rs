@@ -112,7 +112,7 @@ fn a_function_can_say_that_to_try_again_is_pointless() {
     );
     let mut foreign = world.foreign();
     foreign.send("id", json!({"func": "final"}));
-    assert_eq!(foreign.answer("id"), json!({"status": "error", "data": "no such table"}));
+    assert_eq!(foreign.answer("id"), json!({"status": "error", "data": "no such table", "retry": false}));
     assert_eq!(world.running.balance().count(Verdict::Error), 1);
 }
 

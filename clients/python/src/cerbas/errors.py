@@ -139,11 +139,12 @@ _REJECTIONS: dict[str, type[Rejected]] = {
 }
 
 
-def error_of_verdict(verdict: str, data: Any, *, id: str, func: str) -> CerbasError:
-    """The error for an answer whose verdict is not ``ok``."""
+def error_of_verdict(verdict: str, data: Any, *, id: str, func: str, detail: Any = None) -> CerbasError:
+    """The error for an answer whose verdict is not ``ok``; `detail` is what the daemon says besides its text."""
     reason = data if isinstance(data, str) else repr(data)
     # A verdict that this version does not know is still an error, of the base class.
     kind = _VERDICTS.get(verdict, CerbasError)
     if kind is Rejected:
         kind = CallCycle if reason.startswith("cycle: ") else _REJECTIONS.get(reason, Rejected)
-    return kind(f"{func}: {reason}", id=id, func=func, verdict=verdict, reason=reason)
+    message = f"{func}: {reason}: {detail}" if isinstance(detail, str) else f"{func}: {reason}"
+    return kind(message, id=id, func=func, verdict=verdict, reason=reason)

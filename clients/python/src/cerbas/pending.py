@@ -67,7 +67,7 @@ class PendingAnswer:
         data = answer.get("data")
         if verdict == "ok":
             return data
-        raise error_of_verdict(verdict, data, id=self.id, func=self.func)
+        raise error_of_verdict(verdict, data, id=self.id, func=self.func, detail=answer.get("reason"))
 
     def answer(self, timeout: float | None = None) -> dict[str, Any]:
         """Like :meth:`result`, but the whole answer (``status``, ``data``, ``verdict``) whatever the verdict."""
