@@ -125,12 +125,12 @@ pub struct Page {
 
 /// Whoever has pages.
 pub trait Pages: Send + Sync {
-    /// All of them; the same at each call. Two paths of which one request could mean either are refused at the start, and so is a path that
-    /// is the gateway's own.
+    /// All of them; the same at each call. Two paths of which one request could mean either are refused at the start, and so are a path that
+    /// is the gateway's own and methods that it answers itself.
     fn pages(&self) -> &[Page];
 
     /// Answers a request for one of them, by its number among [`Pages::pages`]. This is done by a thread that serves many connections: what
-    /// may take longer than a look into memory is for [`Reply::Later`].
+    /// may take longer than a look into memory is for [`Reply::Later`]. Who asked is told 500 if it panics.
     fn ask(&self, page: usize, asked: &Asked<'_>) -> Reply;
 }
 
@@ -184,14 +184,15 @@ pub enum Reply {
     },
 }
 
-/// What a client is told.
+/// What a client is told. One that could be read otherwise than it is meant is not sent, and the client is told 500: a status that is not
+/// from 200 to 599, content with 204 or 304, line breaks or other control characters in a header, a header by which the end of an answer is found.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
     /// What it says.
     pub content: Content,
-    /// Headers besides those of the content and the connection. Values must not have line breaks.
+    /// Headers besides those of the content and the connection.
     pub headers: Vec<(&'static str, Box<str>)>,
 }
 
@@ -217,7 +218,7 @@ impl Answer {
         Self::value(status, serde_json::json!({"status": "error", "data": reason.into()}))
     }
 
-    /// With one header more. `value` must not have line breaks.
+    /// With one header more.
     pub fn with(mut self, name: &'static str, value: impl Into<Box<str>>) -> Self {
         self.headers.push((name, value.into()));
         self
