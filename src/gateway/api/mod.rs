@@ -156,7 +156,7 @@ impl Api {
             let response = Response::error(405, "method not allowed: see the Allow header");
             return Plan::Answer(response.with("Allow", route.allow(book)));
         };
-        if let Some(right) = missing(&needed, &identity.may) {
+        if let Some(right) = missing(needed, identity.may) {
             return Plan::Answer(not_allowed(&identity, right));
         }
         match self.acts(&route, head) {

@@ -30,7 +30,7 @@ impl Asking<'_> {
             query: self.head.query(),
             body: self.body,
             id: self.from.id,
-            may: &self.identity.may,
+            may: self.identity.may,
             header: &|name| self.head.header(name),
             arguments: &|| self.given(),
         };
