@@ -205,7 +205,7 @@ fn a_right_that_is_not_known_is_a_fault_of_the_configuration() {
     };
     let fault = |may: &str| read(may).expect_err("it is refused").to_string();
     assert!(
-        fault("[\"lock\"]").ends_with("http.tokens.t.may: unknown name \"lock\", did you mean look?"),
+        fault("[\"lock\"]").ends_with("http.tokens.t.may: unknown name \"lock\", expected some of call, look, change"),
         "{}",
         fault("[\"lock\"]")
     );
