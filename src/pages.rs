@@ -18,14 +18,13 @@
 //! ```
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
 use std::fmt;
 use std::time::Duration;
 
 use crate::protocol::{Arguments, Json, Request};
 
 /// What a token lets one do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Right {
     /// Calls functions, and asks what became of that.
     Call,
@@ -47,9 +46,9 @@ impl fmt::Display for Right {
     }
 }
 
-/// Some rights.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rights(BTreeSet<Right>);
+/// Some rights. Each request over HTTP has its own, so they are no more than a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rights(u8);
 
 impl Rights {
     /// All that there are.
@@ -59,7 +58,7 @@ impl Rights {
 
     /// Whether `right` is one of them.
     pub fn has(&self, right: Right) -> bool {
-        self.0.contains(&right)
+        self.0 & bit(right) != 0
     }
 }
 
@@ -72,8 +71,12 @@ impl Default for Rights {
 
 impl FromIterator<Right> for Rights {
     fn from_iter<T: IntoIterator<Item = Right>>(rights: T) -> Self {
-        Rights(rights.into_iter().collect())
+        Rights(rights.into_iter().fold(0, |bits, right| bits | bit(right)))
     }
+}
+
+fn bit(right: Right) -> u8 {
+    1 << right as u8
 }
 
 /// A method of HTTP.
@@ -125,12 +128,12 @@ pub struct Page {
 
 /// Whoever has pages.
 pub trait Pages: Send + Sync {
-    /// All of them; the same at each call. Two paths of which one request could mean either are refused at the start, and so is a path that
-    /// is the gateway's own.
+    /// All of them; the same at each call. Two paths of which one request could mean either are refused at the start, and so are a path that
+    /// is the gateway's own and methods that it answers itself.
     fn pages(&self) -> &[Page];
 
     /// Answers a request for one of them, by its number among [`Pages::pages`]. This is done by a thread that serves many connections: what
-    /// may take longer than a look into memory is for [`Reply::Later`].
+    /// may take longer than a look into memory is for [`Reply::Later`]. Who asked is told 500 if it panics.
     fn ask(&self, page: usize, asked: &Asked<'_>) -> Reply;
 }
 
@@ -147,7 +150,7 @@ pub struct Asked<'a> {
     /// By which it can be found; also the id of a request that follows.
     pub id: &'a str,
     /// What the token may do, where there are tokens.
-    pub may: &'a Rights,
+    pub may: Rights,
     pub(crate) header: &'a dyn Fn(&str) -> Option<&'a str>,
     pub(crate) arguments: &'a dyn Fn() -> Result<Arguments, (u16, String)>,
 }
@@ -168,7 +171,8 @@ impl<'a> Asked<'a> {
 pub enum Reply {
     /// This is the answer.
     Now(Answer),
-    /// This makes it, on a thread where it may take its time.
+    /// This makes it, on a thread where it may take its time. There are two of those, which also put requests into the queue: what takes
+    /// longer than a few milliseconds is for a function.
     Later(Box<dyn FnOnce() -> Answer + Send>),
     /// A function answers, as if it was called over HTTP. Who asks is said by the token.
     Call(Box<Request>),
@@ -184,14 +188,15 @@ pub enum Reply {
     },
 }
 
-/// What a client is told.
+/// What a client is told. One that could be read otherwise than it is meant is not sent, and the client is told 500: a status that is not
+/// from 200 to 599, content with 204 or 304, line breaks or other control characters in a header, a header by which the end of an answer is found.
 #[derive(Debug, Clone)]
 pub struct Answer {
     /// Its status.
     pub status: u16,
     /// What it says.
     pub content: Content,
-    /// Headers besides those of the content and the connection. Values must not have line breaks.
+    /// Headers besides those of the content and the connection.
     pub headers: Vec<(&'static str, Box<str>)>,
 }
 
@@ -217,9 +222,25 @@ impl Answer {
         Self::value(status, serde_json::json!({"status": "error", "data": reason.into()}))
     }
 
-    /// With one header more. `value` must not have line breaks.
+    /// With one header more.
     pub fn with(mut self, name: &'static str, value: impl Into<Box<str>>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_one_right_has_no_other() {
+        for (name, right) in Right::ALL {
+            assert_eq!(right.to_string(), name);
+            let rights = Rights::from_iter([right]);
+            assert!(Right::ALL.iter().all(|(_, other)| rights.has(*other) == (*other == right)), "{name}");
+            assert!(Rights::all().has(right) && !Rights::from_iter([]).has(right));
+        }
+        assert_eq!(Rights::default(), Rights::from_iter([Right::Call]));
     }
 }

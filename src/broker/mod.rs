@@ -262,13 +262,20 @@ pub trait Broker: Work + Presence + Store {}
 impl<T: Work + Presence + Store> Broker for T {}
 
 impl Stage {
-    /// The stage that is noted as `text`.
+    /// The stage that is noted or told as `text`.
     pub(crate) fn of_text(text: &[u8]) -> Self {
-        if text == Self::PENDING { Stage::Pending } else { Stage::Accepted }
+        match text {
+            Self::PENDING => Stage::Pending,
+            Self::ENDED => Stage::Unknown,
+            _ => Stage::Accepted,
+        }
     }
 
     /// How it is noted that a daemon runs it.
     pub(crate) const PENDING: &[u8] = b"pending";
+
+    /// How it is told that it has ended, and nobody is told how.
+    pub(crate) const ENDED: &[u8] = b"ended";
 }
 
 /// What becomes of requests that somebody watches, as it is told: one subscription for many of them.

@@ -148,12 +148,28 @@ impl Value<'_> {
 
     /// One of the `choices`, by its name.
     pub(super) fn choice<T: Copy>(&self, choices: &[(impl AsRef<str>, T)]) -> Fit<T> {
-        choose(&self.text()?, choices).map_err(Into::into)
+        let text = self.text()?;
+        if let Some((_, choice)) = choices.iter().find(|(name, _)| name.as_ref() == text) {
+            return Ok(*choice);
+        }
+        let names: Vec<&str> = choices.iter().map(|(name, _)| name.as_ref()).collect();
+        Err(match nearest(&text, &names) {
+            Some(name) => format!("unknown name {text:?}, did you mean {name}?"),
+            None => format!("unknown name {text:?}, expected one of {}", names.join(", ")),
+        }
+        .into())
     }
 
-    /// Some of `choices`, in a list.
-    pub(super) fn choices<T: Copy>(&self, choices: &[(impl AsRef<str>, T)]) -> Fit<Vec<T>> {
-        self.list()?.iter().map(|text| choose(text, choices).map_err(Into::into)).collect()
+    /// Some of `choices`, in a list. There are few, and who has one wrong may want others as well: all are told.
+    pub(super) fn choices<T: Copy>(&self, choices: &[(&str, T)]) -> Fit<Vec<T>> {
+        let chosen = |text: String| match choices.iter().find(|(name, _)| *name == text) {
+            Some((_, choice)) => Ok(*choice),
+            None => {
+                let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
+                Err(format!("unknown name {text:?}, expected some of {}", names.join(", ")).into())
+            }
+        };
+        self.list()?.into_iter().map(chosen).collect()
     }
 
     /// A list of texts with something in them; in a variable separated by commas.
@@ -280,15 +296,4 @@ fn describe(value: &DeValue<'_>) -> String {
         DeValue::Boolean(switch) => switch.to_string(),
         other => kind(other).to_owned(),
     }
-}
-/// Which of `choices` is called `text`; else, what to say.
-fn choose<T: Copy>(text: &str, choices: &[(impl AsRef<str>, T)]) -> Result<T, String> {
-    if let Some((_, choice)) = choices.iter().find(|(name, _)| name.as_ref() == text) {
-        return Ok(*choice);
-    }
-    let names: Vec<&str> = choices.iter().map(|(name, _)| name.as_ref()).collect();
-    Err(match nearest(text, &names) {
-        Some(name) => format!("unknown name {text:?}, did you mean {name}?"),
-        None => format!("unknown name {text:?}, expected one of {}", names.join(", ")),
-    })
 }

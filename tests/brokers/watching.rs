@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cerbas::broker::{End, Notice, Settlement, Source, Stage, Subscription};
+use cerbas::broker::{End, Found, Notice, Settlement, Source, Stage, Subscription};
 use cerbas::protocol::codec::encode_outcome;
 use cerbas::protocol::{Json, Verdict};
 
@@ -50,6 +50,23 @@ fn who_watches_a_request_is_told_that_it_has_started_and_its_answer() {
         assert_eq!(next(&mut *watching), ("a".to_owned(), Stage::Pending));
         let json = answer(both, "a", 7);
         assert_eq!(next(&mut *watching), ("a".to_owned(), Stage::Done(json)));
+    });
+}
+
+#[test]
+fn who_watches_a_request_that_ends_without_an_answer_is_told_that_nobody_knows_it() {
+    each(|both| {
+        let mut watching = both.post.subscribe().expect("it is there");
+        submit(both, "a");
+        watching.watch(&[id("a"), id("b")], &[]).expect("it is there");
+        let end = End::Answered { id: id("a"), verdict: Verdict::Ok, answer: None, is_tracked: true };
+        both.settle(Settlement::plain(both.claim(QUEUE), end));
+        assert_eq!(next(&mut *watching), ("a".to_owned(), Stage::Unknown));
+        // Also where it ends while it waits.
+        submit(both, "b");
+        assert_eq!(both.post.cancel(&id("b")).expect("it is there"), Found::Waiting);
+        let (name, stage) = next(&mut *watching);
+        assert!(name == "b" && matches!(stage, Stage::Unknown | Stage::Done(_)), "{name}: {stage:?}");
     });
 }
 

@@ -205,10 +205,68 @@ fn a_right_that_is_not_known_is_a_fault_of_the_configuration() {
     };
     let fault = |may: &str| read(may).expect_err("it is refused").to_string();
     assert!(
-        fault("[\"lock\"]").ends_with("http.tokens.t.may: unknown name \"lock\", did you mean look?"),
+        fault("[\"lock\"]").ends_with("http.tokens.t.may: unknown name \"lock\", expected some of call, look, change"),
         "{}",
         fault("[\"lock\"]")
     );
     assert!(fault("\"call\"").contains("expected a list of texts"), "{}", fault("\"call\""));
     let _a_token_that_may_nothing_reads_the_metrics = serve(&format!("[http.tokens.t]\nhash = \"{hash}\"\nmay = []\n"));
+}
+
+/// Pages that do what they should not.
+struct Rude;
+
+impl Pages for Rude {
+    fn pages(&self) -> &[Page] {
+        &[
+            Page { path: "/api/rude/falls", methods: &[(Method::Get, None)] },
+            Page { path: "/api/rude/falls-later", methods: &[(Method::Get, None)] },
+            Page { path: "/api/rude/says/{what}", methods: &[(Method::Get, None)] },
+            Page { path: "/api/rude/has/{status}", methods: &[(Method::Get, None)] },
+            Page { path: "/api/rude/cuts", methods: &[(Method::Get, None)] },
+        ]
+    }
+
+    fn ask(&self, page: usize, asked: &Asked<'_>) -> Reply {
+        // Without a message among those of the tests.
+        let fall = || -> Answer { std::panic::resume_unwind(Box::new("it falls")) };
+        let well = || Answer::value(200, "well");
+        match page {
+            0 => Reply::Now(fall()),
+            1 => Reply::Later(Box::new(fall)),
+            2 => Reply::Now(well().with("X-Said", &*asked.parameters[0])),
+            3 => Reply::Now(Answer { status: asked.parameters[0].parse().expect("it is a number"), ..well() }),
+            _ => Reply::Now(well().with("Content-Length", "0")),
+        }
+    }
+}
+
+#[test]
+fn a_page_that_panics_or_gives_what_cannot_be_sent_costs_only_the_request() {
+    let running = server("").pages(Rude).start().expect("it starts");
+    // All on one connection: whatever is sent besides an answer would be taken for the beginning of the next.
+    let mut connection = crate::support::Connection::open(address(&running));
+    let mut status = |path: &str| {
+        connection.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"));
+        let answer = connection.answer();
+        assert_eq!(answer.header("x-evil"), None, "{path}: {answer:?}");
+        answer.status
+    };
+    for (path, expected) in [
+        ("/api/rude/falls", 500),
+        ("/api/rude/falls-later", 500),
+        ("/api/rude/says/words", 200),
+        ("/api/rude/says/words%0D%0AX-Evil:%201", 500),
+        ("/api/rude/says/words%00", 500),
+        ("/api/rude/has/404", 404),
+        ("/api/rude/has/204", 500),
+        ("/api/rude/has/304", 500),
+        ("/api/rude/has/100", 500),
+        ("/api/rude/has/1000", 500),
+        ("/api/rude/cuts", 500),
+    ] {
+        assert_eq!(status(path), expected, "{path}");
+        assert_eq!(status("/api/hello"), 200, "after {path}");
+    }
+    assert_eq!(running.stop().broken, None);
 }

@@ -24,16 +24,20 @@ fn poll(running: &Running, location: &str) -> TcpStream {
     stream
 }
 
-/// What it is told.
-fn told(stream: TcpStream) -> Value {
+/// What it is told, with this status.
+fn told_as(status: u16, stream: TcpStream) -> Value {
     let mut answer = BufReader::new(stream);
     let mut line = String::new();
     answer.read_line(&mut line).expect("an answer comes");
-    assert!(line.starts_with("HTTP/1.1 200 "), "{line}");
+    assert!(line.starts_with(&format!("HTTP/1.1 {status} ")), "{line}");
     let mut rest = String::new();
     answer.read_to_string(&mut rest).expect("it is text");
     let body = rest.split("\r\n\r\n").nth(1).expect("it has a body");
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {body}"))
+}
+
+fn told(stream: TcpStream) -> Value {
+    told_as(200, stream)
 }
 
 /// How many channels are listened to.
@@ -141,6 +145,23 @@ fn an_answer_is_heard_also_where_the_connection_that_listens_died_without_a_word
         gate.open();
         assert_eq!(call.join().expect("it is answered").json()["data"], json!({"x": 1}));
     });
+}
+
+#[test]
+fn a_client_that_waits_for_work_of_which_nobody_is_told_how_it_ends_is_told_when_it_does() {
+    let (redis, gate) = (scratch(), Gate::default());
+    let running = daemon(&redis, &gate, |_| {});
+    let mut connection = connect(&redis.url()).expect("Redis is there");
+    let element = json!({"id": "w-quiet", "func": "held", "args": {}, "track": true, "reply": false}).to_string();
+    cmd("SET").arg("CERBAS-STAGE-w-quiet").arg("accepted").exec(&mut connection).expect("it answers");
+    cmd("RPUSH").arg("CERBAS-QUEUE").arg(element).exec(&mut connection).expect("it answers");
+    let pending = json!({"status": "pending"});
+    eventually("it runs", || ask(&running, "/api/status/w-quiet", None).json() == pending);
+    // It waits for longer than this test does.
+    let polled = poll(&running, "/api/status/w-quiet");
+    eventually("it waits", || channels(&mut connection) == 2);
+    gate.open();
+    assert_eq!(told_as(404, polled)["data"], "no work has this id, or its time is over");
 }
 
 #[test]

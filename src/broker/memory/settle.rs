@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::state::State;
-use crate::broker::{Content, End, Settlement, Source};
+use crate::broker::{Content, End, Settlement, Source, Stage};
 use crate::effects::{Effects, Sending, To};
 use crate::protocol::Verdict;
 
@@ -44,6 +44,9 @@ impl State {
         };
         if let Some(id) = settlement.untracked() {
             self.stages.remove(id);
+            if let End::Answered { answer: None, .. } = end {
+                self.watched.tell(id, || Stage::Unknown);
+            }
         }
         self.take_effect(verdict, effects);
     }

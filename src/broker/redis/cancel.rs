@@ -36,7 +36,7 @@ pub(super) fn cancel(
     script.key(keys.waited());
     script.arg(id.to_string()).arg(number).arg(result_ttl.as_secs().max(1)).arg(&*answer.json).arg(message);
     script.arg(keys.named_queue("")).arg(keys.inbox("")).arg(keys.parked("")).arg(keys.in_flight("", ""));
-    script.arg(keys.control("")).arg(keys.waiting(""));
+    script.arg(keys.control("")).arg(keys.waiting("")).arg(keys.stage_channel(id));
     for (channel, is_msgpack) in keys.channels(id) {
         script.arg(channel).arg(if is_msgpack { &*answer.msgpack } else { &*answer.json });
     }

@@ -137,6 +137,10 @@ impl RedisBroker {
             }
             if let Some(id) = outgoing.settlement().and_then(Settlement::untracked) {
                 transaction.add("DEL").arg(self.options.keys.stage(id));
+                if outgoing.answer().is_none() {
+                    // Whoever waits for a change would hear of none.
+                    transaction.add("PUBLISH").arg(self.options.keys.stage_channel(id)).arg(Stage::ENDED);
+                }
             }
         }
         if !gone.is_empty() {

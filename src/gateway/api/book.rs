@@ -5,7 +5,7 @@ use std::sync::Arc;
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, percent_encode};
 
 use super::route::Route;
-use crate::pages::{Page, Pages};
+use crate::pages::{Method, Page, Pages};
 
 /// All pages.
 #[derive(Default)]
@@ -42,6 +42,9 @@ impl Book {
         for pages in all {
             for (number, page) in pages.pages().iter().enumerate() {
                 let parts = parts(page.path).ok_or_else(|| format!("{}: is no path of a page", page.path))?;
+                if let Some(fault) = fault(page) {
+                    return Err(format!("{}: {fault}", page.path));
+                }
                 if let Some(other) = book.0.iter().find(|other| overlap(&other.parts, &parts)) {
                     return Err(format!("{} and {}: one path could mean either", other.page.path, page.path));
                 }
@@ -77,6 +80,19 @@ impl Book {
     pub(super) fn pages(&self, found: &Found) -> (&Arc<dyn Pages>, usize) {
         let entry = &self.0[found.entry];
         (&entry.pages, entry.number)
+    }
+}
+
+/// Why nobody could ask for `page` as it says.
+fn fault(page: &Page) -> Option<String> {
+    let methods: Vec<Method> = page.methods.iter().map(|(method, _)| *method).collect();
+    let own = methods.iter().find(|method| matches!(method, Method::Head | Method::Options));
+    let twice = methods.iter().enumerate().find(|(number, method)| methods[..*number].contains(method));
+    match (own, twice) {
+        _ if methods.is_empty() => Some("is a page without a method".to_owned()),
+        (Some(method), _) => Some(format!("the gateway answers {} itself", method.name())),
+        (None, Some((_, method))) => Some(format!("has {} twice", method.name())),
+        (None, None) => None,
     }
 }
 
@@ -135,7 +151,7 @@ fn read(parts: &[Part], path: &str) -> Option<Vec<String>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pages::{Answer, Asked, Method, Reply};
+    use crate::pages::{Answer, Asked, Reply, Right};
 
     struct Some0(Vec<Page>);
 
@@ -197,5 +213,19 @@ mod tests {
         for path in ["a", "/a/{x*}/b", "/a/x{y}"] {
             assert_eq!(refused(&[path]), Some(format!("{path}: is no path of a page")));
         }
+    }
+
+    #[test]
+    fn a_page_has_methods_that_it_can_answer_and_each_once() {
+        let refused = |methods: &'static [(Method, Option<Right>)]| {
+            let pages: Arc<dyn Pages> = Arc::new(Some0(vec![Page { path: "/a", methods }]));
+            Book::new(&[pages]).err()
+        };
+        assert_eq!(refused(&[]).as_deref(), Some("/a: is a page without a method"));
+        let head = refused(&[(Method::Get, None), (Method::Head, None)]);
+        assert_eq!(head.as_deref(), Some("/a: the gateway answers HEAD itself"));
+        let twice = refused(&[(Method::Put, None), (Method::Get, None), (Method::Put, Some(Right::Change))]);
+        assert_eq!(twice.as_deref(), Some("/a: has PUT twice"));
+        assert_eq!(refused(&[(Method::Get, None), (Method::Put, Some(Right::Change))]), None);
     }
 }

@@ -5,26 +5,24 @@ mod call;
 mod health;
 mod page;
 mod route;
+mod shown;
 mod work;
 
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 pub(super) use self::book::Book;
-use self::book::Found;
 use self::route::{Route, missing};
 use super::access::{self, Identity, Page};
-use super::desk::{Ask, Asked, Caller};
+use super::desk::{Ask, Caller};
 use super::door::Place;
 use super::response::Response;
 use super::services::Services;
 use super::settings::Settings;
-use crate::clock;
 use crate::net::{Handle, Length, RequestHead};
-use crate::pages::{self, Asked as AskedForPage, Method, Reply, Right};
-use crate::protocol::codec::encode_request;
-use crate::protocol::{Request, RequestId};
+use crate::pages::{Method, Right};
+use crate::protocol::RequestId;
 use crate::proxy::{Site, Sites};
 
 pub use self::route::RESERVED;
@@ -158,7 +156,7 @@ impl Api {
             let response = Response::error(405, "method not allowed: see the Allow header");
             return Plan::Answer(response.with("Allow", route.allow(book)));
         };
-        if let Some(right) = missing(&needed, &identity.may) {
+        if let Some(right) = missing(needed, identity.may) {
             return Plan::Answer(not_allowed(&identity, right));
         }
         match self.acts(&route, head) {
@@ -334,37 +332,6 @@ struct Asking<'a> {
 impl Asking<'_> {
     fn services(&self) -> &Services {
         &self.api.services
-    }
-
-    /// A page that somebody else has.
-    fn page(self, found: Found) -> Result<Served, Response> {
-        let services = Arc::clone(&self.api.services);
-        let (pages, number) = services.book.pages(&found);
-        let asked = AskedForPage {
-            method: Method::of(self.head.method).filter(|method| *method != Method::Head).unwrap_or(Method::Get),
-            parameters: found.parameters,
-            query: self.head.query(),
-            body: self.body,
-            id: self.from.id,
-            may: &self.identity.may,
-            header: &|name| self.head.header(name),
-            arguments: &|| self.given(),
-        };
-        match pages.ask(number, &asked) {
-            Reply::Now(answer) => Ok(Served::Now(answer.into())),
-            Reply::Later(make) => self.ask(Box::new(move |_| Ok(Asked::Done(make().into())))),
-            Reply::Call(request) => self.send(*request),
-            Reply::Submit { request, keep, answer } => self.submit(*request, keep, answer),
-        }
-    }
-
-    fn submit(self, request: Request, keep: Duration, answer: pages::Answer) -> Result<Served, Response> {
-        let request = Request { is_tracked: true, ..self.signed(request)? };
-        let (id, element) = (request.id.clone(), encode_request(&request, clock::now()));
-        self.ask(Box::new(move |post| {
-            let _is_new = post?.submit(None, &element, &id, keep).map_err(|error| error.to_string())?;
-            Ok(Asked::Done(answer.into()))
-        }))
     }
 
     /// A place among those that wait for an answer.

@@ -62,12 +62,12 @@ impl Route {
     }
 
     /// Whether a request with this method is answered, and if so by whom: `rights` must have one of these, unless there are none.
-    pub(super) fn takes(&self, method: Method, book: &Book) -> Option<Vec<Right>> {
+    pub(super) fn takes<'a>(&self, method: Method, book: &'a Book) -> Option<&'a [Right]> {
         let asked = if method == Method::Head { Method::Get } else { method };
-        let rights: &[Right] = match (self, asked) {
+        Some(match (self, asked) {
             (Route::Page(found), _) => {
                 let (_, right) = book.page(found).methods.iter().find(|(method, _)| *method == asked)?;
-                return Some(right.iter().copied().collect());
+                right.as_slice()
             }
             (Route::Call(_), Method::Get | Method::Post) | (Route::General | Route::Work, Method::Post) => {
                 &[Right::Call]
@@ -75,8 +75,7 @@ impl Route {
             (Route::Status(_), Method::Get) => &[Right::Call, Right::Look],
             (Route::Root | Route::Metrics | Route::Live | Route::Ready, Method::Get) => &[],
             _ => return None,
-        };
-        Some(rights.to_vec())
+        })
     }
 
     /// The value of the header `Allow`.
@@ -96,7 +95,7 @@ impl Route {
 }
 
 /// The right of `needed` that `may` lacks: one of those is enough.
-pub(super) fn missing(needed: &[Right], may: &Rights) -> Option<Right> {
+pub(super) fn missing(needed: &[Right], may: Rights) -> Option<Right> {
     needed.first().filter(|_| !needed.iter().any(|right| may.has(*right))).copied()
 }
 

@@ -3,7 +3,7 @@
 -- the result, what it holds, its body in both spellings, requests that start alone, its stage, what its room has sent, its
 -- deliveries, who has taken what its room has sent, unique keys that are waited for. ARGV: its id, its number (or ''), TTL of the result, the answer,
 -- the message to a daemon; what starts the names of further queues, inboxes, waiting calls of limited functions, in-flight
--- lists, messages, calls that wait for a unique key; then channels and answers in turn.
+-- lists, messages, calls that wait for a unique key; the channel of its stage; then channels and answers in turn.
 -- Gives back what became of it, and the daemon that has it.
 local id, number = ARGV[1], ARGV[2]
 
@@ -31,14 +31,18 @@ local function settle(element)
   if element == number then json = redis.call('GET', KEYS[10]) or redis.call('GET', KEYS[11]) or '' end
   local unique = redis.call('GET', KEYS[9])
   if unique and redis.call('GET', unique) == id then redis.call('DEL', unique) end
-  redis.call('DEL', KEYS[9], KEYS[10], KEYS[11], KEYS[13], KEYS[15])
+  redis.call('DEL', KEYS[9], KEYS[10], KEYS[11], KEYS[15])
+  local is_tracked = redis.call('DEL', KEYS[13]) == 1
   redis.call('HDEL', KEYS[14], id)
   redis.call('HDEL', KEYS[16], id)
   redis.call('HINCRBY', KEYS[7], 'cancelled', 1)
   local is_json, request = pcall(cjson.decode, json)
-  if is_json and type(request) == 'table' and request.reply == false then return end
+  if is_json and type(request) == 'table' and request.reply == false then
+    if is_tracked then redis.call('PUBLISH', ARGV[12], 'ended') end
+    return
+  end
   redis.call('SET', KEYS[8], ARGV[4], 'EX', ARGV[3])
-  for i = 12, #ARGV, 2 do
+  for i = 13, #ARGV, 2 do
     redis.call('PUBLISH', ARGV[i], ARGV[i + 1])
   end
 end
