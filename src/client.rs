@@ -23,6 +23,7 @@ pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
 /// assert_eq!(sum, json!(3));
 /// # Ok::<(), cerbas::ClientError>(())
 /// ```
+#[must_use = "nothing is sent before something is called"]
 pub struct Client {
     post: Box<dyn Post>,
     user: Option<String>,

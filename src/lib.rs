@@ -68,5 +68,10 @@ pub use functions::{Call, CallFailed, NativeError, Terms};
 pub use protocol::Json;
 pub use server::{Ended, Running, Server};
 
+/// The blocks of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// What starting a daemon gives.
 pub type Result<T> = std::result::Result<T, StartError>;

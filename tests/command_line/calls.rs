@@ -42,7 +42,7 @@ fn an_error_of_the_function_is_one_line_and_status_1() {
     let _daemon = place.daemon();
     place.check(&["call", "witherror"], 1, "", "cerbas: witherror: unexpected error\n");
     place.check(&["call", "nothing"], 1, "", "cerbas: nothing: Undefined function\n");
-    place.check(&["call", "sum"], 1, "", "cerbas: sum: invalid arguments\n");
+    place.check(&["call", "sum"], 1, "", "cerbas: sum: invalid arguments: a: is missing\n");
     let answer = "{\"status\":\"error\",\"data\":\"Undefined function\",\"verdict\":\"rejected\"}\n";
     place.check(&["call", "nothing", "--json"], 1, answer, "");
 }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Anything, Counter, Daemon, PATIENCE, SHORT, becomes, configured, failed, ok, rejected, verdicts, within, workers,
+    Anything, Counter, Daemon, PATIENCE, SHORT, becomes, configured, failed, ok, rejected, unfit, verdicts, within,
+    workers,
 };
 
 #[derive(Deserialize)]
@@ -96,7 +97,7 @@ fn the_built_in_functions_answer_as_ever() {
     check(json!({"func": "sum", "args": {"a": 1, "b": 0.5}}), ok(1.5));
     check(json!({"func": "sum", "args": {"a": 1, "b": "2"}}), failed("bad arguments"));
     check(json!({"func": "withargs", "args": {"foo": "bar"}}), ok("bar"));
-    check(json!({"func": "withargs"}), rejected("invalid arguments"));
+    check(json!({"func": "withargs"}), unfit("foo: is missing"));
     check(json!({"func": "witherror"}), failed("unexpected error"));
 }
 
@@ -109,12 +110,15 @@ fn a_function_that_nobody_knows_is_undefined() {
 
 #[test]
 fn arguments_must_be_there_and_fit() {
-    check(json!({"func": "count"}), rejected("invalid arguments"));
-    check(json!({"func": "count", "args": {"limit": 1}}), rejected("invalid arguments"));
-    check(json!({"func": "count", "args": {"table": 7}}), rejected("invalid arguments"));
-    check(json!({"func": "count", "args": {"table": null}}), rejected("invalid arguments"));
-    check(json!({"func": "count", "args": {"table": "users", "limit": 256}}), rejected("invalid arguments"));
-    check(json!({"func": "count", "args": ["users"]}), rejected("invalid arguments"));
+    check(json!({"func": "count"}), unfit("table: is missing"));
+    check(json!({"func": "count", "args": {"limit": 1}}), unfit("table: is missing"));
+    check(json!({"func": "count", "args": {"table": 7}}), unfit("invalid type: integer `7`, expected a string"));
+    check(json!({"func": "count", "args": {"table": null}}), unfit("table: is missing"));
+    check(
+        json!({"func": "count", "args": {"table": "users", "limit": 256}}),
+        unfit("invalid value: integer `256`, expected u8"),
+    );
+    check(json!({"func": "count", "args": ["users"]}), unfit("must be an object"));
 }
 
 #[test]
@@ -303,7 +307,7 @@ fn an_async_function_that_may_not_be_called_is_refused() {
         server.function_with("later", terms, |_, _: Anything| Ok("done"))
     });
     daemon.send("a", "later");
-    assert_eq!(daemon.answer("a"), rejected("invalid arguments"));
+    assert_eq!(daemon.answer("a"), unfit("a: is missing"));
 }
 
 #[test]

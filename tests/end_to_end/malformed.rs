@@ -4,7 +4,7 @@ use cerbas::protocol::Verdict;
 use cerbas::protocol::codec::decode_request;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, becomes, configured, ok, rejected, verdicts};
+use crate::support::{Daemon, becomes, configured, ok, rejected, unfit, verdicts};
 
 const GOOD: &str = r#"{"id": "the-id", "func": "one", "args": {"a": [1, -0.5e1, "\u00fc\\", true, null, {}]}, "user": "tom", "source": "web", "timeout": 250, "expires": 1000, "sent_at": 0, "reply": true}"#;
 
@@ -180,7 +180,6 @@ fn who_can_be_told_of_a_malformed_request_is_told() {
     let requests = [
         ("no-func", json!({}), "bad call"),
         ("wrong-type", json!({"func": ["one"]}), "bad call"),
-        ("wrong-args", json!({"func": "one", "args": [1]}), "invalid arguments"),
         ("out-of-range", json!({"func": "one", "delay": -5}), "bad call"),
     ];
     for (id, mut request, text) in requests {
@@ -188,6 +187,8 @@ fn who_can_be_told_of_a_malformed_request_is_told() {
         daemon.push(request);
         assert_eq!(daemon.answer(id), rejected(text));
     }
+    daemon.push(json!({"id": "wrong-args", "func": "one", "args": [1]}));
+    assert_eq!(daemon.answer("wrong-args"), unfit("must be an object"));
 }
 
 #[test]

@@ -4,7 +4,7 @@ use cerbas::Config;
 use cerbas::protocol::Verdict;
 use serde_json::{Value, json};
 
-use crate::support::{Daemon, becomes, configured, eventually, ok, rejected, verdicts};
+use crate::support::{Daemon, becomes, configured, eventually, ok, rejected, unfit, verdicts};
 
 /// A worker that answers each call with its process id.
 const WORKER: &str = r#"
@@ -49,7 +49,7 @@ fn functions_come_and_go() {
 
     daemon.reconfigure(config("[functions.new]\nbuiltin = \"sum\"")).expect("it is taken");
     check(&daemon, json!({"func": "new", "args": {"a": 1, "b": 2}}), ok(3));
-    check(&daemon, json!({"func": "new", "args": {"message": 1}}), rejected("invalid arguments"));
+    check(&daemon, json!({"func": "new", "args": {"message": 1}}), unfit("a: is missing"));
 }
 
 #[test]
@@ -59,7 +59,7 @@ fn terms_change_with_their_function() {
     daemon
         .reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nparams = [\"message\", \"more\"]"))
         .expect("it is taken");
-    check(&daemon, json!({"func": "echo", "args": {"message": 1}}), rejected("invalid arguments"));
+    check(&daemon, json!({"func": "echo", "args": {"message": 1}}), unfit("more: is missing"));
     daemon.reconfigure(config("[functions.echo]\nbuiltin = \"echo\"\nsources = [\"web\"]")).expect("it is taken");
     let refused = rejected("cerbas authorization - invalid source");
     check(&daemon, json!({"func": "echo", "args": {"message": 1}}), refused);

@@ -320,6 +320,11 @@ pub(crate) fn rejected(text: &str) -> Value {
     json!({"status": "error", "data": text, "verdict": "rejected"})
 }
 
+/// The answer to arguments that do not fit, for this reason.
+pub(crate) fn unfit(reason: &str) -> Value {
+    json!({"status": "error", "data": "invalid arguments", "verdict": "rejected", "reason": reason})
+}
+
 pub(crate) fn timeout() -> Value {
     json!({"status": "error", "data": "timeout", "verdict": "timeout"})
 }

@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 use cerbas::protocol::Verdict;
 use serde_json::json;
 
-use crate::support::{Anything, Counter, Daemon, becomes, eventually, ok, rejected, verdicts, wall_clock, workers};
+use crate::support::{
+    Anything, Counter, Daemon, becomes, eventually, ok, rejected, unfit, verdicts, wall_clock, workers,
+};
 
 const HOUR: u64 = 3_600_000;
 
@@ -47,7 +49,7 @@ fn a_delayed_call_that_nobody_would_serve_is_refused_at_once() {
     daemon.push(json!({"id": "a", "func": "nothing", "delay": HOUR}));
     assert_eq!(daemon.answer("a"), rejected("Undefined function"));
     daemon.push(json!({"id": "b", "func": "one", "args": 1, "delay": HOUR}));
-    assert_eq!(daemon.answer("b"), rejected("invalid arguments"));
+    assert_eq!(daemon.answer("b"), unfit("must be an object"));
 }
 
 #[test]
