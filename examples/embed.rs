@@ -1,9 +1,8 @@
 //! cerbas inside another program, without a Redis: `cargo run --example embed`.
 //!
-//! The same program serves requests from Redis with another `server` in its configuration.
+//! The same program serves requests from Redis with `Server::at("redis://...")`, or as a file says with `Server::from_file`.
 
-use cerbas::config::RedisServer;
-use cerbas::{Call, Config, Server};
+use cerbas::{Call, Server};
 use serde::Deserialize;
 use serde_json::json;
 
@@ -21,10 +20,7 @@ fn greet(call: &Call, args: Greet) -> Result<String, cerbas::NativeError> {
 
 #[allow(clippy::print_stdout, reason = "it is an example")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let mut config = Config::default();
-    config.redis.server = RedisServer::None;
-
-    let running = Server::new(config).function("greet", greet).start()?;
+    let running = Server::in_memory().function("greet", greet).start()?;
     let mut client = running.client()?.source("embed");
 
     let greeting = client.call("greet", json!({"name": "world"}))?;

@@ -159,7 +159,7 @@ pub(super) fn read(name: &str, section: &mut Section<'_>, max_output: usize) -> 
     Some(FunctionConfig { position: Some(section.position()), terms, body: body? })
 }
 
-fn wrong_name(name: &str) -> Option<String> {
+pub(super) fn wrong_name(name: &str) -> Option<String> {
     if RESERVED.contains(&name) {
         return Some(format!("cannot be the name of a function, as {} are taken", RESERVED.join(", ")));
     }

@@ -15,6 +15,7 @@ mod faults;
 mod function;
 mod functions;
 mod http;
+mod made;
 mod proxy;
 mod rooms;
 mod section;
@@ -28,11 +29,13 @@ use std::collections::{BTreeMap, HashSet};
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use toml::de::DeTable;
 
 use crate::cron::Crontabs;
+use crate::functions::Terms;
 use crate::trust::{Role, Trust, Unread};
 use environment::Environment;
 use section::{Origin, Section, quoted};
@@ -324,6 +327,27 @@ impl Config {
             functions::check(function).into_iter().map(fault).collect::<Vec<_>>()
         });
         Faults::unless_empty(faults.chain(open).chain(gateway).chain(crontabs).collect())
+    }
+}
+
+/// The configuration that a text in TOML says, without variables of the environment.
+impl FromStr for Config {
+    type Err = Faults;
+
+    fn from_str(text: &str) -> Result<Self, Faults> {
+        Self::from_text(text, "configuration", std::iter::empty::<(OsString, OsString)>())
+    }
+}
+
+impl Config {
+    /// Whether all settings are in their ranges, with those of `functions` that a program has registered: what is read from a file is,
+    /// what is made in code need not be. A daemon asks when it starts.
+    pub(crate) fn check_ranges<'a>(&self, functions: impl Iterator<Item = (&'a str, &'a Terms)>) -> Result<(), Faults> {
+        let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
+        let of_functions = functions.flat_map(|(name, terms)| made::faults_of_function(name, terms));
+        let messages = made::faults(self).into_iter().chain(of_functions);
+        let fault = |message| Fault { place: Place::File(file.clone()), position: None, message };
+        Faults::unless_empty(messages.map(fault).collect())
     }
 }
 

@@ -109,7 +109,7 @@ fn secret(
 }
 
 /// The text is not repeated in the message: it may have a password in it.
-fn url(url: String) -> Fit<String> {
+pub(super) fn url(url: String) -> Fit<String> {
     let scheme = url.split_once("://").map(|(scheme, _)| scheme);
     if scheme.is_some_and(|scheme| SCHEMES.contains(&scheme)) {
         return Ok(url);
@@ -125,7 +125,7 @@ fn place(place: String) -> Fit<String> {
     Err(format!("expected places as \"host:port\", found {place:?}").into())
 }
 
-fn prefix(prefix: String) -> Fit<String> {
+pub(super) fn prefix(prefix: String) -> Fit<String> {
     let is_seen = |character: char| !character.is_control() && !character.is_whitespace();
     if prefix.chars().all(is_seen) && prefix.len() <= MAX_PREFIX_LENGTH {
         return Ok(prefix);
@@ -133,7 +133,7 @@ fn prefix(prefix: String) -> Fit<String> {
     Err(format!("expected 1 to {MAX_PREFIX_LENGTH} characters without blanks, found {prefix:?}").into())
 }
 
-fn name(name: String) -> Fit<String> {
+pub(super) fn name(name: String) -> Fit<String> {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if name.bytes().all(is_allowed) && name.len() <= MAX_NAME_LENGTH {
         return Ok(name);
@@ -141,7 +141,7 @@ fn name(name: String) -> Fit<String> {
     Err(format!("expected 1 to {MAX_NAME_LENGTH} characters out of A-Z a-z 0-9 _ . -, found {name:?}").into())
 }
 
-fn channel(template: String) -> Fit<String> {
+pub(super) fn channel(template: String) -> Fit<String> {
     if template.contains("{id}") {
         return Ok(template);
     }

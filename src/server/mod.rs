@@ -81,6 +81,20 @@ impl Server {
         Server { config, natives: Functions::default(), pages: Vec::new(), reaps_orphans: false, is_asked: false }
     }
 
+    /// A daemon without Redis, whose functions are called from inside this program: no server is looked for or started, and no file is made.
+    pub fn in_memory() -> Self {
+        let mut config = Config::default();
+        config.redis.server = RedisServer::None;
+        Self::new(config)
+    }
+
+    /// A daemon for the Redis at `url`, which must be there; none is started.
+    pub fn at(url: impl Into<String>) -> Self {
+        let mut config = Config::default();
+        (config.redis.server, config.redis.url) = (RedisServer::External, url.into());
+        Self::new(config)
+    }
+
     /// Registers a native function under `name`, with the usual terms. One in the configuration of the same name is replaced.
     pub fn function<Args, T>(
         self,
@@ -159,7 +173,8 @@ impl Server {
         }
     }
 
-    /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to.
+    /// Starts all threads and gives the daemon into the caller's hands. No signal is listened to. Settings and terms out of their ranges are
+    /// refused, all of them at once.
     pub fn start(self) -> Result<Running, StartError> {
         match &self.config.cron {
             Some(cron) => {
@@ -177,6 +192,8 @@ impl Server {
 
     /// Starts all threads; that of cron only with an alarm. Where there are no `records`, what rooms keep ends with the daemon.
     fn start_with(self, loaded: Loaded, alarm: Option<Alarm>, records: Option<Records>) -> Result<Running, StartError> {
+        let natives = self.natives.iter().map(|function| (function.name.as_str(), &function.terms));
+        self.config.check_ranges(natives)?;
         let (halted, threads) = (Arc::new(Halted::default()), Threads::default());
         let halt = Arc::clone(&halted);
         let functions =

@@ -16,6 +16,7 @@ mod limits;
 mod nodes;
 mod time;
 // What goes wrong.
+mod made;
 mod malformed;
 mod outage;
 mod panics;

@@ -139,9 +139,22 @@ fn pages_that_cannot_be_told_apart_are_refused_at_the_start_by_name() {
             Reply::Now(Answer::value(200, ""))
         }
     }
-    let named = |name: &str| server("").function(name, |_: &cerbas::Call, (): ()| Ok(()));
-    assert_eq!(refused(named("nodes")), "/api/nodes: is a page, and the path of the function nodes");
+    let hidden = server("").pages(Weather).function("weather", |_: &cerbas::Call, (): ()| Ok(()));
+    assert_eq!(refused(hidden), "/api/weather: is a page, and the path of the function weather");
     assert_eq!(refused(server("").pages(Nodes)), "/api/nodes and /api/{any}: one path could mean either");
+}
+
+/// One page.
+struct Weather;
+
+impl Pages for Weather {
+    fn pages(&self) -> &[Page] {
+        &[Page { path: "/api/weather", methods: &[(Method::Get, None)] }]
+    }
+
+    fn ask(&self, _: usize, _: &Asked<'_>) -> Reply {
+        Reply::Now(Answer::value(200, "it rains"))
+    }
 }
 
 /// Tokens with these rights, called after them.

@@ -1,7 +1,5 @@
 //! Work by callback.
 
-use std::time::Duration;
-
 use serde_json::json;
 
 use crate::support::{address, ask, eventually, get, serve, server};
@@ -104,7 +102,6 @@ fn a_value_is_there_for_its_time_only() {
     )
     .expect("it is a configuration");
     config.redis.server = cerbas::config::RedisServer::None;
-    config.server.result_ttl = Duration::from_millis(50);
     let running = cerbas::Server::new(config).start().expect("it starts");
     let at = address(&running);
     let accepted = ask(at, "POST", "/api/work", "", "{\"func\": \"hello\"}");

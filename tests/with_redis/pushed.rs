@@ -63,7 +63,7 @@ fn a_thousand_clients_that_wait_for_a_change_cost_redis_nothing_and_each_is_told
     let running = daemon(&redis, &gate, |config| {
         let limits = &mut config.http.as_mut().expect("it has a gateway").settings.limits;
         (limits.max_connections, limits.max_calls) = (2 * POLLS, 2 * POLLS);
-        config.server.lease = Duration::from_millis(300);
+        config.server.lease = Duration::from_secs(1);
     });
     let work = |number: usize| ask(&running, "/api/work", Some(json!({"func": "held", "args": {"n": number}}))).1;
     let locations: Vec<String> = (0..POLLS).map(|number| work(number).expect("it was accepted")).collect();

@@ -1,0 +1,39 @@
+//! What a program sets in code.
+
+use std::time::Duration;
+
+use cerbas::{Call, Config, Server, StartError, Terms};
+use serde_json::{Map, Value};
+
+fn nothing(_: &Call, _: Map<String, Value>) -> Result<(), cerbas::NativeError> {
+    Ok(())
+}
+
+#[test]
+fn settings_and_terms_out_of_range_are_refused_at_the_start_all_at_once() {
+    let mut config: Config = "[redis]\nserver = \"none\"".parse().expect("it is a configuration");
+    config.server.workers = 0;
+    config.server.max_request = 0;
+    let terms = Terms { cluster_concurrency: Some(0), timeout: Duration::ZERO, ..Terms::default() };
+    let started = Server::new(config).function_with("pay", terms, nothing).function("", nothing).start();
+    let Err(StartError::Config(faults)) = started else { panic!("it starts, or fails for another reason") };
+    let told: Vec<String> = faults.iter().map(|fault| fault.message.clone()).collect();
+    assert_eq!(
+        told,
+        [
+            "functions.\"\": cannot be the name of a function: expected 1 to 128 characters, no / or control characters",
+            "functions.pay.cluster_concurrency: expected a whole number from 1 to 65536, found 0",
+            "functions.pay.timeout: expected at least 1ms, found 0s",
+            "server.max_request: expected a whole number from 1 to 536870912, found 0",
+            "server.workers: expected a whole number from 1 to 4096, found 0",
+        ]
+    );
+}
+
+#[test]
+fn a_daemon_in_memory_needs_no_configuration_and_leaves_no_file() {
+    let running = Server::in_memory().function("ping", |_: &Call, (): ()| Ok("pong")).start().expect("it starts");
+    let pong = running.client().expect("it is there").call("ping", ()).expect("it is answered");
+    assert_eq!(pong, "pong");
+    assert!(running.stop().is_clean());
+}
