@@ -254,6 +254,8 @@ pub enum ClientError {
     Unreadable,
     /// No daemon serves the queue with this name, nor has in the last week: nothing was sent.
     NoSuchQueue(String),
+    /// The daemon was inside this program, and has ended: nothing was sent.
+    Closed,
     /// Redis is away or refuses.
     Redis(BrokerError),
 }
@@ -277,6 +279,7 @@ impl fmt::Display for ClientError {
                     "no daemon serves the queue {name:?}; a section [queues.{name}] in the configuration lets one"
                 )
             }
+            ClientError::Closed => f.write_str("the daemon has ended"),
             ClientError::Redis(error) => error.fmt(f),
         }
     }
@@ -293,6 +296,6 @@ impl std::error::Error for ClientError {
 
 impl From<BrokerError> for ClientError {
     fn from(error: BrokerError) -> Self {
-        ClientError::Redis(error)
+        if error.cause == Cause::NoDaemon { ClientError::Closed } else { ClientError::Redis(error) }
     }
 }

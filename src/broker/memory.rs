@@ -84,6 +84,19 @@ impl Memory {
         state.in_flight.is_empty() && state.inbox.is_empty() && state.queues.iter().all(VecDeque::is_empty)
     }
 
+    /// The daemon has ended, and nobody comes after it: whoever waits for an answer is told that it is lost, and nothing more is sent.
+    pub(crate) fn close(&self) {
+        let mut state = self.state();
+        state.is_closed = true;
+        let until = Instant::now() + self.0.result_ttl;
+        let unanswered: Vec<RequestId> =
+            state.listeners.iter().filter(|id| !state.results.contains_key(*id)).cloned().collect();
+        let lost = encode_outcome(Err(CallError::Lost));
+        unanswered.iter().for_each(|id| state.answer(id, &lost, until));
+        drop(state);
+        self.0.changed.notify_all();
+    }
+
     /// From now on every verb fails, until it is told otherwise.
     pub fn set_away(&self, is_away: bool) {
         self.state().is_away = is_away;
@@ -175,6 +188,19 @@ impl Memory {
     fn no_queue(&self, name: Option<&str>) -> BrokerError {
         let reason = format!("no daemon serves the queue {:?}", name.unwrap_or_default());
         BrokerError { address: self.address(), reason, cause: Cause::NoSuchQueue }
+    }
+
+    /// What a client can send to.
+    fn open(&self) -> Result<MutexGuard<'_, State>> {
+        let state = self.present()?;
+        if !state.is_closed {
+            return Ok(state);
+        }
+        Err(BrokerError {
+            address: "memory".to_owned(),
+            reason: "the daemon has ended".to_owned(),
+            cause: Cause::NoDaemon,
+        })
     }
 
     fn away(&self) -> BrokerError {
@@ -354,7 +380,7 @@ impl Store for Memory {
 
 impl Post for Memory {
     fn send(&mut self, queue: Option<&str>, element: &[u8], id: Option<&RequestId>) -> Result<()> {
-        let mut state = self.present()?;
+        let mut state = self.open()?;
         let number = state.number(queue).ok_or_else(|| self.no_queue(queue))?;
         state.listeners.extend(id.cloned());
         state.queues[number].push_back(Arc::from(element));
@@ -364,7 +390,7 @@ impl Post for Memory {
     }
 
     fn submit(&mut self, queue: Option<&str>, element: &[u8], id: &RequestId, _: Duration) -> Result<bool> {
-        let mut state = self.present()?;
+        let mut state = self.open()?;
         let number = state.number(queue).ok_or_else(|| self.no_queue(queue))?;
         let is_new = !state.stages.contains_key(id) && !state.results.contains_key(id);
         if is_new {

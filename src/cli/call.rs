@@ -139,7 +139,10 @@ fn print_data(function: &str, answer: &Answer, exit: Exit) -> Result<Exit, Failu
     let text = answer.data.to_text();
     match answer.status {
         Status::Ok => output::print(&text),
-        Status::Error => Err(Failure::new(exit, format!("{function}: {text}"))),
+        Status::Error => {
+            let reason = answer.reason.iter().map(|reason| format!(": {reason}"));
+            Err(Failure::new(exit, format!("{function}: {text}{}", reason.collect::<String>())))
+        }
     }
 }
 

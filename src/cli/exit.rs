@@ -63,7 +63,7 @@ impl From<ClientError> for Failure {
     fn from(error: ClientError) -> Self {
         let exit = match &error {
             ClientError::Answered { verdict, .. } => Exit::of(*verdict),
-            ClientError::NoAnswer { .. } => Exit::NoAnswer,
+            ClientError::NoAnswer { .. } | ClientError::Closed => Exit::NoAnswer,
             ClientError::Arguments(_) => Exit::Usage,
             ClientError::Unreadable | ClientError::NoSuchQueue(_) => Exit::Failed,
             ClientError::Redis(_) => Exit::NoRedis,

@@ -370,6 +370,9 @@ impl Handle {
             drop(life);
             // Functions may take a while to go.
             drop(runs);
+            if let Some(memory) = &self.0.memory {
+                memory.close();
+            }
             if let Life::Ended { ended, .. } = &mut *self.life() {
                 *ended = now_ended;
             }

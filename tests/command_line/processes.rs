@@ -90,7 +90,7 @@ timeout = "200ms"
     );
     let _daemon = place.daemon();
     place.check(&["call", "shout", r#"{"word": "hush"}"#], 0, "HUSH\n", "");
-    place.check(&["call", "shout"], 1, "", "cerbas: shout: invalid arguments: message: is missing\n");
+    place.check(&["call", "shout"], 1, "", "cerbas: shout: invalid arguments: word: is missing\n");
     place.check(&["call", "late"], 3, "", "cerbas: late: timeout\n");
     let failed = place.run(&["call", "fail"]);
     assert_eq!(failed.status, Some(1), "{failed:?}");

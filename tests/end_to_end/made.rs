@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
-use cerbas::{Call, Config, Server, StartError, Terms};
+use cerbas::protocol::Verdict;
+use cerbas::{Call, ClientError, Config, Server, StartError, Terms};
 use serde_json::{Map, Value};
+
+use crate::support::{PATIENCE, eventually};
 
 fn nothing(_: &Call, _: Map<String, Value>) -> Result<(), cerbas::NativeError> {
     Ok(())
@@ -28,6 +31,37 @@ fn settings_and_terms_out_of_range_are_refused_at_the_start_all_at_once() {
             "server.workers: expected a whole number from 1 to 4096, found 0",
         ]
     );
+}
+
+#[test]
+fn who_waits_for_a_daemon_in_memory_is_told_at_its_end_and_nothing_is_sent_to_it_any_more() {
+    let (started, starts) = std::sync::mpsc::channel();
+    let held = move |call: &Call, (): ()| {
+        started.send(()).expect("the test waits");
+        call.cancel.wait(PATIENCE);
+        Ok(())
+    };
+    let mut config: Config =
+        "[redis]\nserver = \"none\"\n[server]\nshutdown_timeout = \"10ms\"".parse().expect("it is one");
+    config.server.workers = 1;
+    let terms = Terms { timeout: PATIENCE, ..Terms::default() };
+    let running = Server::new(config).function_with("held", terms, held).start().expect("it starts");
+    let client = || running.client().expect("it is there").patience(PATIENCE);
+    let (mut first, mut second, mut later) = (client(), client(), client());
+    let lost = |called: Result<cerbas::Json, ClientError>| {
+        matches!(called, Err(ClientError::Answered { verdict: Verdict::Lost, .. }))
+    };
+    std::thread::scope(|scope| {
+        let runs = scope.spawn(move || first.call("held", ()));
+        starts.recv_timeout(PATIENCE).expect("it runs");
+        let waits = scope.spawn(move || second.call("held", ()));
+        eventually("it waits", || {
+            running.balance().in_flight == 2 || running.memory().is_some_and(|memory| !memory.queue(0).is_empty())
+        });
+        assert_eq!(running.stop().given_up, 1);
+        assert!(lost(runs.join().expect("it is told")) && lost(waits.join().expect("it is told")));
+    });
+    assert_eq!(later.call("held", ()), Err(ClientError::Closed));
 }
 
 #[test]

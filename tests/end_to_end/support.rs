@@ -320,6 +320,11 @@ pub(crate) fn rejected(text: &str) -> Value {
     json!({"status": "error", "data": text, "verdict": "rejected"})
 }
 
+/// The answer to who waits for a daemon that has ended, where none comes after it.
+pub(crate) fn lost() -> Value {
+    json!({"status": "error", "data": "lost", "verdict": "lost"})
+}
+
 /// The answer to arguments that do not fit, for this reason.
 pub(crate) fn unfit(reason: &str) -> Value {
     json!({"status": "error", "data": "invalid arguments", "verdict": "rejected", "reason": reason})

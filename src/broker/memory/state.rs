@@ -36,6 +36,8 @@ pub(super) struct State {
     pub(super) messages: Vec<Message>,
     pub(super) interruptions: u64,
     pub(super) is_away: bool,
+    /// The daemon has ended, and none comes after it.
+    pub(super) is_closed: bool,
     /// Who holds which unique key.
     pub(super) unique: HashMap<Box<str>, Hold>,
     /// Which calls of limited functions run.
