@@ -9,18 +9,15 @@ use super::function::wrong_name;
 use super::rooms::{self, MESSAGE_SIZE};
 use super::section::quoted;
 use super::value::Fit;
-use super::{Config, QueueConfig, ServerConfig};
+use super::{Config, QueueConfig, RedisConfig, RedisServer, ServerConfig};
 use crate::functions::Terms;
 
 /// What is wrong with `config`, a line each.
 pub(super) fn faults(config: &Config) -> Vec<String> {
     let mut found = Found::default();
     server(&config.server, &mut found);
-    let redis = &config.redis;
-    found.text("redis.url", &redis.url, rooms::url);
-    found.text("redis.prefix", &redis.prefix, rooms::prefix);
-    for template in &redis.extra_channels {
-        found.text("redis.extra_channels", template, rooms::channel);
+    if config.redis.server != RedisServer::None {
+        redis(&config.redis, &mut found);
     }
     for (name, QueueConfig { priority, max_length }) in &config.queues {
         let key = |key: &str| format!("queues.{}.{key}", quoted(name));
@@ -57,6 +54,14 @@ pub(super) fn faults_of_function(name: &str, of: &Terms) -> Vec<String> {
     }
     terms(name, of, &mut found);
     found.0
+}
+
+fn redis(redis: &RedisConfig, found: &mut Found) {
+    found.text("redis.url", &redis.url, rooms::url);
+    found.text("redis.prefix", &redis.prefix, rooms::prefix);
+    for template in &redis.extra_channels {
+        found.text("redis.extra_channels", template, rooms::channel);
+    }
 }
 
 fn server(server: &ServerConfig, found: &mut Found) {

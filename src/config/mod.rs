@@ -340,12 +340,17 @@ impl FromStr for Config {
 }
 
 impl Config {
-    /// Whether all settings are in their ranges, with those of `functions` that a program has registered: what is read from a file is,
-    /// what is made in code need not be. A daemon asks when it starts.
-    pub(crate) fn check_ranges<'a>(&self, functions: impl Iterator<Item = (&'a str, &'a Terms)>) -> Result<(), Faults> {
+    /// Whether all settings are in their ranges, with those of `functions` that a program has registered, none of them `twice`: what is read
+    /// from a file is, what is made in code need not be. A daemon asks when it starts.
+    pub(crate) fn check_made<'a>(
+        &self,
+        functions: impl Iterator<Item = (&'a str, &'a Terms)>,
+        twice: &[String],
+    ) -> Result<(), Faults> {
         let file = self.file.clone().unwrap_or_else(|| PathBuf::from("configuration"));
         let of_functions = functions.flat_map(|(name, terms)| made::faults_of_function(name, terms));
-        let messages = made::faults(self).into_iter().chain(of_functions);
+        let of_twice = twice.iter().map(|name| format!("functions.{}: is registered twice", quoted(name)));
+        let messages = made::faults(self).into_iter().chain(of_functions).chain(of_twice);
         let fault = |message| Fault { place: Place::File(file.clone()), position: None, message };
         Faults::unless_empty(messages.map(fault).collect())
     }

@@ -65,6 +65,8 @@ use crate::thread::{Stop, Threads};
 pub struct Server {
     config: Config,
     natives: Functions,
+    /// The names that were registered more than once.
+    twice: Vec<String>,
     pages: Vec<Arc<dyn Pages>>,
     reaps_orphans: bool,
     is_asked: bool,
@@ -78,7 +80,14 @@ impl Server {
 
     /// A daemon as `config` says.
     pub fn new(config: Config) -> Self {
-        Server { config, natives: Functions::default(), pages: Vec::new(), reaps_orphans: false, is_asked: false }
+        Server {
+            config,
+            natives: Functions::default(),
+            twice: Vec::new(),
+            pages: Vec::new(),
+            reaps_orphans: false,
+            is_asked: false,
+        }
     }
 
     /// A daemon without Redis, whose functions are called from inside this program: no server is looked for or started, and no file is made.
@@ -122,9 +131,13 @@ impl Server {
         self.body(name, terms, Native::new(function))
     }
 
-    /// Registers a function with a body of any kind.
+    /// Registers a function with a body of any kind. Two of one name are refused at the start.
     pub fn body(mut self, name: impl Into<String>, terms: Terms, body: impl Body + 'static) -> Self {
-        self.natives.add(Function { name: name.into(), terms, body: Box::new(body) });
+        let name = name.into();
+        if self.natives.get(&name).is_some() {
+            self.twice.push(name.clone());
+        }
+        self.natives.add(Function { name, terms, body: Box::new(body) });
         self
     }
 
@@ -193,7 +206,12 @@ impl Server {
     /// Starts all threads; that of cron only with an alarm. Where there are no `records`, what rooms keep ends with the daemon.
     fn start_with(self, loaded: Loaded, alarm: Option<Alarm>, records: Option<Records>) -> Result<Running, StartError> {
         let natives = self.natives.iter().map(|function| (function.name.as_str(), &function.terms));
-        self.config.check_ranges(natives)?;
+        self.config.check_made(natives, &self.twice)?;
+        for name in self.natives.iter().map(|function| &function.name) {
+            if self.config.functions.contains_key(name) {
+                log::warn!("functions.{name}: is not used, as the program has a function of this name");
+            }
+        }
         let (halted, threads) = (Arc::new(Halted::default()), Threads::default());
         let halt = Arc::clone(&halted);
         let functions =

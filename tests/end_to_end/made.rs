@@ -34,6 +34,13 @@ fn settings_and_terms_out_of_range_are_refused_at_the_start_all_at_once() {
 }
 
 #[test]
+fn a_function_that_is_registered_twice_is_refused_at_the_start() {
+    let twice = Server::in_memory().function("pay", nothing).function("pay", nothing).start();
+    let Err(StartError::Config(faults)) = twice else { panic!("it starts, or fails for another reason") };
+    assert_eq!(faults.to_string(), "configuration: functions.pay: is registered twice");
+}
+
+#[test]
 fn who_waits_for_a_daemon_in_memory_is_told_at_its_end_and_nothing_is_sent_to_it_any_more() {
     let (started, starts) = std::sync::mpsc::channel();
     let held = move |call: &Call, (): ()| {

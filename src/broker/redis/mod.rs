@@ -107,7 +107,7 @@ pub struct RedisBroker {
     asking: Mutex<Link>,
     storing: Mutex<Link>,
     listening: Mutex<Link>,
-    /// The connection that waits for messages, for [`Broker::interrupt`].
+    /// The connection that waits for messages, for [`Work::interrupt`](crate::broker::Work::interrupt).
     listener: Mutex<Option<i64>>,
     /// What must not run and ends; the next claims give it out.
     ended: Mutex<Vec<Claimed>>,
@@ -121,7 +121,7 @@ pub struct RedisBroker {
     started: u64,
     /// What the daemon last said of itself.
     told: Mutex<NodeStatus>,
-    /// The connections that may be blocked in a claim, for [`Broker::interrupt`].
+    /// The connections that may be blocked in a claim, for [`Work::interrupt`](crate::broker::Work::interrupt).
     blocked: Mutex<Vec<Option<i64>>>,
 }
 
