@@ -222,6 +222,15 @@ impl Client {
     }
 }
 
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Client { user, source, queue, node, patience, .. } = self;
+        let mut shown = f.debug_struct("Client");
+        shown.field("user", user).field("source", source).field("queue", queue).field("node", node);
+        shown.field("patience", patience).finish_non_exhaustive()
+    }
+}
+
 fn milliseconds(duration: Duration) -> Json {
     Json::from(duration.as_millis() as u64)
 }

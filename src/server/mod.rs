@@ -13,6 +13,7 @@ mod shelf;
 mod standby;
 mod state;
 
+use std::fmt;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -70,6 +71,13 @@ pub struct Server {
     pages: Vec<Arc<dyn Pages>>,
     reaps_orphans: bool,
     is_asked: bool,
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let natives: Vec<&str> = self.natives.iter().map(|function| function.name.as_str()).collect();
+        f.debug_struct("Server").field("config", &self.config).field("natives", &natives).finish_non_exhaustive()
+    }
 }
 
 impl Server {

@@ -40,6 +40,26 @@ fn a_function_that_is_registered_twice_is_refused_at_the_start() {
     assert_eq!(faults.to_string(), "configuration: functions.pay: is registered twice");
 }
 
+/// What a program may have.
+#[derive(Debug)]
+#[expect(dead_code, reason = "it is only shown")]
+struct Program {
+    server: Server,
+    client: cerbas::Client,
+}
+
+#[test]
+fn what_a_program_has_of_ours_can_be_shown_and_shows_no_secret() {
+    let running = Server::in_memory().start().expect("it starts");
+    let mut config = Config::default();
+    config.redis.password = Some("never told".to_owned());
+    let server = Server::new(config).function("pay", nothing);
+    let program = Program { server, client: running.client().expect("it is there").user("tom") };
+    let shown = format!("{program:?} {running:?}");
+    assert!(shown.contains("pay") && shown.contains("tom") && shown.contains("Running(\"memory\")"), "{shown}");
+    assert!(!shown.contains("never told"), "{shown}");
+}
+
 #[test]
 fn who_waits_for_a_daemon_in_memory_is_told_at_its_end_and_nothing_is_sent_to_it_any_more() {
     let (started, starts) = std::sync::mpsc::channel();

@@ -153,9 +153,9 @@ mod tests {
     use super::*;
     use crate::pages::{Answer, Asked, Reply, Right};
 
-    struct Some0(Vec<Page>);
+    struct OfTheTest(Vec<Page>);
 
-    impl Pages for Some0 {
+    impl Pages for OfTheTest {
         fn pages(&self) -> &[Page] {
             &self.0
         }
@@ -167,7 +167,7 @@ mod tests {
 
     fn book(paths: &[&'static str]) -> Result<Book, String> {
         let page = |path: &&'static str| Page { path, methods: &[(Method::Get, None)] };
-        let pages: Arc<dyn Pages> = Arc::new(Some0(paths.iter().map(page).collect()));
+        let pages: Arc<dyn Pages> = Arc::new(OfTheTest(paths.iter().map(page).collect()));
         Book::new(&[pages])
     }
 
@@ -218,7 +218,7 @@ mod tests {
     #[test]
     fn a_page_has_methods_that_it_can_answer_and_each_once() {
         let refused = |methods: &'static [(Method, Option<Right>)]| {
-            let pages: Arc<dyn Pages> = Arc::new(Some0(vec![Page { path: "/a", methods }]));
+            let pages: Arc<dyn Pages> = Arc::new(OfTheTest(vec![Page { path: "/a", methods }]));
             Book::new(&[pages]).err()
         };
         assert_eq!(refused(&[]).as_deref(), Some("/a: is a page without a method"));
