@@ -118,7 +118,7 @@ fn what_a_cluster_cannot_do_is_said_at_start() {
     let error = |change: &dyn Fn(&mut cerbas::Config)| {
         let mut config = config(&nodes[0].url());
         change(&mut config);
-        Server::new(config).start().err().expect("it does not start").to_string()
+        Server::new(config).start().expect_err("it does not start").to_string()
     };
     let untagged = error(&|_| {});
     assert!(untagged.ends_with("prefix must be in braces, as {CERBAS}, on a Redis Cluster"), "{untagged}");

@@ -11,7 +11,7 @@ fn data_of_a_newer_version_are_refused_at_start_and_untouched() {
     let redis = scratch();
     let mut foreign = Foreign::connect(&redis.url());
     let () = foreign.ask(&["SET", "CERBAS-SCHEMA", "2"]);
-    let error = Server::new(config(&redis.url())).start().err().expect("it does not start").to_string();
+    let error = Server::new(config(&redis.url())).start().expect_err("it does not start").to_string();
     let expected = "its data were written by a newer cerbas (schema 2, this one knows 1): update this one";
     assert!(error.ends_with(expected), "{error}");
     assert_eq!(foreign.keys("*"), ["CERBAS-SCHEMA"]);

@@ -82,11 +82,11 @@ fn over_tls_requests_are_served_with_certificates_on_both_sides() {
 fn a_server_that_nobody_vouches_for_is_not_trusted() {
     let folder = Folder::new();
     let (_redis, url) = tls_redis(folder.path(), false);
-    let error = Server::new(config(&url)).start().err().expect("it does not start").to_string();
+    let error = Server::new(config(&url)).start().expect_err("it does not start").to_string();
     assert!(error.contains("rediss://") && error.contains("certificate"), "{error}");
     let mut with_missing_file = config(&url);
     with_missing_file.redis.ca_file = Some("/nowhere/ca.pem".into());
-    let error = Server::new(with_missing_file).start().err().expect("it does not start").to_string();
+    let error = Server::new(with_missing_file).start().expect_err("it does not start").to_string();
     assert!(error.contains("ca_file /nowhere/ca.pem: No such file"), "{error}");
 }
 
@@ -116,7 +116,7 @@ fn a_user_who_may_touch_only_our_keys_is_enough() {
     assert!(daemon.stop().is_clean());
 
     daemon_config.redis.password = Some("wrong".to_owned());
-    let error = Server::new(daemon_config).start().err().expect("it does not start").to_string();
+    let error = Server::new(daemon_config).start().expect_err("it does not start").to_string();
     assert!(error.contains("authentication failed") && !error.contains("wrong"), "{error}");
 }
 

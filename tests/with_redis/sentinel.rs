@@ -70,6 +70,6 @@ fn a_master_that_the_sentinels_do_not_know_keeps_the_daemon_from_starting() {
     let mut config = config("redis://127.0.0.1:1/0");
     config.redis.sentinels = vec![sentinel.place()];
     config.redis.master_name = "other".to_owned();
-    let error = Server::new(config).start().err().expect("it does not start").to_string();
+    let error = Server::new(config).start().expect_err("it does not start").to_string();
     assert!(error.contains("other by sentinels") && error.ends_with("other"), "{error}");
 }
