@@ -40,7 +40,7 @@ pub(super) fn read(section: &mut Section<'_>) -> CronConfig {
         section.get(key, |value| Ok(defaults.set(policy, &value.text()?)?));
     }
     section.set_some("retries", &mut defaults.retries, |value| value.number(0..=1000));
-    section.set("history", &mut config.history, |value| value.number(1..=10_000));
+    section.set("history", &mut config.history, |value| value.number(super::ranges::HISTORY));
     section.set("sendmail", &mut config.sendmail, Value::path);
     *host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     config

@@ -9,7 +9,7 @@ use ureq::http::{HeaderName, HeaderValue, Uri};
 
 use super::defaults::WORKER_PROCESSES;
 use super::faults::Position;
-use super::rooms::MESSAGE_SIZE;
+use super::ranges::{INSTANT, MESSAGE_SIZE, PLACES, SECOND};
 use super::section::Section;
 use super::value::{Fit, Value};
 use crate::functions::{BuiltinFunction, Delivery, Retries, Terms};
@@ -193,22 +193,21 @@ fn kind(section: &mut Section<'_>) -> Option<&'static str> {
 }
 
 fn read_terms(section: &mut Section<'_>, terms: &mut Terms) {
-    let instant = Duration::from_millis(1);
     section.set("params", &mut terms.params, Value::list);
-    section.set("timeout", &mut terms.timeout, |value| value.duration(instant));
-    section.set_some("cache", &mut terms.cache, |value| value.duration(instant));
+    section.set("timeout", &mut terms.timeout, |value| value.duration(INSTANT));
+    section.set_some("cache", &mut terms.cache, |value| value.duration(INSTANT));
     section.set_some("safe", &mut terms.safe, Value::switch);
     section.set("async", &mut terms.is_async, Value::switch);
-    section.set_some("concurrency", &mut terms.concurrency, |value| value.number(1..=65536));
+    section.set_some("concurrency", &mut terms.concurrency, |value| value.number(PLACES));
     section.set_some("rate", &mut terms.rate, Value::rate);
     section.set("delivery", &mut terms.delivery, |value| value.choice(&DELIVERIES));
-    section.set_some("cluster_concurrency", &mut terms.cluster_concurrency, |value| value.number(1..=65536));
+    section.set_some("cluster_concurrency", &mut terms.cluster_concurrency, |value| value.number(PLACES));
     section.set_some("unique", &mut terms.unique, |value| value.choice(&DUPLICATES));
-    section.set("unique_for", &mut terms.unique_for, |value| value.duration(Duration::from_secs(1)));
+    section.set("unique_for", &mut terms.unique_for, |value| value.duration(SECOND));
     section.set("retries", &mut terms.retries.count, |value| value.number(0..=i64::from(Retries::MOST)));
-    section.set("backoff", &mut terms.retries.backoff, |value| value.duration(instant));
-    section.set("max_backoff", &mut terms.retries.max_backoff, |value| value.duration(instant));
-    section.set("retry_for", &mut terms.retries.retry_for, |value| value.duration(instant));
+    section.set("backoff", &mut terms.retries.backoff, |value| value.duration(INSTANT));
+    section.set("max_backoff", &mut terms.retries.max_backoff, |value| value.duration(INSTANT));
+    section.set("retry_for", &mut terms.retries.retry_for, |value| value.duration(INSTANT));
     section.set_some("sources", &mut terms.sources, Value::set);
     section.set_some("users", &mut terms.users, Value::set);
     if terms.delivery == Delivery::AtMostOnce && terms.retries.count > 0 {

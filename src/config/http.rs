@@ -1,8 +1,7 @@
 //! Reads `[http]`.
 
-use std::time::Duration;
-
 use super::Config;
+use super::ranges::{CONNECTIONS, INSTANT, THREADS};
 use super::section::Section;
 use super::value::{Fit, Value};
 use crate::gateway::{AccessLog, Network, Settings, Token, TokenHash};
@@ -31,9 +30,6 @@ const ACCESS_LOGS: [(&str, AccessLog); 3] =
 /// More are seldom needed: one thread serves a hundred thousand requests a second.
 const MOST_THREADS: usize = 4;
 
-/// A file can hold a million; nobody has so many descriptors.
-const MOST: i64 = 1_000_000;
-
 pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConfig {
     let mut config = GatewayConfig {
         listen: vec![ListenAddress::read(LISTEN).expect("it is a place")],
@@ -49,7 +45,7 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         }
         places.iter().map(|place| Ok(ListenAddress::read(place)?)).collect()
     });
-    section.set("threads", &mut config.threads, |value| value.number(1..=64));
+    section.set("threads", &mut config.threads, |value| value.number(THREADS));
     section.set("origins", origins, |value| value.list()?.into_iter().map(origin).collect());
     section.set("hosts", hosts, |value| Ok(value.list()?.into_iter().map(|host| host.to_ascii_lowercase()).collect()));
     section.set("source", source, Value::text);
@@ -62,9 +58,9 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         value.list()?.into_iter().map(network).collect()
     });
     section.set("access_log", access_log, |value| value.choice(&ACCESS_LOGS));
-    section.set("max_connections", &mut limits.max_connections, |value| value.number(1..=MOST));
-    section.set("max_per_address", &mut limits.max_per_address, |value| value.number(1..=MOST));
-    section.set("max_calls", &mut limits.max_calls, |value| value.number(1..=MOST));
+    section.set("max_connections", &mut limits.max_connections, |value| value.number(CONNECTIONS));
+    section.set("max_per_address", &mut limits.max_per_address, |value| value.number(CONNECTIONS));
+    section.set("max_calls", &mut limits.max_calls, |value| value.number(CONNECTIONS));
     for (key, limit) in [
         ("head_timeout", &mut limits.head_timeout),
         ("body_timeout", &mut limits.body_timeout),
@@ -72,7 +68,7 @@ pub(super) fn read(section: &mut Section<'_>, max_request: usize) -> GatewayConf
         ("write_timeout", &mut limits.write_timeout),
         ("queue_timeout", &mut limits.queue_timeout),
     ] {
-        section.set(key, limit, |value| value.duration(Duration::from_millis(1)));
+        section.set(key, limit, |value| value.duration(INSTANT));
     }
     section.table("tokens", |section| {
         section.each_table(|name, section| tokens.extend(token(name, section)));

@@ -4,9 +4,12 @@ use std::fmt;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::defaults::MAX_WORKERS;
 use super::function::wrong_name;
-use super::rooms::{self, MESSAGE_SIZE};
+use super::ranges::{
+    CONNECTIONS, DELIVERIES, HISTORY, INSTANT, MESSAGE_SIZE, PLACES, PRIORITY, QUEUE_LENGTH, SECOND, STUCK, THREADS,
+    WORKERS,
+};
+use super::rooms;
 use super::section::quoted;
 use super::value::Fit;
 use super::{Config, QueueConfig, RedisConfig, RedisServer, ServerConfig};
@@ -21,26 +24,26 @@ pub(super) fn faults(config: &Config) -> Vec<String> {
     }
     for (name, QueueConfig { priority, max_length }) in &config.queues {
         let key = |key: &str| format!("queues.{}.{key}", quoted(name));
-        found.number(key("priority"), *priority, 1..=1000);
+        found.number(key("priority"), *priority, PRIORITY);
         if let Some(most) = max_length {
-            found.number(key("max_length"), *most, 1..=u64::from(u32::MAX));
+            found.number(key("max_length"), *most, QUEUE_LENGTH);
         }
     }
     for (name, function) in &config.functions {
         terms(name, &function.terms, &mut found);
     }
     if let Some(cron) = &config.cron {
-        found.number("cron.history", cron.history, 1..=10_000);
+        found.number("cron.history", cron.history, HISTORY);
     }
     if let Some(http) = &config.http {
-        found.number("http.threads", http.threads, 1..=64);
+        found.number("http.threads", http.threads, THREADS);
         let limits = &http.settings.limits;
         for (key, most) in [
             ("http.max_connections", limits.max_connections),
             ("http.max_per_address", limits.max_per_address),
             ("http.max_calls", limits.max_calls),
         ] {
-            found.number(key, most, 1..=u64::MAX);
+            found.number(key, most, CONNECTIONS);
         }
     }
     found.0
@@ -68,26 +71,25 @@ fn server(server: &ServerConfig, found: &mut Found) {
     if let Some(name) = &server.name {
         found.text("server.name", name, rooms::name);
     }
-    found.number("server.workers", server.workers, 1..=MAX_WORKERS as u64);
+    found.number("server.workers", server.workers, WORKERS);
     found.number("server.max_request", server.max_request, MESSAGE_SIZE);
     found.number("server.max_output", server.max_output, MESSAGE_SIZE);
-    found.number("server.max_deliveries", server.max_deliveries, 1..=100);
-    found.number("server.max_stuck", server.max_stuck, 1..=4096);
-    found.duration("server.result_ttl", server.result_ttl, Duration::from_secs(1));
-    found.duration("server.lease", server.lease, Duration::from_secs(1));
+    found.number("server.max_deliveries", server.max_deliveries, DELIVERIES);
+    found.number("server.max_stuck", server.max_stuck, STUCK);
+    found.duration("server.result_ttl", server.result_ttl, SECOND);
+    found.duration("server.lease", server.lease, SECOND);
 }
 
 fn terms(name: &str, terms: &Terms, found: &mut Found) {
     let key = |key: &str| format!("functions.{}.{key}", quoted(name));
-    let instant = Duration::from_millis(1);
-    found.duration(key("timeout"), terms.timeout, instant);
-    found.duration(key("unique_for"), terms.unique_for, instant);
+    found.duration(key("timeout"), terms.timeout, INSTANT);
+    found.duration(key("unique_for"), terms.unique_for, SECOND);
     if let Some(cache) = terms.cache {
-        found.duration(key("cache"), cache, instant);
+        found.duration(key("cache"), cache, INSTANT);
     }
     for (limit, places) in [("concurrency", terms.concurrency), ("cluster_concurrency", terms.cluster_concurrency)] {
         if let Some(places) = places {
-            found.number(key(limit), places, 1..=65536);
+            found.number(key(limit), places, PLACES);
         }
     }
 }
@@ -101,17 +103,14 @@ impl Found {
         self.0.push(format!("{key}: {reason}"));
     }
 
-    fn number(
-        &mut self,
-        key: impl fmt::Display,
-        number: impl TryInto<u64> + fmt::Display + Copy,
-        range: RangeInclusive<u64>,
-    ) {
-        if !number.try_into().is_ok_and(|number| range.contains(&number)) {
+    fn number<N, R>(&mut self, key: impl fmt::Display, number: N, range: RangeInclusive<R>)
+    where
+        N: fmt::Display + Copy,
+        R: TryFrom<N> + PartialOrd + fmt::Display,
+    {
+        if !R::try_from(number).is_ok_and(|number| range.contains(&number)) {
             let (least, most) = (range.start(), range.end());
-            let expected =
-                if *most == u64::MAX { format!("at least {least}") } else { format!("from {least} to {most}") };
-            self.add(key, format!("expected a whole number {expected}, found {number}"));
+            self.add(key, format!("expected a whole number from {least} to {most}, found {number}"));
         }
     }
 

@@ -17,6 +17,7 @@ mod functions;
 mod http;
 mod made;
 mod proxy;
+mod ranges;
 mod rooms;
 mod section;
 mod value;

@@ -1,15 +1,11 @@
 //! Reads `[redis]`, `[server]` and `[auth]`, over the defaults.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use super::defaults::MAX_WORKERS;
+use super::ranges::{DELIVERIES, MESSAGE_SIZE, PRIORITY, QUEUE_LENGTH, SECOND, STUCK, WORKERS};
 use super::section::Section;
 use super::value::{Fit, Value};
 use super::{AuthConfig, QueueConfig, QueueOrder, RedisConfig, RedisServer, ServerConfig};
-
-/// What can be answered or asked, in bytes: no text in Redis can be longer.
-pub(super) const MESSAGE_SIZE: RangeInclusive<u64> = 1..=512 * 1024 * 1024;
 
 const MAX_PREFIX_LENGTH: usize = 128;
 
@@ -55,23 +51,23 @@ pub(super) fn redis(section: &mut Section<'_>, config: &mut RedisConfig) {
 
 pub(super) fn server(section: &mut Section<'_>, config: &mut ServerConfig) {
     section.set_some("name", &mut config.name, |value| name(value.text()?));
-    section.set("workers", &mut config.workers, |value| value.number(1..=MAX_WORKERS as i64));
+    section.set("workers", &mut config.workers, |value| value.number(WORKERS));
     section.set("state_dir", &mut config.state_dir, Value::path);
     section.set("shutdown_timeout", &mut config.shutdown_timeout, |value| value.duration(Duration::ZERO));
     section.set("max_request", &mut config.max_request, |value| value.size(MESSAGE_SIZE));
     section.set("max_output", &mut config.max_output, |value| value.size(MESSAGE_SIZE));
-    section.set("result_ttl", &mut config.result_ttl, |value| value.duration(Duration::from_secs(1)));
-    section.set("lease", &mut config.lease, |value| value.duration(Duration::from_secs(1)));
-    section.set("max_deliveries", &mut config.max_deliveries, |value| value.number(1..=100));
-    section.set("max_stuck", &mut config.max_stuck, |value| value.number(1..=4096));
+    section.set("result_ttl", &mut config.result_ttl, |value| value.duration(SECOND));
+    section.set("lease", &mut config.lease, |value| value.duration(SECOND));
+    section.set("max_deliveries", &mut config.max_deliveries, |value| value.number(DELIVERIES));
+    section.set("max_stuck", &mut config.max_stuck, |value| value.number(STUCK));
     section.set("queue_order", &mut config.queue_order, |value| value.choice(&ORDERS));
 }
 
 /// The queue `name`, unless something is wrong with it.
 pub(super) fn queue(name: &str, section: &mut Section<'_>) -> Option<QueueConfig> {
     let mut config = QueueConfig::default();
-    section.set("priority", &mut config.priority, |value| value.number(1..=1000));
-    section.set_some("max_length", &mut config.max_length, |value| value.number(1..=i64::from(u32::MAX)));
+    section.set("priority", &mut config.priority, |value| value.number(PRIORITY));
+    section.set_some("max_length", &mut config.max_length, |value| value.number(QUEUE_LENGTH));
     let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
     if name.is_empty() || name.len() > MAX_QUEUE_NAME || !name.bytes().all(fits) {
         section.fault(&format!(
