@@ -79,14 +79,17 @@ pub struct Bound {
 }
 
 impl Bound {
-    /// Those of `fields` that go, where `newest` stays.
-    pub(super) fn excess<T>(&self, fields: &BTreeMap<Box<str>, T>, newest: &str) -> Vec<Box<str>> {
-        if fields.len() <= self.most + self.most / 4 {
+    /// Those of `fields` that go when `newest` comes to them, which stays.
+    pub(super) fn excess(&self, fields: &Fields, newest: &str) -> Vec<Box<str>> {
+        let count = fields.len() + 1;
+        if count <= self.most + self.most / 4 {
             return Vec::new();
         }
-        let (right, wrong): (Vec<_>, Vec<_>) = fields.keys().partition(|name| **name <= self.last);
-        let first = wrong.into_iter().chain(right).take(fields.len() - self.most);
-        first.filter(|name| ***name != *newest).cloned().collect()
+        let mut names: Vec<&str> = fields.keys().map(|name| &**name).chain([newest]).collect();
+        // Those that come too late first.
+        names.sort_unstable_by_key(|name| (**name <= *self.last, *name));
+        let first = names.into_iter().take(count - self.most);
+        first.filter(|name| *name != newest).map(Box::from).collect()
     }
 }
 

@@ -90,20 +90,21 @@ impl Kept {
         self.write(&changes);
     }
 
-    /// Sets what `beginning` says. Whether its request is sent is the caller's business.
+    /// What became of `beginning`, where it was begun before.
+    pub(super) fn begun(&self, Beginning { key, field, value, .. }: &Beginning) -> Option<Begun> {
+        let found = self.get(key, field)?;
+        Some(if found == value { Begun::Sent } else { Begun::Taken })
+    }
+
+    /// Sets what `beginning` says, which was not begun before. Whether its request is sent is the caller's business.
     pub(super) fn begin(&mut self, beginning: &Beginning) -> Begun {
         let Beginning { key, field, value, request, unless, note, bound, .. } = beginning;
-        if let Some(found) = self.get(key, field) {
-            return if found == value { Begun::Sent } else { Begun::Taken };
-        }
         let unless =
             unless.as_ref().filter(|unless| request.is_some() && self.get(&unless.key, &unless.field).is_some());
         let value = unless.map_or(value, |unless| &unless.value);
         let mut puts = vec![Put::one(key.clone(), field.clone(), value.clone())];
         puts.extend(note.as_ref().map(|(key, field, value)| Put::one(key.clone(), field.clone(), value.clone())));
-        let mut fields = self.of(key);
-        fields.insert(field.clone(), value.clone());
-        let old = bound.excess(&fields, field);
+        let old = self.keys.get(key).map_or_else(Vec::new, |fields| bound.excess(fields, field));
         if !old.is_empty() {
             let gone = old.into_iter().map(|name| Field { name, value: None });
             puts.push(Put { key: key.clone(), fields: gone.collect(), only_if: OnlyIf::Always });
@@ -111,11 +112,6 @@ impl Kept {
         let begun = if unless.is_some() { Begun::Withheld } else { Begun::Sent };
         self.put(&puts);
         begun
-    }
-
-    /// Whether `beginning` was begun before.
-    pub(super) fn has(&self, beginning: &Beginning) -> bool {
-        self.get(&beginning.key, &beginning.field).is_some()
     }
 
     /// One field.

@@ -195,9 +195,11 @@ impl State {
 
     /// Begins what a room begins, with its request into the inbox.
     pub(super) fn begin(&mut self, beginning: &Beginning) -> Begun {
-        let was_there = self.kept.has(beginning);
+        if let Some(begun) = self.kept.begun(beginning) {
+            return begun;
+        }
         let begun = self.kept.begin(beginning);
-        if let (Begun::Sent, false, Some(Following { id, element })) = (begun, was_there, &beginning.request) {
+        if let (Begun::Sent, Some(Following { id, element })) = (begun, &beginning.request) {
             self.vouch(id.clone(), element.as_bytes());
             self.inbox.push_back(Arc::from(element.as_bytes()));
         }
