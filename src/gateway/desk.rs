@@ -23,6 +23,31 @@ const MOST_JOBS: usize = 256;
 /// Opens a client's side of the broker; the error says why it cannot.
 pub type OpenPost = Arc<dyn Fn() -> Result<Box<dyn Post>, String> + Send + Sync>;
 
+/// A client's side of the broker, for one thread: opened when it is needed, and again after it was let go.
+pub(super) struct Line {
+    open: OpenPost,
+    post: Option<Box<dyn Post>>,
+}
+
+impl Line {
+    pub(super) fn new(open: &OpenPost) -> Self {
+        Line { open: Arc::clone(open), post: None }
+    }
+
+    pub(super) fn post(&mut self) -> Result<&mut dyn Post, String> {
+        let post = match self.post.take() {
+            Some(post) => post,
+            None => (self.open)()?,
+        };
+        Ok(&mut **self.post.insert(post))
+    }
+
+    /// Something went wrong: whatever it was, the next one begins anew.
+    pub(super) fn let_go(&mut self) {
+        self.post = None;
+    }
+}
+
 /// Where the answer goes.
 pub(super) struct Caller {
     /// Of the thread that has the connection.
@@ -65,12 +90,7 @@ impl Desk {
         let answers = Arc::new(answers);
         let mut clerks = Vec::new();
         for number in 0..CLERKS {
-            let clerk = Clerk {
-                post: None,
-                open: Arc::clone(open),
-                answers: Arc::clone(&answers),
-                jobs: Arc::downgrade(&jobs),
-            };
+            let clerk = Clerk { line: Line::new(open), answers: Arc::clone(&answers), jobs: Arc::downgrade(&jobs) };
             let taken = taken.clone();
             let pulse = threads.pulse(&format!("http-desk-{number}"));
             clerks.push(threads.spawn("http-desk", move || clerk.run(&taken, &pulse))?);
@@ -96,9 +116,7 @@ impl Drop for Desk {
 }
 
 struct Clerk {
-    /// Opened when it is needed.
-    post: Option<Box<dyn Post>>,
-    open: OpenPost,
+    line: Line,
     answers: Arc<Answers>,
     /// The way back here.
     jobs: Weak<Sender<Job>>,
@@ -112,20 +130,20 @@ impl Clerk {
             pulse.beat();
             match job {
                 Job::Ask { caller, .. } if caller.place.is_given_up() => {}
-                Job::Ask { caller, ask } => match ask(self.post()) {
+                Job::Ask { caller, ask } => match ask(self.line.post()) {
                     Ok(Asked::Done(response)) => tell(caller, response),
                     Ok(Asked::Wait(wait)) => self.let_wait(caller, wait),
                     Err(error) => {
-                        // Whatever it was, the next one begins anew.
-                        self.post = None;
+                        self.line.let_go();
                         tell(caller, away(&error));
                     }
                 },
                 Job::Cancel(id) => {
-                    let cancelled = self.post().and_then(|post| post.cancel(&id).map_err(|error| error.to_string()));
+                    let post = self.line.post();
+                    let cancelled = post.and_then(|post| post.cancel(&id).map_err(|error| error.to_string()));
                     if cancelled.is_err() {
                         // It ends by its own limit.
-                        self.post = None;
+                        self.line.let_go();
                     }
                 }
             }
@@ -140,23 +158,10 @@ impl Clerk {
                 let _is_told = jobs.upgrade().map(|jobs| jobs.try_send(Job::Cancel(id)));
             });
         }
-        let answers = Arc::clone(&self.answers);
-        let refused = match self.post() {
-            Ok(post) => answers.wait(caller, wait, post),
-            Err(_) => Err(Box::new((caller, wait))),
-        };
-        if let Err(both) = refused {
+        if let Err(both) = self.answers.wait(caller, wait, &mut self.line) {
             let (caller, wait) = *both;
             tell(caller, wait.unmet());
         }
-    }
-
-    fn post(&mut self) -> Result<&mut dyn Post, String> {
-        let post = match self.post.take() {
-            Some(post) => post,
-            None => (self.open)()?,
-        };
-        Ok(&mut **self.post.insert(post))
     }
 }
 

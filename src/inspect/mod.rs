@@ -7,6 +7,7 @@
 //! Tables, colours and the words around them are the business of whoever shows it.
 
 mod calls;
+mod inspector;
 mod listener;
 mod pages;
 mod question;
@@ -17,7 +18,8 @@ pub(crate) mod shapes;
 mod socket;
 
 pub(crate) use calls::Calls;
+pub(crate) use inspector::{Inspector, OpenInspect};
 pub(crate) use listener::Listener;
-pub(crate) use pages::{InspectPages, OpenInspect};
+pub(crate) use pages::InspectPages;
 pub(crate) use question::answer;
 pub(crate) use remote::Remote;

@@ -1,20 +1,19 @@
 //! The gateway of a daemon, as the configuration says.
 
 use std::iter;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::about::About;
 use super::connection::Connection;
 use super::process;
-use crate::broker::{Inspect, QueueLook};
+use crate::broker::QueueLook;
 use crate::config::Config;
 use crate::dispatch::Dispatcher;
 use crate::error::StartError;
 use crate::gateway::{Gateway, GatewayOptions, OpenPost, Vitals};
-use crate::inspect::InspectPages;
-use crate::lock::Unpoisoned;
+use crate::inspect::{InspectPages, Inspector};
 use crate::pages::Pages;
 use crate::thread::Threads;
 
@@ -37,11 +36,8 @@ fn raise_descriptor_limit(connections: usize) {
 }
 
 /// What is told of the daemon with the metrics.
-fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> Vitals + Send + Sync> {
+fn vitals(inspector: Inspector, link: &Connection, about: &About) -> Arc<dyn Fn() -> Vitals + Send + Sync> {
     let (about, broker) = (about.clone(), Arc::clone(&link.broker));
-    let open = link.inspect(config);
-    // Opened when it is needed, and again after it was away.
-    let operator: Mutex<Option<Box<dyn Inspect>>> = Mutex::default();
     Arc::new(move || {
         let mut vitals = Vitals {
             status: about.look(),
@@ -49,23 +45,14 @@ fn vitals(config: &Config, link: &Connection, about: &About) -> Arc<dyn Fn() -> 
             process: process::look(),
             ..Vitals::default()
         };
-        let mut operator = operator.lock().unpoisoned();
-        if operator.is_none() {
-            *operator = open().ok();
-        }
-        let overview = operator.as_mut().map(|operator| operator.overview());
-        match overview {
-            Some(Ok(overview)) => {
-                // What clients have made up is no label.
-                let (served, others): (Vec<QueueLook>, Vec<QueueLook>) =
-                    overview.queues.into_iter().partition(|queue| queue.is_served);
-                let queue = |queue: QueueLook| (queue.name, queue.length, queue.oldest);
-                vitals.queues = served.into_iter().map(queue).collect();
-                vitals.unserved = Some(others.iter().map(|queue| queue.length).sum());
-                (vitals.delayed, vitals.dead) = (Some(overview.delayed), Some(overview.dead));
-            }
-            Some(Err(_)) => *operator = None,
-            None => {}
+        if let Ok(overview) = inspector.ask(|inspect| inspect.overview()) {
+            // What clients have made up is no label.
+            let (served, others): (Vec<QueueLook>, Vec<QueueLook>) =
+                overview.queues.into_iter().partition(|queue| queue.is_served);
+            let queue = |queue: QueueLook| (queue.name, queue.length, queue.oldest);
+            vitals.queues = served.into_iter().map(queue).collect();
+            vitals.unserved = Some(others.iter().map(|queue| queue.length).sum());
+            (vitals.delayed, vitals.dead) = (Some(overview.delayed), Some(overview.dead));
         }
         vitals
     })
@@ -82,7 +69,8 @@ pub(super) fn start(
 ) -> Result<Option<Gateway>, StartError> {
     let Some(http) = &config.http else { return Ok(None) };
     raise_descriptor_limit(http.settings.limits.max_connections);
-    let inspect: Arc<dyn Pages> = Arc::new(InspectPages::new(link.inspect(config)));
+    let inspector = Inspector::new(link.inspect(config));
+    let inspect: Arc<dyn Pages> = Arc::new(InspectPages(inspector.clone()));
     let pages = iter::once(inspect).chain(pages).collect();
     let opener = link.opener(config);
     let open: OpenPost = Arc::new(move || opener().map_err(|error| error.to_string()));
@@ -100,7 +88,7 @@ pub(super) fn start(
             let about = about.clone();
             Arc::new(move || about.stalled())
         },
-        vitals: vitals(config, link, about),
+        vitals: vitals(inspector, link, about),
         threads: http.threads,
         crew: threads.clone(),
     };
@@ -110,12 +98,13 @@ pub(super) fn start(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::broker::Memory;
+    use crate::broker::{Inspect, Memory};
     use crate::gateway::RESERVED;
 
     #[test]
     fn no_function_of_a_configuration_can_have_the_path_of_a_page_of_ours() {
-        let pages = InspectPages::new(Arc::new(|| Ok(Box::new(Memory::new(std::time::Duration::ZERO)))));
+        let memory = || Ok(Box::new(Memory::new(std::time::Duration::ZERO)) as Box<dyn Inspect>);
+        let pages = InspectPages(Inspector::new(Arc::new(memory)));
         for page in pages.pages() {
             let rest = page.path.strip_prefix("/api/").expect("all are there");
             let first = rest.split('/').next().expect("there is a first part");

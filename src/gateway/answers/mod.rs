@@ -15,8 +15,8 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError, bounde
 
 use self::waits::Waits;
 pub(super) use self::waits::{Wait, Wants};
-use super::desk::{Caller, OpenPost, tell};
-use crate::broker::{Post, Stage, Subscription};
+use super::desk::{Caller, Line, OpenPost, tell};
+use crate::broker::{Stage, Subscription};
 use crate::lock::Unpoisoned;
 use crate::outage::Retry;
 use crate::protocol::RequestId;
@@ -50,11 +50,10 @@ impl Answers {
         let (arriving, taken) = bounded(MOST_ARRIVING);
         let bell = Arc::new(Bell::default());
         let listener = Listener {
-            open: Arc::clone(open),
+            line: Line::new(open),
             taken,
             bell: Arc::clone(&bell),
             waits: Waits::default(),
-            post: None,
             subscription: None,
             retry: Retry::default(),
             is_deaf: false,
@@ -64,15 +63,15 @@ impl Answers {
         Ok((Answers { arriving, bell }, thread))
     }
 
-    /// Lets `caller` wait; gives it back where too many do. `post` wakes the thread.
-    pub(super) fn wait(&self, caller: Caller, wait: Wait, post: &mut dyn Post) -> Result<(), Box<(Caller, Wait)>> {
+    /// Lets `caller` wait; gives it back where too many do. The thread is woken over `line`.
+    pub(super) fn wait(&self, caller: Caller, wait: Wait, line: &mut Line) -> Result<(), Box<(Caller, Wait)>> {
         self.arriving.try_send((caller, wait)).map_err(|error| match error {
             TrySendError::Full(both) | TrySendError::Disconnected(both) => Box::new(both),
         })?;
         if self.bell.is_listening.load(Ordering::SeqCst) {
             let bell = self.bell.of.lock().unpoisoned().clone();
             // One that does not hear it looks by itself, within its patience.
-            let _is_rung = bell.map(|bell| post.ring(&bell));
+            let _is_rung = bell.map(|bell| line.post().map(|post| post.ring(&bell)));
         }
         Ok(())
     }
@@ -80,12 +79,11 @@ impl Answers {
 
 /// What the thread has.
 struct Listener {
-    open: OpenPost,
     taken: Receiver<(Caller, Wait)>,
     bell: Arc<Bell>,
     waits: Waits<Caller>,
     /// To look; the subscription cannot.
-    post: Option<Box<dyn Post>>,
+    line: Line,
     /// `None`: nobody is listened to.
     subscription: Option<Box<dyn Subscription>>,
     retry: Retry,
@@ -159,7 +157,7 @@ impl Listener {
             subscription.watch(new, &left).map_err(|error| error.to_string())?;
             return self.look(new);
         }
-        let mut subscription = self.post()?.subscribe().map_err(|error| error.to_string())?;
+        let mut subscription = self.line.post()?.subscribe().map_err(|error| error.to_string())?;
         let all = self.waits.ids();
         subscription.watch(&all, &[]).map_err(|error| error.to_string())?;
         *self.bell.of.lock().unpoisoned() = Some(subscription.bell().clone());
@@ -194,7 +192,7 @@ impl Listener {
     /// Asks how far `ids` have come.
     fn look(&mut self, ids: &[RequestId]) -> Result<(), String> {
         for some in ids.chunks(BATCH) {
-            let stages = self.post()?.stages(some).map_err(|error| error.to_string())?;
+            let stages = self.line.post()?.stages(some).map_err(|error| error.to_string())?;
             some.iter().zip(&stages).for_each(|(id, stage)| self.learn(id, stage));
         }
         Ok(())
@@ -225,18 +223,11 @@ impl Listener {
     }
 
     fn go_deaf(&mut self, error: &str) {
-        (self.subscription, self.post) = (None, None);
+        self.subscription = None;
+        self.line.let_go();
         if !std::mem::replace(&mut self.is_deaf, true) {
             log::warn!("http: answers of the queue are not heard: {error}");
         }
-    }
-
-    fn post(&mut self) -> Result<&mut dyn Post, String> {
-        let post = match self.post.take() {
-            Some(post) => post,
-            None => (self.open)()?,
-        };
-        Ok(&mut **self.post.insert(post))
     }
 
     /// So long, or until the next wait is over.
