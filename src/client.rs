@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::broker::{BrokerError, Cause, Entrance, Found, Post, RedisPost, Target};
 use crate::clock;
 use crate::protocol::keys::Keys;
-use crate::protocol::{Answer, Json, Node, Object, RequestId, Status, Verdict};
+use crate::protocol::{Answer, Json, Node, Object, RequestId, Status, Verdict, with_reason};
 
 /// How long a call waits for its answer where nothing else is said.
 pub const DEFAULT_PATIENCE: Duration = Duration::from_secs(10);
@@ -272,8 +272,7 @@ pub enum ClientError {
 impl fmt::Display for ClientError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            ClientError::Answered { message, reason: Some(reason), .. } => write!(f, "{message}: {reason}"),
-            ClientError::Answered { message, .. } => f.write_str(message),
+            ClientError::Answered { message, reason, .. } => f.write_str(&with_reason(message, reason.as_deref())),
             ClientError::NoAnswer { was_taken: true, waited } => {
                 write!(f, "no answer within {waited:?}: a daemon has taken the request and may still run it")
             }

@@ -136,13 +136,10 @@ impl Call {
 
 /// The value to standard output, or the error to standard error.
 fn print_data(function: &str, answer: &Answer, exit: Exit) -> Result<Exit, Failure> {
-    let text = answer.data.to_text();
+    let text = answer.message();
     match answer.status {
         Status::Ok => output::print(&text),
-        Status::Error => {
-            let reason = answer.reason.iter().map(|reason| format!(": {reason}"));
-            Err(Failure::new(exit, format!("{function}: {text}{}", reason.collect::<String>())))
-        }
+        Status::Error => Err(Failure::new(exit, format!("{function}: {text}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::Call;
-use crate::protocol::{Arguments, CallError, Json, Node, Outcome, Verdict};
+use crate::protocol::{Arguments, CallError, Json, Node, Outcome, Verdict, with_reason};
 
 /// A call that a function makes.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,8 +94,7 @@ impl CallFailed {
 
 impl fmt::Display for CallFailed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.func, self.error)?;
-        self.error.reason().map_or(Ok(()), |reason| write!(f, ": {reason}"))
+        write!(f, "{}: {}", self.func, with_reason(&self.error.to_string(), self.error.reason()))
     }
 }
 

@@ -302,6 +302,11 @@ impl Answer {
         })
     }
 
+    /// What it says to people: the value, or what is wrong, with the reason where there is one.
+    pub(crate) fn message(&self) -> String {
+        with_reason(&self.data.to_text(), self.reason.as_deref())
+    }
+
     /// Why there is no value.
     pub fn error(&self) -> CallError {
         let text = self.data.to_text();
@@ -318,6 +323,11 @@ impl Answer {
             Verdict::Ok | Verdict::Error => CallError::Failed(text),
         }
     }
+}
+
+/// The text of an error with what it says besides.
+pub(crate) fn with_reason(text: &str, reason: Option<&str>) -> String {
+    reason.map_or_else(|| text.to_owned(), |reason| format!("{text}: {reason}"))
 }
 
 impl From<Outcome> for Answer {
